@@ -1,0 +1,139 @@
+"""Host presence.
+
+Why: callers must know which host is free; a host's page upserts its one row.
+Locks: none that anybody can wait for on an empty database. Run again over its own table: user_presence against writes
+while CREATE INDEX IF NOT EXISTS and CREATE TRIGGER look at it.
+"""
+
+from textwrap import dedent
+
+from alembic import op
+
+revision = "002"
+down_revision = "001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    refuse_hand_made_table()
+    execute(
+        """
+        CREATE OR REPLACE FUNCTION public.update_user_presence_updated_at()
+        RETURNS trigger
+        LANGUAGE plpgsql
+        SET search_path = ''
+        AS $$
+        BEGIN
+          NEW.updated_at = now();
+          RETURN NEW;
+        END
+        $$
+        """
+    )
+    execute("REVOKE ALL ON FUNCTION public.update_user_presence_updated_at() FROM PUBLIC")
+    execute(
+        """
+        CREATE TABLE IF NOT EXISTS public.user_presence (
+          id uuid DEFAULT gen_random_uuid() NOT NULL,
+          host_id text NOT NULL,
+          is_available boolean DEFAULT true NOT NULL,
+          room_id text NOT NULL,
+          updated_at timestamptz DEFAULT now() NOT NULL,
+          room_token text,
+          CONSTRAINT user_presence_pkey PRIMARY KEY (id)
+        )
+        """
+    )
+    execute("CREATE UNIQUE INDEX IF NOT EXISTS idx_user_presence_host_unique ON public.user_presence (host_id)")
+    execute(
+        """
+        CREATE OR REPLACE TRIGGER update_user_presence_updated_at_trigger
+        BEFORE UPDATE ON public.user_presence
+        FOR EACH ROW EXECUTE FUNCTION public.update_user_presence_updated_at()
+        """
+    )
+
+    execute("ALTER TABLE public.user_presence ENABLE ROW LEVEL SECURITY")
+    for name, policy in (
+        ("user_presence_select", "FOR SELECT TO public USING (true)"),
+        ("user_presence_insert", "FOR INSERT TO public WITH CHECK (true)"),
+        ("user_presence_update", "FOR UPDATE TO public USING (true) WITH CHECK (true)"),
+        ("user_presence_delete", "FOR DELETE TO public USING (true)"),
+    ):
+        execute(f"DROP POLICY IF EXISTS {name} ON public.user_presence")
+        execute(f"CREATE POLICY {name} ON public.user_presence {policy}")
+
+    execute(
+        """
+        DO $$
+        DECLARE
+          api_role name;
+        BEGIN
+          FOR api_role IN
+            SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+          LOOP
+            EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON public.user_presence TO %I', api_role);
+          END LOOP;
+        END
+        $$
+        """
+    )
+
+    for thing, comment in (
+        ("FUNCTION public.update_user_presence_updated_at()", "Trigger: stamps updated_at with the server''s clock."),
+        ("TABLE public.user_presence", "Which hosts can take a call now, one row for each host."),
+        ("COLUMN public.user_presence.id", "The row."),
+        ("COLUMN public.user_presence.host_id", "The host; clients upsert on it."),
+        ("COLUMN public.user_presence.is_available", "Whether the host takes calls."),
+        ("COLUMN public.user_presence.room_id", "Where a caller meets the host."),
+        ("COLUMN public.user_presence.updated_at", "When the host was last heard of; a trigger keeps it on updates."),
+        ("COLUMN public.user_presence.room_token", "Secret that opens the room."),
+    ):
+        execute(f"COMMENT ON {thing} IS '{comment}'")
+
+
+def downgrade() -> None:
+    execute(
+        """
+        DO $$
+        BEGIN
+          LOCK TABLE public.user_presence IN ACCESS EXCLUSIVE MODE;
+          IF coalesce(current_setting('oblivion.drop_data', true), '') <> 'yes'
+            AND EXISTS (SELECT FROM public.user_presence)
+          THEN
+            RAISE EXCEPTION 'public.user_presence holds rows, which this downgrade would drop'
+              USING ERRCODE = 'object_not_in_prerequisite_state',
+                HINT = 'Save them first, then say alembic -x drop-data=yes downgrade';
+          END IF;
+        END
+        $$
+        """
+    )
+    execute("DROP TABLE public.user_presence")
+    execute("DROP FUNCTION public.update_user_presence_updated_at()")
+
+
+def execute(sql: str) -> None:
+    """Run one statement, laid out as the output of --sql and the bodies of functions shall have it."""
+    op.execute(dedent(sql).strip())
+
+
+def refuse_hand_made_table() -> None:
+    """Stop before a table of the old scripts: taking one over is not in this revision yet."""
+    execute(
+        """
+        DO $$
+        BEGIN
+          IF to_regclass('public.user_presence') IS NOT NULL AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_attribute
+            WHERE attrelid = to_regclass('public.user_presence') AND attname = 'is_available' AND attnotnull
+          ) THEN
+            RAISE EXCEPTION 'public.user_presence was made by hand, and this version cannot take it over'
+              USING ERRCODE = 'object_not_in_prerequisite_state',
+                HINT = 'Use an empty database, or rename the table first';
+          END IF;
+        END
+        $$
+        """
+    )

@@ -1,0 +1,30 @@
+"""The database of Oblivion, an embeddable video and voice calling widget.
+
+Tables and views are SQLAlchemy Core objects with typed columns; import them from here. `upgrade()` brings a database
+to the newest revision; `tokens_for()` prices a call. Importing this package opens no connection, reads no environment
+variable, and loads neither Alembic nor a database driver.
+"""
+
+from .accounts import user_accounts
+from .base import metadata
+from .calls import active_calls, call_sessions, daily_billing_summary
+from .migrate import upgrade
+from .presence import user_presence
+from .rates import token_rates, tokens_for
+from .reports import user_token_summary
+from .usage import daily_token_usage, token_usage
+
+__all__ = [
+    "active_calls",
+    "call_sessions",
+    "daily_billing_summary",
+    "daily_token_usage",
+    "metadata",
+    "token_rates",
+    "token_usage",
+    "tokens_for",
+    "upgrade",
+    "user_accounts",
+    "user_presence",
+    "user_token_summary",
+]

@@ -1,0 +1,57 @@
+"""Who may do what: row level security, policies and grants, each declared below the table that it guards.
+
+The database is open to whoever holds the project's public key, as its deployed browser clients expect: policies let
+every row through, and the roles of PostgREST may read and write. Reference tables are read-only to them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from .ddl import declare
+
+if TYPE_CHECKING:
+    from sqlalchemy import Table
+
+Command = Literal["select", "insert", "update", "delete"]
+
+API_ROLES: Final = ("anon", "authenticated", "service_role")
+"""The roles that PostgREST takes on: a visitor, a signed-in user, a trusted service. They need not exist."""
+
+READ_WRITE: Final[tuple[Command, ...]] = ("select", "insert", "update", "delete")
+READ_ONLY: Final[tuple[Command, ...]] = ("select",)
+
+
+def open_to_clients(table: Table[Any], *commands: Command) -> None:
+    """Guard `table` by row level security, and let everybody use `commands` on all of its rows.
+
+    One policy per command, named `<table>_<command>`: several for the same command would all be evaluated for each row.
+    """
+    declare(table, "row level security", table.name, f"ALTER TABLE public.{table.name} ENABLE ROW LEVEL SECURITY")
+    for command in commands:
+        rows = {"insert": "WITH CHECK (true)", "update": "USING (true) WITH CHECK (true)"}.get(command, "USING (true)")
+        name = f"{table.name}_{command}"
+        declare(
+            table, "policy", name, f"CREATE POLICY {name} ON public.{table.name} FOR {command.upper()} TO public {rows}"
+        )
+    grant(table, *commands)
+
+
+def grant(relation: Table[Any], *commands: Command) -> None:
+    """Grant `commands` on a table or view to those of the API roles that exist."""
+    privileges = ", ".join(command.upper() for command in commands)
+    roles = ", ".join(f"'{role}'" for role in API_ROLES)
+    declare(
+        relation,
+        "grant",
+        relation.name,
+        f"""DO $$
+DECLARE
+  api_role name;
+BEGIN
+  FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ({roles}) LOOP
+    EXECUTE format('GRANT {privileges} ON public.{relation.name} TO %I', api_role);
+  END LOOP;
+END
+$$""",  # noqa: S608 - the names are this module's and its tables'
+    )

@@ -1,0 +1,60 @@
+"""Accounts: one row for each paying user, with the tokens that are left; never below zero."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import CheckConstraint, Column, Index, Integer, Named, Table, Text, TypedColumns, text
+from sqlalchemy.schema import conv
+
+from .access import READ_WRITE, open_to_clients
+from .base import Timestamp, metadata
+from .ddl import declare
+
+
+class UserAccountColumns(TypedColumns):
+    """Columns of `user_accounts`."""
+
+    user_id: Named[str] = Column(Text, primary_key=True, comment="The account's name.")
+    tokens_remaining: Named[int] = Column(
+        Integer, nullable=False, server_default=text("100"), comment="Tokens left to spend."
+    )
+    created_at: Named[datetime] = Column(
+        Timestamp, nullable=False, server_default=text("now()"), comment="When the account was opened."
+    )
+    updated_at: Named[datetime] = Column(
+        Timestamp, nullable=False, server_default=text("now()"), comment="When the row last changed; kept by a trigger."
+    )
+    email: Named[str | None] = Column(Text, comment="Where to reach the user.")
+    subscription_tier: Named[str] = Column(
+        Text, nullable=False, server_default=text("'free'"), comment="What the user pays for: free, pro or enterprise."
+    )
+
+
+user_accounts: Final = Table(
+    "user_accounts",
+    metadata,
+    UserAccountColumns,
+    CheckConstraint("tokens_remaining >= 0", name=conv("positive_tokens")),
+    CheckConstraint("subscription_tier IN ('free', 'pro', 'enterprise')", name="subscription_tier"),
+    # No index on tokens_remaining: each billed call would have to maintain it, and no query looks a balance up.
+    Index("idx_user_accounts_email", "email"),
+    comment="Token balances, one row for each account.",
+)
+open_to_clients(user_accounts, *READ_WRITE)
+declare(
+    user_accounts,
+    "trigger",
+    "update_user_accounts_updated_at",
+    "CREATE TRIGGER update_user_accounts_updated_at BEFORE UPDATE ON public.user_accounts"
+    " FOR EACH ROW EXECUTE FUNCTION public.update_updated_at_column()",
+)
+
+DEMO_ACCOUNTS: Final = (
+    {"user_id": "demo_user", "tokens_remaining": 500, "subscription_tier": "free", "email": "demo@oblivn.com"},
+    {"user_id": "test_user_1", "tokens_remaining": 100, "subscription_tier": "free", "email": "test1@oblivn.com"},
+    {"user_id": "test_user_2", "tokens_remaining": 250, "subscription_tier": "pro", "email": "test2@oblivn.com"},
+    {"user_id": "developer", "tokens_remaining": 1000, "subscription_tier": "enterprise", "email": "dev@oblivn.com"},
+)
+"""Accounts for trying things out. Revision 003 opens them, with these balances, unless it is told `-x demo=no`."""

@@ -1,0 +1,35 @@
+"""The metadata that every table and view joins, and the column types that they share."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import DateTime, MetaData
+
+from .ddl import declare
+
+PRIVATE_SCHEMA: Final = "oblivion"
+"""What clients never see: PostgREST does not expose it. Alembic's version table stands there, too."""
+
+metadata: Final = MetaData(
+    # PostgreSQL's own suffixes, so that a name given by hand, by the server and by us is the same one.
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+    }
+)
+"""Every table and view of the package; `metadata.create_all(engine)` builds the whole database."""
+
+declare(metadata, "schema", PRIVATE_SCHEMA, f"CREATE SCHEMA IF NOT EXISTS {PRIVATE_SCHEMA}")
+declare(
+    metadata,
+    "comment",
+    PRIVATE_SCHEMA,
+    f"COMMENT ON SCHEMA {PRIVATE_SCHEMA} IS 'What clients never see: the version table, and helpers of the schema.'",
+)
+
+Timestamp: Final = DateTime(timezone=True)
+"""timestamptz: an instant. Days are UTC days, by the view or query that cuts them."""

@@ -1,0 +1,162 @@
+"""Calls: one row for each embedded call; a call without end_time is going on."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Date,
+    Index,
+    Interval,
+    Named,
+    Numeric,
+    Table,
+    Text,
+    TypedColumns,
+    Uuid,
+    text,
+)
+
+from .access import READ_WRITE, grant, open_to_clients
+from .base import Timestamp, metadata
+from .ddl import declare, function, view
+
+
+class CallSessionColumns(TypedColumns):
+    """Columns of `call_sessions`."""
+
+    id: Named[UUID] = Column(Uuid, primary_key=True, server_default=text("gen_random_uuid()"), comment="The call.")
+    room_id: Named[str] = Column(Text, nullable=False, comment="Room identifier, chosen by the embedding page.")
+    start_time: Named[datetime] = Column(
+        Timestamp,
+        nullable=False,
+        server_default=text("now()"),
+        comment="When the call began; clients send their own clock.",
+    )
+    end_time: Named[datetime | None] = Column(Timestamp, comment="When the call ended; NULL while it is going on.")
+    mode: Named[str] = Column(Text, nullable=False, comment="What the call carries: video or voice-only.")
+    used_turn: Named[bool] = Column(
+        Boolean, nullable=False, server_default=text("false"), comment="Whether a TURN relay carried the media."
+    )
+    credit_cost: Named[Decimal] = Column(
+        Numeric(10, 4),
+        nullable=False,
+        server_default=text("0.00"),
+        comment="What the call cost, as its client reports it.",
+    )
+    user_id: Named[str | None] = Column(
+        Text, comment="Who pays: an account, anonymous_<n>, or NULL. Free text: no account need exist."
+    )
+    created_at: Named[datetime] = Column(
+        Timestamp, nullable=False, server_default=text("now()"), comment="When the row was written."
+    )
+    updated_at: Named[datetime] = Column(
+        Timestamp, nullable=False, server_default=text("now()"), comment="When the row last changed; kept by a trigger."
+    )
+
+
+call_sessions: Final = Table(
+    "call_sessions",
+    metadata,
+    CallSessionColumns,
+    CheckConstraint("mode IN ('video', 'voice-only')", name="mode"),
+    Index("idx_call_sessions_room_id", "room_id"),
+    Index("idx_call_sessions_start_time", "start_time"),
+    Index("idx_call_sessions_user_id", "user_id"),
+    # Serves used_turn alone, too: an index on it by itself would be its prefix.
+    Index("idx_call_sessions_billing", "used_turn", "start_time"),
+    comment="One row for each embedded call.",
+)
+# Not an Index(): its postgresql_where would import the whole dialect together with this package.
+declare(
+    call_sessions,
+    "index",
+    "idx_call_sessions_active",
+    "CREATE INDEX idx_call_sessions_active ON public.call_sessions (start_time) WHERE end_time IS NULL",
+)
+open_to_clients(call_sessions, *READ_WRITE)
+
+# Serves user_accounts, too.
+function(metadata, "update_updated_at_column", comment="Trigger: stamps updated_at with the server's clock.")
+declare(
+    call_sessions,
+    "trigger",
+    "update_call_sessions_updated_at",
+    "CREATE TRIGGER update_call_sessions_updated_at BEFORE UPDATE ON public.call_sessions"
+    " FOR EACH ROW EXECUTE FUNCTION public.update_updated_at_column()",
+)
+
+
+class ActiveCallColumns(TypedColumns):
+    """Columns of `active_calls`."""
+
+    id: Named[UUID] = Column(Uuid, comment="The call.")
+    room_id: Named[str] = Column(Text, comment="Its room.")
+    mode: Named[str] = Column(Text, comment="video or voice-only.")
+    used_turn: Named[bool] = Column(Boolean, comment="Whether a TURN relay carries the media.")
+    start_time: Named[datetime] = Column(Timestamp, comment="When it began.")
+    duration: Named[timedelta] = Column(Interval, comment="How long it has been going on.")
+
+
+active_calls: Final = view(
+    "active_calls",
+    metadata,
+    ActiveCallColumns,
+    """\
+SELECT
+  id,
+  room_id,
+  mode,
+  used_turn,
+  start_time,
+  now() - start_time AS duration
+FROM public.call_sessions
+WHERE end_time IS NULL
+ORDER BY start_time DESC""",
+    reads=[call_sessions],
+    comment="Calls that are going on, newest first.",
+)
+grant(active_calls, "select")
+
+
+class DailyBillingSummaryColumns(TypedColumns):
+    """Columns of `daily_billing_summary`."""
+
+    call_date: Named[date] = Column(Date, comment="UTC day on which the calls began.")
+    total_calls: Named[int] = Column(BigInteger, comment="Calls of that day.")
+    turn_calls: Named[int] = Column(BigInteger, comment="Those that a TURN relay carried.")
+    video_calls: Named[int] = Column(BigInteger, comment="Those with video.")
+    voice_calls: Named[int] = Column(BigInteger, comment="Those with voice only.")
+    total_credits: Named[Decimal] = Column(Numeric, comment="Sum of their credit_cost.")
+    avg_duration_minutes: Named[Decimal | None] = Column(
+        Numeric, comment="Mean length in minutes of those that ended; NULL where none did."
+    )
+
+
+daily_billing_summary: Final = view(
+    "daily_billing_summary",
+    metadata,
+    DailyBillingSummaryColumns,
+    """\
+SELECT
+  (start_time AT TIME ZONE 'UTC')::date AS call_date,
+  count(*) AS total_calls,
+  count(*) FILTER (WHERE used_turn) AS turn_calls,
+  count(*) FILTER (WHERE mode = 'video') AS video_calls,
+  count(*) FILTER (WHERE mode = 'voice-only') AS voice_calls,
+  sum(credit_cost) AS total_credits,
+  avg(extract(epoch FROM end_time - start_time) / 60) AS avg_duration_minutes
+FROM public.call_sessions
+GROUP BY call_date
+ORDER BY call_date DESC""",
+    reads=[call_sessions],
+    comment="Calls by the UTC day on which they began, newest day first.",
+)
+grant(daily_billing_summary, "select")

@@ -1,0 +1,121 @@
+"""Declaring what SQLAlchemy has no object for, beside the table that it belongs to.
+
+`metadata.create_all()` creates in this order: the private schema, functions, tables with their indexes, what is
+declared on a table in the order of its declaration, views after all that they read. PostgreSQL is given the SQL as
+it stands here: nothing is parsed, and no percent sign or colon is an escape.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from sqlalchemy import Column, Connection, MetaData, Table, TypedColumns, event, text
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import CreateView, ExecutableDDLElement
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy.sql.compiler import DDLCompiler
+
+Kind = Literal["comment", "function", "grant", "index", "policy", "row level security", "schema", "trigger"]
+Columns = TypeVar("Columns", bound=TypedColumns)
+
+_FUNCTIONS = Path(__file__).with_name("functions")
+_DECLARED = "oblivion_schema.declared"
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One object that a table or the metadata declares beyond SQLAlchemy's own.
+
+    `name` is the object's name as PostgreSQL's catalogs give it; `create` the statement that makes it.
+    """
+
+    kind: Kind
+    name: str
+    create: str
+
+
+class Statement(ExecutableDDLElement):
+    """SQL executed as it is written."""
+
+    inherit_cache = False
+
+    def __init__(self, sql: str) -> None:
+        self.sql = sql
+
+
+@compiles(Statement)
+def _compile_statement(statement: Statement, _: DDLCompiler, **__: object) -> str:
+    return statement.sql
+
+
+class CreateInvokerView(CreateView):
+    """A view that reads with the rights, and under the row level security, of whoever queries it."""
+
+    inherit_cache = False
+    query: str
+
+
+@compiles(CreateInvokerView)
+def _compile_view(create: CreateInvokerView, compiler: DDLCompiler, **__: object) -> str:
+    name = compiler.preparer.format_table(create.table)
+    return f"CREATE VIEW {name} WITH (security_invoker = true) AS\n{create.query}"
+
+
+def declare(owner: Table | MetaData, kind: Kind, name: str, create: str) -> None:
+    """Let `create_all()` execute `create`: after its table, or before all tables where the metadata owns it."""
+    owner.info.setdefault(_DECLARED, []).append(Declared(kind, name, create))
+
+    def execute(_: object, connection: Connection, **__: Any) -> None:
+        connection.execute(Statement(create), execution_options={"no_parameters": True})
+
+    event.listen(owner, "before_create" if isinstance(owner, MetaData) else "after_create", execute)
+
+
+def declared(owner: Table | MetaData) -> tuple[Declared, ...]:
+    """What `owner` declares, in the order of creation."""
+    return tuple(owner.info.get(_DECLARED, ()))
+
+
+def function(metadata: MetaData, name: str, arguments: str = "", *, comment: str) -> None:
+    """Declare the function of `functions/<name>.sql`; nobody but its owner may execute it unless granted.
+
+    `arguments` are the types of its arguments, as DROP FUNCTION takes them.
+    """
+    signature = f"public.{name}({arguments})"
+    declare(metadata, "function", name, (_FUNCTIONS / f"{name}.sql").read_text(encoding="utf-8"))
+    declare(metadata, "comment", signature, f"COMMENT ON FUNCTION {signature} IS {_literal(comment)}")
+    declare(metadata, "grant", signature, f"REVOKE ALL ON FUNCTION {signature} FROM PUBLIC")
+
+
+def view(
+    name: str, metadata: MetaData, columns: type[Columns], query: str, *, reads: Sequence[Table[Any]], comment: str
+) -> Table[Columns]:
+    """Declare a view: `columns` types and documents what `query` selects, in order; `reads` it is created after."""
+    typed = Table(name, MetaData(), columns)
+    create = CreateInvokerView(text(query).columns(*(Column(c.name, c.type) for c in typed.c)), name, metadata=metadata)
+    create.query = query
+    table = create.table
+    for column in typed.c:
+        table.c[column.name].comment = column.comment
+    for read in reads:
+        table.add_is_dependent_on(read)
+    declare(table, "comment", name, f"COMMENT ON VIEW {name} IS {_literal(comment)}")
+    return table.with_cols(columns)
+
+
+def reference_rows(table: Table[Any], *rows: Mapping[str, object]) -> None:
+    """Declare rows that belong to the schema; `create_all()` inserts them."""
+
+    def insert(_: object, connection: Connection, **__: Any) -> None:
+        connection.execute(table.insert(), list(rows))
+
+    event.listen(table, "after_create", insert)
+
+
+def _literal(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"

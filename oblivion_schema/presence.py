@@ -1,0 +1,51 @@
+"""Presence: which hosts can take a call now; one row for each host."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Boolean, Column, Index, Named, Table, Text, TypedColumns, Uuid, text
+
+from .access import READ_WRITE, open_to_clients
+from .base import Timestamp, metadata
+from .ddl import declare, function
+
+
+class UserPresenceColumns(TypedColumns):
+    """Columns of `user_presence`."""
+
+    id: Named[UUID] = Column(Uuid, primary_key=True, server_default=text("gen_random_uuid()"), comment="The row.")
+    host_id: Named[str] = Column(Text, nullable=False, comment="The host; clients upsert on it.")
+    is_available: Named[bool] = Column(
+        Boolean, nullable=False, server_default=text("true"), comment="Whether the host takes calls."
+    )
+    room_id: Named[str] = Column(Text, nullable=False, comment="Where a caller meets the host.")
+    updated_at: Named[datetime] = Column(
+        Timestamp,
+        nullable=False,
+        server_default=text("now()"),
+        comment="When the host was last heard of; a trigger keeps it on updates.",
+    )
+    room_token: Named[str | None] = Column(Text, comment="Secret that opens the room.")
+
+
+user_presence: Final = Table(
+    "user_presence",
+    metadata,
+    UserPresenceColumns,
+    # The conflict target of the clients' upserts. A host has one row: no index that begins with host_id adds to it.
+    Index("idx_user_presence_host_unique", "host_id", unique=True),
+    comment="Which hosts can take a call now, one row for each host.",
+)
+open_to_clients(user_presence, *READ_WRITE)
+
+function(metadata, "update_user_presence_updated_at", comment="Trigger: stamps updated_at with the server's clock.")
+declare(
+    user_presence,
+    "trigger",
+    "update_user_presence_updated_at_trigger",
+    "CREATE TRIGGER update_user_presence_updated_at_trigger BEFORE UPDATE ON public.user_presence"
+    " FOR EACH ROW EXECUTE FUNCTION public.update_user_presence_updated_at()",
+)

@@ -1,0 +1,122 @@
+"""Which database is meant: the URL's sources in the order of their precedence, and how a URL is shown."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.pool import NullPool
+
+from .errors import UserError, cannot_connect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from sqlalchemy import URL, Connection
+
+VARIABLES: Final = ("OBLIVION_DATABASE_URL", "DATABASE_URL")
+OLDEST_POSTGRESQL: Final = 15
+EMBEDDED: Final = "Embedded PostgreSQL"
+_TRANSACTION_POOLER_PORT: Final = 6543
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database and where its URL was found; no part of it that is printed holds a password."""
+
+    url: URL
+    source: str
+
+    def __str__(self) -> str:
+        host = self.url.query.get("host") or self.url.host or "the default socket"
+        port = self.url.query.get("port") or self.url.port
+        user = f"{self.url.username}@" if self.url.username else ""
+        name = self.url.database or self.url.username or ""
+        return f"{user}{host}{f':{port}' if port else ''}/{name} ({self.source})"
+
+    @property
+    def is_behind_transaction_pooler(self) -> bool:
+        """Whether the port is Supabase's for transaction pooling, where nothing outlives a transaction."""
+        return self.url.port == _TRANSACTION_POOLER_PORT
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """Connect, without a pool. Raises UserError where that fails, or where the server is too old."""
+        try:
+            # A repeatable read would not see what the upgrade that it waited for has done.
+            engine = create_engine(self.url, poolclass=NullPool, isolation_level="READ COMMITTED")
+        except (NoSuchModuleError, ImportError) as error:
+            raise UserError(
+                f"No driver for {self.url.drivername}:// ({error}): install it, or use postgresql:// for psycopg2."
+            ) from error
+        if engine.dialect.is_async:
+            raise UserError(
+                f"{self.url.drivername}:// is an asynchronous driver, and migrations run synchronously:"
+                " give postgresql:// or postgresql+psycopg:// here; the service may keep its own."
+            )
+        try:
+            connection = engine.connect()
+        except (DBAPIError, UnicodeError) as error:
+            raise cannot_connect(str(self), error) from error
+        with connection:
+            require_supported_server(connection, str(self))
+            yield connection
+
+
+def require_supported_server(connection: Connection, database: str) -> None:
+    """Raise UserError where the server is older than any that this package is tested on."""
+    found = connection.dialect.server_version_info or ()
+    if int(next(iter(found), 0)) < OLDEST_POSTGRESQL:
+        raise UserError(
+            f"{database} runs PostgreSQL {'.'.join(map(str, found))}:"
+            f" oblivion_schema needs {OLDEST_POSTGRESQL} or newer. Upgrade the server."
+        )
+
+
+def parse(url: str, source: str) -> Database:
+    """Read a URL; postgres:// and postgresql:// mean psycopg2. Raises UserError, which never shows the URL."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise _malformed(source) from error
+    # Part of a password with a bare @ or / in it ends up in a name that is shown.
+    if "@" in f"{parsed.host}{parsed.database}":
+        raise _malformed(source)
+    if parsed.drivername in {"postgres", "postgresql"}:
+        parsed = parsed.set(drivername="postgresql+psycopg2")
+    elif parsed.get_backend_name() != "postgresql":
+        raise UserError(f"{source} names {parsed.drivername}://: oblivion_schema runs on PostgreSQL, postgresql://...")
+    return Database(parsed, source)
+
+
+def find(x_url: str | None, ini_url: str | None, environment: Mapping[str, str]) -> Database | None:
+    """Return the first URL given: `-x url=`, the environment, alembic.ini; None means the embedded server."""
+    sources = (
+        ("-x url", x_url),
+        *((name, environment.get(name)) for name in VARIABLES),
+        ("sqlalchemy.url in alembic.ini", ini_url),
+    )
+    return next((parse(url, source) for source, url in sources if url), None)
+
+
+def find_or_start(x_url: str | None, ini_url: str | None, environment: Mapping[str, str]) -> Database:
+    """As `find()`, and the embedded server where no URL is given. Raises UserError where neither is there."""
+    database = find(x_url, ini_url, environment)
+    if database is None:
+        from . import embedded
+
+        if not embedded.is_installed():
+            raise UserError(f"No database URL: set {VARIABLES[0]}, or install oblivion-schema[embedded].")
+        server = embedded.start(embedded.data_directory())
+        database = parse(server.get_uri(), EMBEDDED)
+    return database
+
+
+def _malformed(source: str) -> UserError:
+    return UserError(
+        f"{source} is no database URL: write postgresql://user:password@host:5432/database,"
+        " and percent-encode what is not a letter or digit in the password (/ as %2F, @ as %40)."
+    )

@@ -1,0 +1,182 @@
+"""One PostgreSQL for the run, a template database for each worker, a clone of it for each test.
+
+The server is the embedded one, started for this run and deleted after it, or the throw-away one that
+OBLIVION_TEST_DATABASE_URL names, as its superuser.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pytest_postgresql import factories
+from pytest_postgresql.janitor import DatabaseJanitor
+from sqlalchemy import URL, Engine, NullPool, create_engine, make_url
+from support import API_ROLES, PROJECT, SERVER_VARIABLE, execute
+
+import oblivion_schema
+from oblivion_schema import embedded
+from oblivion_schema.url import VARIABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import alembic.config
+
+_RUN = os.environ.setdefault("OBLIVION_TEST_RUN", uuid.uuid4().hex[:8])  # the workers inherit it
+
+# Nothing here outlives a crash of the machine, nor should wait for its disk.
+_FAST = """
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+autovacuum = off
+max_connections = 60
+"""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the run's server, unless one is given; no test sees the caller's databases."""
+    for name in (*VARIABLES, "ALEMBIC_CONFIG"):
+        os.environ.pop(name, None)
+    if hasattr(config, "workerinput") or config.option.collectonly:
+        return
+    # In memory where that has room: a clone takes a tenth of the time there.
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 1 << 30
+    home = Path(tempfile.mkdtemp(prefix="oblivion-schema-tests-", dir=memory if roomy else None))
+    home.chmod(0o755)  # as root the server runs as another user
+    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+    os.environ[embedded.DIRECTORY_VARIABLE] = str(home / "embedded")
+    if SERVER_VARIABLE not in os.environ:
+        access = home / "pg_hba.conf"
+        access.write_text(
+            "local all needs_password scram-sha-256\nlocal all all trust\nhost all all 127.0.0.1/32 trust\n"
+        )
+        server = embedded.start(home / "server", settings=f"{_FAST}hba_file = '{access}'\n", at_exit="delete")
+        config.add_cleanup(server.cleanup)
+        os.environ[SERVER_VARIABLE] = server.get_uri(driver="psycopg2")
+    for role in API_ROLES:
+        execute(
+            make_url(os.environ[SERVER_VARIABLE]),
+            f"DO $$ BEGIN CREATE ROLE {role} NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$",
+        )
+
+
+def pytest_report_header() -> str:
+    """Say which server the tests run on."""
+    return (
+        f"PostgreSQL: {make_url(os.environ[SERVER_VARIABLE]).render_as_string()}"
+        if SERVER_VARIABLE in os.environ
+        else ""
+    )
+
+
+@pytest.fixture(scope="session")
+def server() -> URL:
+    """The server's maintenance database, as superuser."""
+    return make_url(os.environ[SERVER_VARIABLE]).set(drivername="postgresql+psycopg2")
+
+
+@pytest.fixture(scope="session")
+def pg_server(server: URL) -> SimpleNamespace:
+    """The server as pytest-postgresql's fixtures take it."""
+    host = server.query.get("host") or server.host or "localhost"
+    return SimpleNamespace(
+        host=host,
+        port=server.port or 5432,
+        user=server.username or "postgres",
+        password=server.password,
+        options="",
+        maintenance_dbname=server.database or "postgres",
+        template_dbname=None,
+    )
+
+
+def _url(host: str, port: int, user: str, password: str | None, dbname: str) -> URL:
+    query = {"host": host} if host.startswith("/") else {}
+    return URL.create("postgresql+psycopg2", user, password, None if query else host, port, dbname, query)
+
+
+def _upgrade(*, host: str, port: int, user: str, dbname: str, password: str | None, **_: object) -> None:
+    oblivion_schema.upgrade(_url(host, port, user, password, dbname))
+
+
+pg_template = factories.postgresql_noproc(depends_on="pg_server", dbname=f"oblivion_{_RUN}", load=[_upgrade])
+pg_clone = factories.postgresql("pg_template")
+
+
+@pytest.fixture
+def upgraded(pg_clone: Any, pg_template: Any) -> URL:
+    """A database of its own at the newest revision, demo accounts included."""
+    return _url(pg_template.host, pg_template.port, pg_template.user, pg_template.password, pg_clone.info.dbname)
+
+
+@pytest.fixture
+def engine(upgraded: URL) -> Iterator[Engine]:
+    """An engine on `upgraded`."""
+    engine = create_engine(upgraded, poolclass=NullPool)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def new_database(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[..., URL]]:
+    """Make an empty database; with `owner=True` owned, and connected to, by a role that may do nothing else."""
+    made: list[DatabaseJanitor] = []
+    owners: list[str] = []
+
+    def make(*, owner: bool = False) -> URL:
+        name = f"oblivion_{_RUN}_{uuid.uuid4().hex[:8]}"
+        janitor = DatabaseJanitor(
+            user=pg_server.user,
+            host=pg_server.host,
+            port=pg_server.port,
+            password=pg_server.password,
+            dbname=name,
+            maintenance_dbname=pg_server.maintenance_dbname,
+        )
+        janitor.init()
+        made.append(janitor)
+        url = server.set(database=name)
+        if owner:
+            execute(
+                server, f"CREATE ROLE {name} LOGIN NOSUPERUSER PASSWORD '{name}'; ALTER DATABASE {name} OWNER TO {name}"
+            )
+            owners.append(name)
+            url = url.set(username=name, password=name)
+        return url
+
+    yield make
+    for janitor in made:
+        janitor.drop()
+    for name in owners:
+        execute(server, f"DROP ROLE {name}")
+
+
+@pytest.fixture
+def empty(new_database: Callable[..., URL]) -> URL:
+    """An empty database."""
+    return new_database()
+
+
+@pytest.fixture
+def alembic_config() -> alembic.config.Config:
+    """The checkout's configuration, for pytest-alembic."""
+    from alembic.config import Config
+
+    return Config(PROJECT / "alembic.ini")
+
+
+@pytest.fixture
+def alembic_engine(empty: URL) -> Iterator[Engine]:
+    """An empty database, for pytest-alembic."""
+    engine = create_engine(empty, poolclass=NullPool)
+    yield engine
+    engine.dispose()

@@ -1,0 +1,94 @@
+"""What several test modules use: the command line in this process, pg_dump, and the server's databases."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import URL, NullPool, create_engine
+
+from oblivion_schema import cli, embedded
+
+PROJECT: Final = Path(__file__).parent.parent
+SERVER_VARIABLE: Final = "OBLIVION_TEST_DATABASE_URL"
+API_ROLES: Final = ("anon", "authenticated", "service_role")
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended: its exit status and what it printed."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line that the command printed of its failure."""
+        assert self.status != 0, f"it succeeded: {self.out}{self.err}"
+        lines = [line for line in self.out.splitlines() if "FAILED:" in line]
+        assert len(lines) == 1, f"not one line, but {lines}; on stderr: {self.err}"
+        assert "Traceback" not in self.err
+        return lines[0].strip()
+
+
+def run(*arguments: str, url: URL | str | None = None) -> Result:
+    """Run `oblivion-schema` with `arguments` in this process, on the database of `url`."""
+    if url is not None:
+        text = url if isinstance(url, str) else url.render_as_string(hide_password=False)
+        arguments = ("-x", f"url={text}", *arguments)
+    out, err = io.StringIO(), io.StringIO()
+    status = 0
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            cli.main(arguments)
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 1
+    return Result(status, out.getvalue(), err.getvalue())
+
+
+def spawn(*command: str | Path, **environment: str) -> subprocess.Popen[str]:
+    """Start a program of its own; `python` means this one."""
+    words = [sys.executable if word == "python" else str(word) for word in command]
+    return subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | environment, cwd=PROJECT
+    )
+
+
+def dump(url: URL) -> str:
+    """The database as pg_dump prints it, reference rows included, without what differs from run to run."""
+    program = embedded.binary("pg_dump")
+    assert program is not None
+    printed = subprocess.run(
+        [program, "--no-sync", "--inserts", libpq(url)], capture_output=True, text=True, check=True
+    ).stdout
+    printed = re.sub(r"^(\\(un)?restrict|SET|SELECT pg_catalog.set_config|--).*\n", "", printed, flags=re.MULTILINE)
+    # When an account was opened is the one value here that a clock gives.
+    printed = re.sub(r"'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+\+\d\d'", "'<now>'", printed)
+    return re.sub(r"\n{2,}", "\n\n", printed)
+
+
+def libpq(url: URL) -> str:
+    """`url` as libpq's programs take it."""
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def execute(url: URL, sql: str) -> None:
+    """Run `sql`, one or more statements, in one transaction."""
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
+
+
+def query(url: URL, sql: str) -> list[tuple[object, ...]]:
+    """Rows of one statement."""
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        return [tuple(row) for row in connection.exec_driver_sql(sql, execution_options={"no_parameters": True})]

@@ -1,0 +1,188 @@
+"""Revisions: up, down and up again, online and as a script, to the same catalogs, losing no row."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+from alembic.script import ScriptDirectory
+from pytest_alembic.tests import (  # noqa: F401 - collected as tests of this module
+    test_model_definitions_match_ddl,
+    test_single_head_revision,
+    test_up_down_consistency,
+    test_upgrade,
+)
+from sqlalchemy import NullPool, create_engine
+from support import PROJECT, dump, execute, libpq, query, run
+
+from oblivion_schema import embedded, metadata, migrate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from sqlalchemy import URL
+
+REVISIONS = [script.revision for script in ScriptDirectory.from_config(migrate.config()).walk_revisions()][::-1]
+STAGES = ["base", *REVISIONS]
+STEPS = [*zip(STAGES, STAGES[1:], strict=False), *zip(STAGES[::-1], STAGES[-2::-1], strict=False)]
+
+
+def psql(url: URL, script: str) -> None:
+    program = embedded.binary("psql")
+    assert program is not None
+    subprocess.run([program, "-Xq", "-v", "ON_ERROR_STOP=1", libpq(url)], input=script, text=True, check=True)
+
+
+def move(url: URL, start: str, end: str, *options: str, offline: bool) -> None:
+    """Take the database one way or the other, online or by the script that --sql prints."""
+    command = "upgrade" if STAGES.index(end) > STAGES.index(start) else "downgrade"
+    if offline:
+        script = run(*options, command, f"{start}:{end}", "--sql")
+        assert script.status == 0, script
+        psql(url, script.out)
+    else:
+        result = run(*options, command, end, url=url)
+        assert result.status == 0, result
+
+
+@pytest.mark.parametrize("owner", [False, True], ids=["superuser", "owner"])
+def test_every_step_online_and_by_script_leaves_the_same_catalogs(
+    new_database: Callable[..., URL], *, owner: bool
+) -> None:
+    online, offline = new_database(owner=owner), new_database(owner=owner)
+    at = {"base": dump(offline)}
+    for start, end in [*STEPS, *STEPS[: len(REVISIONS)]]:
+        move(online, start, end, offline=False)
+        move(offline, start, end, offline=True)
+        found = dump(online).replace(str(online.database), str(offline.database))
+        assert dump(offline) == found, f"{start} -> {end}"
+        assert at.setdefault(end, found) == found, f"{start} -> {end}: not what it was before"
+
+
+@pytest.mark.parametrize("offline", [False, True], ids=["online", "script"])
+def test_whole_way_up_and_down_leaves_nothing_of_ours(new_database: Callable[..., URL], *, offline: bool) -> None:
+    url = new_database(owner=True)
+    before = dump(url)
+    move(url, "base", REVISIONS[-1], offline=offline)
+    assert dump(url) != before
+    move(url, REVISIONS[-1], "base", offline=offline)
+    assert dump(url) == before
+
+
+def test_downgrade_of_an_empty_database_leaves_nothing(empty: URL) -> None:
+    before = dump(empty)
+    assert run("downgrade", "base", url=empty).status == 0
+    assert dump(empty) == before
+
+
+@pytest.mark.parametrize("command", [["current"], ["check"], ["history", "-i"]])
+def test_commands_that_look_leave_an_empty_database_alone(empty: URL, command: list[str]) -> None:
+    before = dump(empty)
+    run(*command, url=empty)
+    assert dump(empty) == before
+
+
+def test_second_upgrade_changes_nothing(upgraded: URL) -> None:
+    before = dump(upgraded)
+    assert run("upgrade", "head", url=upgraded).status == 0
+    assert dump(upgraded) == before
+
+
+def test_revisions_run_again_change_nothing(upgraded: URL) -> None:
+    execute(upgraded, "UPDATE user_accounts SET tokens_remaining = 7 WHERE user_id = 'demo_user'")
+    execute(upgraded, "UPDATE user_accounts SET tokens_remaining = 7000 WHERE user_id = 'developer'")
+    before = dump(upgraded)
+    assert run("stamp", "base", url=upgraded).status == 0
+    assert run("upgrade", "head", url=upgraded).status == 0
+    assert dump(upgraded) == before
+
+
+def test_create_all_builds_what_the_revisions_build(new_database: Callable[..., URL]) -> None:
+    created, upgraded = new_database(), new_database()
+    metadata.create_all(create_engine(created, poolclass=NullPool))
+    assert run("-x", "demo=no", "upgrade", "head", url=upgraded).status == 0
+    execute(upgraded, "DROP TABLE oblivion.alembic_version")
+    assert dump(created) == dump(upgraded)
+
+
+ROWS = {
+    "001": "INSERT INTO call_sessions (room_id, mode) VALUES ('r', 'video')",
+    "002": "INSERT INTO user_presence (host_id, room_id) VALUES ('h', 'r')",
+    "003": "INSERT INTO user_accounts (user_id) VALUES ('u')",
+    "003-usage": "INSERT INTO token_usage (user_id, session_id, tokens_used, mode, used_turn)"
+    " VALUES ('demo_user', 's', 1, 'voice', false)",
+    "003-demo": "UPDATE user_accounts SET tokens_remaining = 499 WHERE user_id = 'demo_user'",
+    "003-rates": "INSERT INTO token_rates VALUES ('voice', false, now(), 5)",
+}
+
+
+def test_every_revision_has_rows_to_lose() -> None:
+    assert {name[:3] for name in ROWS} == set(REVISIONS)
+
+
+@pytest.mark.parametrize("offline", [False, True], ids=["online", "script"])
+@pytest.mark.parametrize("case", ROWS)
+def test_downgrade_refuses_to_drop_rows_unless_told(upgraded: URL, case: str, *, offline: bool) -> None:
+    revision = case[:3]
+    below = STAGES[STAGES.index(revision) - 1]
+    if revision != REVISIONS[-1]:
+        move(upgraded, REVISIONS[-1], revision, offline=False)
+    execute(upgraded, ROWS[case])
+    before = dump(upgraded)
+    if offline:
+        with pytest.raises(subprocess.CalledProcessError):
+            move(upgraded, revision, below, offline=True)
+    else:
+        error = run("downgrade", below, url=upgraded).error
+        assert re.search(r"public\.\w+ holds rows.*-x drop-data=yes", error), error
+    assert dump(upgraded) == before
+    move(upgraded, revision, below, "-x", "drop-data=yes", offline=offline)
+
+
+def test_demo_accounts_are_left_out_when_told(empty: URL) -> None:
+    assert run("-x", "demo=no", "upgrade", "head", url=empty).status == 0
+    assert query(empty, "SELECT * FROM user_accounts") == []
+    assert len(query(empty, "SELECT * FROM token_rates")) == 4
+
+
+@pytest.mark.parametrize(
+    ("table", "sql"),
+    [
+        ("call_sessions", "CREATE TABLE call_sessions (id uuid PRIMARY KEY, start_time timestamptz)"),
+        ("user_presence", "CREATE TABLE user_presence (id uuid PRIMARY KEY, user_id text NOT NULL)"),
+        ("user_accounts", "CREATE TABLE user_accounts (user_id text PRIMARY KEY, subscription_tier text)"),
+        ("token_usage", 'CREATE TABLE token_usage (id uuid PRIMARY KEY, "timestamp" timestamptz)'),
+    ],
+)
+def test_hand_made_table_is_refused_before_anything_changes(empty: URL, table: str, sql: str) -> None:
+    execute(empty, sql)
+    before = dump(empty)
+    assert f"public.{table} was made by hand" in run("upgrade", "head", url=empty).error
+    assert dump(empty) == before
+
+
+def test_autogenerated_revision_gets_the_next_number(upgraded: URL, tmp_path: Path) -> None:
+    shutil.copytree(PROJECT / "alembic", tmp_path / "alembic")
+    shutil.copy(PROJECT / "alembic.ini", tmp_path)
+    result = run("-c", str(tmp_path / "alembic.ini"), "revision", "--autogenerate", "-m", "add feature", url=upgraded)
+    assert result.status == 0, result
+    number = f"{int(REVISIONS[-1]) + 1:03}"
+    text = (tmp_path / "alembic" / "versions" / f"{number}_add_feature.py").read_text()
+    assert f"revision = '{number}'" in text
+    assert f"down_revision = '{REVISIONS[-1]}'" in text
+
+
+def test_revisions_are_numbered_in_sequence() -> None:
+    assert REVISIONS == [f"{number:03}" for number in range(1, len(REVISIONS) + 1)]
+    files = sorted(path.name[:4] for path in (PROJECT / "alembic" / "versions").glob("*.py"))
+    assert files == [f"{revision}_" for revision in REVISIONS]
+
+
+def test_revisions_import_nothing_that_can_change() -> None:
+    for path in (PROJECT / "alembic" / "versions").glob("*.py"):
+        imported = set(re.findall(r"^(?:from|import) ([\w.]+)", path.read_text(), flags=re.MULTILINE))
+        assert imported <= {"textwrap", "alembic", "sqlalchemy"}, path.name
