@@ -77,7 +77,7 @@ def _one_line(value: object) -> str:
 def _lock_holders(error: DBAPIError, engine: Engine) -> str:
     named = dict.fromkeys(re.findall(r"\b(?:public|oblivion)\.\w+", error.statement or ""))
     with engine.connect() as connection:
-        held = dict(connection.execute(text(_HELD_RELATIONS)).tuples().all())
+        held = {row.relation: row.holders for row in connection.execute(text(_HELD_RELATIONS))}
     if named:
         held = {relation: holders for relation, holders in held.items() if relation in named}
     if not held:

@@ -1,0 +1,212 @@
+"""Deployers that meet, die or are held up: one at a time, all or nothing."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
+from support import dump, execute, query, run, spawn
+
+import oblivion_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy import URL
+
+
+@pytest.fixture
+def statements(new_database: Callable[..., URL]) -> int:
+    """How many statements an upgrade takes; the tests cut it off at points between."""
+    ran: list[object] = []
+
+    def count(*statement: object) -> None:
+        ran.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        oblivion_schema.upgrade(new_database())
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)
+    return len(ran)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.02)
+
+
+def test_upgrades_started_together_all_end_well(empty: URL) -> None:
+    url = empty.render_as_string(hide_password=False)
+    deployers = [spawn("python", "-m", "alembic", "-x", f"url={url}", "upgrade", "head") for _ in range(3)]
+    ends = [(deployer.communicate(timeout=60), deployer.returncode) for deployer in deployers]
+    assert [status for _, status in ends] == [0, 0, 0], ends
+    ran = [log.count("Running upgrade") for (_, log), _ in ends]
+    assert sorted(ran) == [0, 0, 3]
+
+
+def test_upgrade_waits_for_the_one_that_runs_and_says_so(empty: URL) -> None:
+    from oblivion_schema.environment import ADVISORY_LOCK
+
+    with create_engine(empty, poolclass=NullPool).begin() as other:
+        other.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
+        url = empty.render_as_string(hide_password=False)
+        waiting = spawn("python", "-m", "alembic", "-x", f"url={url}", "upgrade", "head")
+        assert waiting.stderr is not None
+        line = waiting.stderr.readline()
+        while "Another upgrade" not in line:
+            assert line, "it ended without a word"
+            line = waiting.stderr.readline()
+        # A waiter that held a snapshot would keep CREATE INDEX CONCURRENTLY, and so itself, waiting for ever.
+        snapshots = text(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND pid <> pg_backend_pid() AND backend_xmin IS NOT NULL AND state LIKE 'idle%'"
+        )
+        assert other.scalar(snapshots) == 0
+        assert waiting.poll() is None
+    assert waiting.wait(timeout=30) == 0
+    waiting.communicate()
+
+
+KILLED_AT = """
+import os, signal, sys
+from sqlalchemy import Engine, event
+import oblivion_schema
+
+left = int(sys.argv[2])
+
+@event.listens_for(Engine, "before_cursor_execute")
+def count(*_):
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+oblivion_schema.upgrade(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("point", [0.05, 0.4, 1])
+def test_killed_upgrade_leaves_the_old_state_and_runs_again(empty: URL, statements: int, point: float) -> None:
+    before = dump(empty)
+    url = empty.render_as_string(hide_password=False)
+    killed = spawn("python", "-c", KILLED_AT, url, str(int(statements * point)))
+    killed.communicate(timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    wait_until(lambda: not query(empty, "SELECT FROM pg_locks WHERE locktype = 'advisory'"))
+    assert dump(empty) == before
+    assert run("upgrade", "head", url=empty).status == 0
+
+
+class CutOff:
+    """Ends the server's side of a connection before its nth statement."""
+
+    def __init__(self, admin: Engine, after: int) -> None:
+        self.admin, self.left = admin, after
+
+    def __call__(self, connection: Connection, *_: Any) -> None:
+        """Count a statement; at the last one, end the session that sends it."""
+        if connection.engine is self.admin:
+            return
+        self.left -= 1
+        if self.left == 0:
+            pid = connection.connection.info["pid"]
+            with self.admin.connect() as admin:
+                assert admin.scalar(text(f"SELECT pg_terminate_backend({pid}, 5000)"))
+
+
+@pytest.fixture
+def cut_off(server: URL) -> Iterator[Callable[[int], None]]:
+    admin = create_engine(server, poolclass=NullPool)
+    listening: list[CutOff] = []
+
+    def remember_pid(dbapi_connection: Any, record: Any) -> None:
+        record.info["pid"] = dbapi_connection.get_backend_pid()
+
+    def start(after: int) -> None:
+        listening.append(CutOff(admin, after))
+        event.listen(Engine, "connect", remember_pid)
+        event.listen(Engine, "before_cursor_execute", listening[0])
+
+    yield start
+    event.remove(Engine, "connect", remember_pid)
+    event.remove(Engine, "before_cursor_execute", listening[0])
+
+
+@pytest.mark.parametrize("point", [0.05, 0.25, 0.5, 0.75, 1])
+def test_upgrade_cut_off_by_the_server_leaves_the_old_state_and_runs_again(
+    empty: URL, statements: int, cut_off: Callable[[int], None], point: float
+) -> None:
+    before = dump(empty)
+    cut_off(int(statements * point))
+    error = run("upgrade", "head", url=empty).error
+    assert "The server ended the connection" in error
+    assert "run the command again" in error
+    assert dump(empty) == before
+    assert run("upgrade", "head", url=empty).status == 0
+
+
+def test_table_held_by_another_session_stops_a_downgrade_which_names_it(upgraded: URL) -> None:
+    before = dump(upgraded)
+    with create_engine(upgraded, poolclass=NullPool).connect() as holder:
+        pid = holder.scalar(text("SELECT pg_backend_pid() FROM call_sessions RIGHT JOIN (SELECT) AS one ON true"))
+        error = run("-x", "lock-timeout=100ms", "downgrade", "base", url=upgraded).error
+    assert f"public.call_sessions is held by process {pid}" in error
+    assert "-x lock-timeout=" in error
+    assert dump(upgraded) == before
+
+
+def test_table_held_by_another_session_stops_an_upgrade_which_names_it(upgraded: URL) -> None:
+    assert run("stamp", "base", url=upgraded).status == 0
+    with create_engine(upgraded, poolclass=NullPool).connect() as holder:
+        holder.execute(text("UPDATE token_usage SET tokens_used = 0"))
+        error = run("-x", "lock-timeout=100ms", "upgrade", "head", url=upgraded).error
+    assert "public.token_usage is held by process" in error
+    assert run("upgrade", "head", url=upgraded).status == 0
+
+
+def test_lock_timeout_is_in_the_script_too() -> None:
+    assert "SET LOCAL lock_timeout = '5s';" in run("upgrade", "head", "--sql").out
+    assert "SET LOCAL lock_timeout = '1min';" in run("-x", "lock-timeout=1min", "upgrade", "head", "--sql").out
+
+
+# -- From Python
+
+
+def test_upgrade_joins_the_callers_transaction_and_leaves_its_timeout(empty: URL) -> None:
+    engine = create_engine(empty, poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.execute(text("SET LOCAL lock_timeout = '1234ms'"))
+        oblivion_schema.upgrade(connection, demo=False)
+        assert connection.scalar(text("SHOW lock_timeout")) == "1234ms"
+        assert connection.scalar(text("SELECT count(*) FROM user_accounts")) == 0
+        connection.rollback()
+    assert query(empty, "SELECT to_regclass('public.user_accounts')") == [(None,)]
+
+
+@pytest.mark.parametrize("kind", ["text", "url", "engine", "connection"])
+def test_upgrade_takes_url_engine_or_connection(empty: URL, kind: str) -> None:
+    engine = create_engine(empty, poolclass=NullPool)
+    if kind == "connection":
+        with engine.connect() as connection:
+            oblivion_schema.upgrade(connection)
+    else:
+        text_, given = empty.render_as_string(hide_password=False), empty
+        oblivion_schema.upgrade({"text": text_, "url": given, "engine": engine}[kind])
+    assert query(empty, "SELECT count(*) FROM user_accounts") == [(4,)]
+
+
+def test_upgrade_runs_on_psycopg_3_as_well(empty: URL) -> None:
+    oblivion_schema.upgrade(empty.set(drivername="postgresql+psycopg"))
+    assert run("check", url=empty).status == 0
+
+
+def test_upgrade_in_a_repeatable_read_database_ends_well(empty: URL) -> None:
+    execute(empty, f"ALTER DATABASE {empty.database} SET default_transaction_isolation = 'repeatable read'")
+    oblivion_schema.upgrade(empty)
+    assert query(empty, "SELECT count(*) FROM user_accounts") == [(4,)]

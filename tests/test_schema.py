@@ -1,0 +1,342 @@
+"""The schema: what the system taken over documents, and what holds for every object there is or will be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import IntegrityError
+from support import query
+
+from oblivion_schema import metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import URL, Engine
+
+# Column, type, nullability and default, in the order that `select *` gives clients.
+COLUMNS = {
+    "call_sessions": """
+        id            uuid                      not-null  gen_random_uuid()
+        room_id       text                      not-null
+        start_time    timestamp-with-time-zone  not-null  now()
+        end_time      timestamp-with-time-zone  null
+        mode          text                      not-null
+        used_turn     boolean                   not-null  false
+        credit_cost   numeric(10,4)             not-null  0.00
+        user_id       text                      null
+        created_at    timestamp-with-time-zone  not-null  now()
+        updated_at    timestamp-with-time-zone  not-null  now()
+    """,
+    "user_presence": """
+        id            uuid                      not-null  gen_random_uuid()
+        host_id       text                      not-null
+        is_available  boolean                   not-null  true
+        room_id       text                      not-null
+        updated_at    timestamp-with-time-zone  not-null  now()
+        room_token    text                      null
+    """,
+    "user_accounts": """
+        user_id            text                      not-null
+        tokens_remaining   integer                   not-null  100
+        created_at         timestamp-with-time-zone  not-null  now()
+        updated_at         timestamp-with-time-zone  not-null  now()
+        email              text                      null
+        subscription_tier  text                      not-null  'free'::text
+    """,
+    "token_usage": """
+        id                uuid                      not-null  gen_random_uuid()
+        user_id           text                      not-null
+        session_id        text                      not-null
+        tokens_used       integer                   not-null
+        timestamp         timestamp-with-time-zone  not-null  now()
+        mode              text                      not-null
+        used_turn         boolean                   not-null
+        duration_seconds  integer                   null
+    """,
+    "token_rates": """
+        mode               text                      not-null
+        used_turn          boolean                   not-null
+        effective_from     timestamp-with-time-zone  not-null  now()
+        tokens_per_minute  integer                   not-null
+    """,
+}
+
+VIEWS = {
+    "active_calls": "id room_id mode used_turn start_time duration",
+    "daily_billing_summary": "call_date total_calls turn_calls video_calls voice_calls total_credits"
+    " avg_duration_minutes",
+    "user_token_summary": "user_id tokens_remaining subscription_tier account_created total_tokens_used total_sessions"
+    " last_usage",
+    "daily_token_usage": "usage_date mode used_turn session_count total_tokens avg_tokens_per_session total_minutes",
+}
+
+
+@pytest.fixture
+def connection(engine: Engine) -> Iterator[Connection]:
+    """A transaction that is rolled back."""
+    with engine.connect() as connection:
+        yield connection
+
+
+def test_public_holds_the_documented_tables_and_views_and_nothing_else(connection: Connection) -> None:
+    found = connection.execute(
+        text("SELECT table_name, table_type FROM information_schema.tables WHERE table_schema = 'public'")
+    )
+    documented = {(name, "BASE TABLE") for name in COLUMNS} | {(name, "VIEW") for name in VIEWS}
+    assert {tuple(row) for row in found} == documented
+
+
+@pytest.mark.parametrize("table", COLUMNS)
+def test_table_has_the_documented_columns_in_order(connection: Connection, table: str) -> None:
+    found = connection.execute(
+        text(
+            """
+            SELECT attname, format_type(atttypid, atttypmod), attnotnull, pg_get_expr(adbin, adrelid)
+            FROM pg_attribute LEFT JOIN pg_attrdef ON (adrelid, adnum) = (attrelid, attnum)
+            WHERE attrelid = CAST(:table AS regclass) AND attnum > 0 ORDER BY attnum
+            """
+        ),
+        {"table": table},
+    )
+    lines = [
+        " ".join([name, kind.replace(" ", "-"), "not-null" if not_null else "null", default or ""]).strip()
+        for name, kind, not_null, default in found
+    ]
+    assert lines == [" ".join(line.split()) for line in COLUMNS[table].strip().splitlines()]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_view_has_the_documented_columns_in_order(connection: Connection, view: str) -> None:
+    assert list(connection.execute(text(f"SELECT * FROM {view}")).keys()) == VIEWS[view].split()
+
+
+@pytest.mark.parametrize("name", metadata.tables)
+def test_python_types_are_those_of_the_database(connection: Connection, name: str) -> None:
+    declared = {column.name: column.type.python_type for column in metadata.tables[name].c}
+    found = {column["name"]: column["type"].python_type for column in inspect(connection).get_columns(name)}
+    assert found == declared
+
+
+NAMES = {
+    "call_sessions_pkey", "call_sessions_mode_check",
+    "idx_call_sessions_room_id", "idx_call_sessions_start_time", "idx_call_sessions_user_id",
+    "idx_call_sessions_billing", "idx_call_sessions_active",
+    "user_presence_pkey", "idx_user_presence_host_unique",
+    "user_accounts_pkey", "positive_tokens", "user_accounts_subscription_tier_check", "idx_user_accounts_email",
+    "token_usage_pkey", "fk_token_usage_user_id", "positive_token_usage", "token_usage_mode_check", "valid_duration",
+    "idx_token_usage_session_id", "idx_token_usage_timestamp", "idx_token_usage_user_date", "idx_token_usage_billing",
+    "token_rates_pkey", "token_rates_mode_check", "token_rates_tokens_per_minute_check",
+}  # fmt: skip
+
+
+def test_constraints_and_indexes_have_the_documented_names(upgraded: URL) -> None:
+    found = query(
+        upgraded,
+        "SELECT conname FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype IN ('c', 'f', 'p')"
+        " UNION SELECT indexname FROM pg_indexes WHERE schemaname = 'public'",
+    )
+    assert {name for (name,) in found} == NAMES
+
+
+CALL = "INSERT INTO call_sessions (room_id, mode) VALUES ('r', '{}')"
+USAGE = (
+    "INSERT INTO token_usage (user_id, session_id, tokens_used, mode, used_turn, duration_seconds)"
+    " VALUES ('{0}', 's', {1}, '{2}', false, {3})"
+)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "sql"),
+    [
+        ("call_sessions_mode_check", CALL.format("voice")),
+        ("idx_user_presence_host_unique", "INSERT INTO user_presence (host_id, room_id) VALUES ('h', 'r'), ('h', 's')"),
+        ("positive_tokens", "UPDATE user_accounts SET tokens_remaining = -1"),
+        ("user_accounts_subscription_tier_check", "UPDATE user_accounts SET subscription_tier = 'gold'"),
+        ("fk_token_usage_user_id", USAGE.format("nobody", 1, "voice", 1)),
+        ("positive_token_usage", USAGE.format("demo_user", -1, "voice", 1)),
+        ("token_usage_mode_check", USAGE.format("demo_user", 1, "voice-only", 1)),
+        ("valid_duration", USAGE.format("demo_user", 1, "voice", -1)),
+        ("token_rates_mode_check", "INSERT INTO token_rates VALUES ('voice-only', false, now(), 1)"),
+        ("token_rates_tokens_per_minute_check", "INSERT INTO token_rates VALUES ('voice', false, now(), -1)"),
+    ],
+)
+def test_broken_rule_is_refused_by_name(connection: Connection, constraint: str, sql: str) -> None:
+    with pytest.raises(IntegrityError, match=constraint):
+        connection.execute(text(sql))
+
+
+def test_deleting_an_account_deletes_its_usage(connection: Connection) -> None:
+    connection.execute(text(USAGE.format("demo_user", 1, "voice", "NULL")))
+    connection.execute(text("DELETE FROM user_accounts WHERE user_id = 'demo_user'"))
+    assert connection.scalar(text("SELECT count(*) FROM token_usage")) == 0
+
+
+@pytest.mark.parametrize(
+    ("insert", "update"),
+    [
+        (CALL.format("video"), "UPDATE call_sessions SET end_time = now()"),
+        (
+            "INSERT INTO user_presence (host_id, room_id) VALUES ('h', 'r')",
+            "UPDATE user_presence SET updated_at = '2001-01-01'",
+        ),
+        ("INSERT INTO user_accounts (user_id) VALUES ('u')", "UPDATE user_accounts SET tokens_remaining = 1"),
+    ],
+    ids=["call_sessions", "user_presence", "user_accounts"],
+)
+def test_update_is_stamped_with_the_servers_clock(engine: Engine, insert: str, update: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(text(insert))
+    with engine.begin() as connection:
+        table = update.split()[1]
+        connection.execute(text(update))
+        unstamped = connection.scalar(text(f"SELECT count(*) FROM {table} WHERE updated_at <> now()"))
+    assert unstamped == 0
+
+
+# The documented query patterns, and the index that serves each.
+SERVED_BY = [
+    ("call_sessions_pkey", "SELECT * FROM call_sessions WHERE id = '00000000-0000-0000-0000-000000000000'"),
+    ("idx_call_sessions_room_id", "SELECT * FROM call_sessions WHERE room_id = 'r'"),
+    ("idx_call_sessions_start_time", "SELECT * FROM call_sessions WHERE start_time >= now() - interval '1 day'"),
+    ("idx_call_sessions_user_id", "SELECT * FROM call_sessions WHERE user_id = 'u'"),
+    ("idx_call_sessions_billing", "SELECT * FROM call_sessions WHERE used_turn = true AND start_time >= '2026-01-01'"),
+    ("idx_call_sessions_billing", "SELECT room_id, start_time, credit_cost FROM call_sessions WHERE used_turn = true"),
+    ("idx_call_sessions_active", "SELECT * FROM active_calls"),
+    ("user_presence_pkey", "SELECT * FROM user_presence WHERE id = '00000000-0000-0000-0000-000000000000'"),
+    ("idx_user_presence_host_unique", "SELECT * FROM user_presence WHERE host_id = 'h' AND is_available"),
+    ("user_accounts_pkey", "SELECT * FROM user_accounts WHERE user_id = 'u'"),
+    ("idx_user_accounts_email", "SELECT * FROM user_accounts WHERE email = 'e'"),
+    ("token_usage_pkey", "SELECT * FROM token_usage WHERE id = '00000000-0000-0000-0000-000000000000'"),
+    ("idx_token_usage_user_date", "SELECT * FROM token_usage WHERE user_id = 'u'"),
+    ("idx_token_usage_user_date", "SELECT * FROM token_usage WHERE user_id = 'u' AND timestamp >= '2026-01-01'"),
+    ("idx_token_usage_session_id", "SELECT * FROM token_usage WHERE session_id = 's'"),
+    ("idx_token_usage_timestamp", "SELECT * FROM token_usage WHERE timestamp >= '2026-01-01'"),
+    ("idx_token_usage_billing", "SELECT * FROM token_usage WHERE mode = 'video'"),
+    ("token_rates_pkey", "SELECT * FROM token_rates WHERE mode = 'video' AND used_turn AND effective_from <= now()"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("index", "sql"), SERVED_BY)
+def test_documented_query_is_served_by_its_index(connection: Connection, index: str, sql: str) -> None:
+    connection.execute(text("SET LOCAL enable_seqscan = off"))
+    plan = connection.scalar(text(f"EXPLAIN (FORMAT json) {sql}"))
+    assert index in set(_index_names(plan[0]["Plan"])), plan
+
+
+def _index_names(node: dict[str, Any]) -> Iterator[str]:
+    if "Index Name" in node:
+        yield node["Index Name"]
+    for child in node.get("Plans", ()):
+        yield from _index_names(child)
+
+
+def test_every_index_serves_a_documented_query(upgraded: URL) -> None:
+    found = query(upgraded, "SELECT indexname FROM pg_indexes WHERE schemaname = 'public'")
+    assert {name for (name,) in found} == {index for index, _ in SERVED_BY}
+
+
+def test_no_index_is_the_beginning_of_another(upgraded: URL) -> None:
+    redundant = query(
+        upgraded,
+        """
+        SELECT a.indexrelid::regclass, b.indexrelid::regclass
+        FROM pg_index AS a JOIN pg_index AS b ON a.indrelid = b.indrelid AND a.indexrelid <> b.indexrelid
+        WHERE a.indrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)
+          AND NOT a.indisunique AND a.indpred IS NOT DISTINCT FROM b.indpred
+          AND concat(b.indkey::text, ' ') LIKE concat(a.indkey::text, ' %')
+        """,
+    )
+    assert redundant == []
+
+
+OURS = "n.nspname IN ('public', 'oblivion') AND c.relname <> 'alembic_version'"
+
+
+def test_everything_has_a_comment(upgraded: URL) -> None:
+    silent = query(
+        upgraded,
+        f"""
+        SELECT c.relname::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace
+        WHERE {OURS} AND relkind IN ('r', 'v') AND obj_description(c.oid, 'pg_class') IS NULL
+        UNION ALL
+        SELECT concat(c.relname, '.', attname) FROM pg_attribute
+        JOIN pg_class AS c ON c.oid = attrelid JOIN pg_namespace AS n ON n.oid = relnamespace
+        WHERE {OURS} AND relkind IN ('r', 'v') AND attnum > 0 AND col_description(c.oid, attnum) IS NULL
+        UNION ALL
+        SELECT p.oid::regprocedure::text FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = pronamespace
+        WHERE n.nspname IN ('public', 'oblivion') AND obj_description(p.oid, 'pg_proc') IS NULL
+        """,
+    )
+    assert silent == []
+
+
+def test_every_view_reads_with_the_rights_of_its_reader(upgraded: URL) -> None:
+    owners = query(
+        upgraded,
+        f"SELECT relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = relnamespace WHERE {OURS}"
+        " AND relkind = 'v' AND reloptions IS DISTINCT FROM ARRAY['security_invoker=true']",
+    )
+    assert owners == []
+
+
+def test_every_table_is_under_row_level_security(upgraded: URL) -> None:
+    unguarded = query(
+        upgraded,
+        "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+        " AND NOT relrowsecurity",
+    )
+    assert unguarded == []
+
+
+def test_every_table_has_one_open_policy_for_each_command(upgraded: URL) -> None:
+    found = query(
+        upgraded,
+        "SELECT tablename, cmd, policyname, permissive, roles::text, coalesce(qual, 'true'),"
+        " coalesce(with_check, 'true') FROM pg_policies WHERE schemaname = 'public'",
+    )
+    read_write = ("SELECT", "INSERT", "UPDATE", "DELETE")
+    commands = dict.fromkeys(COLUMNS, read_write) | {"token_rates": ("SELECT",)}
+    assert sorted(found) == sorted(
+        (table, command, f"{table}_{command.lower()}", "PERMISSIVE", "{public}", "true", "true")
+        for table, its in commands.items()
+        for command in its
+    )
+
+
+def test_every_foreign_key_is_indexed(upgraded: URL) -> None:
+    unindexed = query(
+        upgraded,
+        """
+        SELECT conname FROM pg_constraint WHERE contype = 'f' AND NOT EXISTS (
+          SELECT FROM pg_index WHERE indrelid = conrelid
+            AND (indkey::smallint[])[0:cardinality(conkey) - 1] = conkey AND indpred IS NULL
+        )
+        """,
+    )
+    assert unindexed == []
+
+
+def test_every_function_has_a_fixed_search_path_and_is_not_everybodys_to_call(upgraded: URL) -> None:
+    loose = query(
+        upgraded,
+        """
+        SELECT p.oid::regprocedure::text, proconfig, proacl::text FROM pg_proc AS p
+        WHERE pronamespace IN ('public'::regnamespace, 'oblivion'::regnamespace)
+          AND (NOT coalesce(proconfig, '{}') @> ARRAY['search_path=""']
+            OR EXISTS (SELECT FROM aclexplode(coalesce(proacl, acldefault('f', proowner))) WHERE grantee = 0))
+        """,
+    )
+    assert loose == []
+
+
+def test_version_table_is_out_of_clients_reach(upgraded: URL) -> None:
+    reachable = query(
+        upgraded,
+        "SELECT rolname FROM pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')"
+        " AND has_schema_privilege(rolname, 'oblivion', 'USAGE')",
+    )
+    assert reachable == []
+    assert query(upgraded, "SELECT version_num FROM oblivion.alembic_version") == [("003",)]
