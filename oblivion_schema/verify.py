@@ -69,7 +69,7 @@ class Check:
 
 def verify(connection: Connection) -> Iterator[Check]:
     """Check the database of `connection`, line by line; the row that it inserts is rolled back."""
-    with connection.begin() as transaction:
+    with connection.begin_nested() as everything:
         connection.execute(text("SET LOCAL search_path = public"))
         found = {(kind, name) for kind, name in connection.execute(text(_OBJECTS))}
         yield from _check_objects(found)
@@ -79,7 +79,7 @@ def verify(connection: Connection) -> Iterator[Check]:
             ("a call can be inserted and is active (rolled back)", _insert_problem),
         ):
             yield Check(subject, _attempt(connection, problem))
-        transaction.rollback()
+        everything.rollback()
 
 
 def _check_objects(found: set[tuple[str, str]]) -> Iterator[Check]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -192,18 +192,19 @@ def history(engine: Engine) -> Iterator[Connection]:
 
 
 def test_daily_billing_summary_sums_each_utc_day_newest_first(history: Connection) -> None:
-    def day(call: Row[Any]) -> object:
-        return call.start_time.astimezone(UTC).date()
+    def day(call: Row[Any]) -> date:
+        start: datetime = call.start_time
+        return start.astimezone(UTC).date()
 
     calls = sorted(history.execute(select(call_sessions)), key=day, reverse=True)
     expected = []
-    for date, group in itertools.groupby(calls, key=day):
+    for when, group in itertools.groupby(calls, key=day):
         its = list(group)
         minutes = [Decimal((c.end_time - c.start_time).total_seconds()) / 60 for c in its if c.end_time]
         video = sum(c.mode == "video" for c in its)
         costs = sum(c.credit_cost for c in its)
         mean = sum(minutes) / len(minutes) if minutes else None
-        expected.append((date, len(its), sum(c.used_turn for c in its), video, len(its) - video, costs, mean))
+        expected.append((when, len(its), sum(c.used_turn for c in its), video, len(its) - video, costs, mean))
     found = [tuple(row) for row in history.execute(select(daily_billing_summary))]
     assert [row[:-1] for row in found] == [row[:-1] for row in expected]
     assert [row[-1] for row in found] == pytest.approx([row[-1] for row in expected])

@@ -196,8 +196,9 @@ def test_upgrade_takes_url_engine_or_connection(empty: URL, kind: str) -> None:
         with engine.connect() as connection:
             oblivion_schema.upgrade(connection)
     else:
-        text_, given = empty.render_as_string(hide_password=False), empty
-        oblivion_schema.upgrade({"text": text_, "url": given, "engine": engine}[kind])
+        written = empty.render_as_string(hide_password=False)
+        targets: dict[str, str | URL | Engine] = {"text": written, "url": empty, "engine": engine}
+        oblivion_schema.upgrade(targets[kind])
     assert query(empty, "SELECT count(*) FROM user_accounts") == [(4,)]
 
 

@@ -1,0 +1,195 @@
+"""`oblivion-schema`: Alembic's commands, verify, psql and stop, from a checkout and from an installed wheel."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+from sqlalchemy import Connection, Engine, text
+from support import PROJECT, dump, execute, query, run, spawn
+
+from oblivion_schema import embedded
+from oblivion_schema.verify import verify
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy import URL
+
+
+def failed(connection: Connection) -> list[str]:
+    return [str(check) for check in verify(connection) if not check.passed]
+
+
+def test_verify_passes_line_by_line_and_leaves_nothing(upgraded: URL) -> None:
+    before = dump(upgraded)
+    result = run("verify", url=upgraded)
+    lines = result.out.splitlines()
+    assert result.status == 0
+    assert all(line.startswith("ok    ") for line in lines), result.out
+    for subject in (
+        "table user_accounts",
+        "view active_calls",
+        "index",
+        "row level security",
+        "policy",
+        "demo accounts",
+    ):
+        assert any(line.startswith(f"ok    {subject}") for line in lines), subject
+    assert dump(upgraded) == before
+
+
+def test_verify_fails_on_an_empty_database(empty: URL) -> None:
+    result = run("verify", url=empty)
+    assert result.status == 1
+    assert not any(line.startswith("ok") for line in result.out.splitlines())
+
+
+def test_verify_passes_without_demo_accounts(empty: URL) -> None:
+    assert run("-x", "demo=no", "upgrade", "head", url=empty).status == 0
+    assert run("verify", url=empty).status == 0
+
+
+def objects(connection: Connection) -> list[tuple[str, str]]:
+    """Every object that verify shall miss when it is gone: what drops it, and the line that says so."""
+    listing = """
+        SELECT format('DROP VIEW %I', relname), concat('FAIL  view ', relname) FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace AND relkind = 'v'
+        UNION ALL
+        SELECT format('ALTER VIEW %I SET (security_invoker = false)', relname), concat('FAIL  view ', relname)
+        FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'v'
+        UNION ALL
+        SELECT format('DROP TABLE %I CASCADE', relname), concat('FAIL  table ', relname) FROM pg_class
+        WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+        UNION ALL
+        SELECT format('ALTER TABLE %s DROP COLUMN %I CASCADE', attrelid::regclass, attname),
+          concat('FAIL  table ', relname)
+        FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+        WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND attnum > 0
+        UNION ALL
+        SELECT format('DROP INDEX %I', indexname), format('FAIL  index %s.%s', tablename, indexname)
+        FROM pg_indexes WHERE schemaname = 'public' AND indexname NOT LIKE '%_pkey'
+        UNION ALL
+        SELECT format('DROP POLICY %I ON %I', policyname, tablename),
+          format('FAIL  policy %s.%s', tablename, policyname)
+        FROM pg_policies WHERE schemaname = 'public'
+        UNION ALL
+        SELECT format('ALTER TABLE %I DISABLE ROW LEVEL SECURITY', relname),
+          concat('FAIL  row level security ', relname)
+        FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+        UNION ALL
+        SELECT format('DROP TRIGGER %I ON %s', tgname, tgrelid::regclass),
+          format('FAIL  trigger %s.%s', tgrelid::regclass, tgname)
+        FROM pg_trigger WHERE NOT tgisinternal
+        UNION ALL
+        SELECT format('ALTER TABLE %s DISABLE TRIGGER %I', tgrelid::regclass, tgname),
+          format('FAIL  trigger %s.%s', tgrelid::regclass, tgname)
+        FROM pg_trigger WHERE NOT tgisinternal
+        UNION ALL
+        SELECT format('DROP FUNCTION %s CASCADE', p.oid::regprocedure), concat('FAIL  function ', proname)
+        FROM pg_proc AS p WHERE pronamespace = 'public'::regnamespace
+        UNION ALL
+        VALUES
+          ('DELETE FROM token_rates WHERE mode = ''video''', 'FAIL  token rates: video, video over TURN'),
+          ('UPDATE token_rates SET tokens_per_minute = 0', 'FAIL  token rates'),
+          ('DELETE FROM user_accounts WHERE user_id = ''developer''', 'FAIL  demo accounts: developer missing'),
+          ('ALTER TABLE call_sessions ADD x text NOT NULL', 'FAIL  a call can be inserted')
+    """
+    return [(sql, line) for sql, line in connection.execute(text(listing))]
+
+
+def test_verify_names_each_object_that_is_gone(engine: Engine) -> None:
+    with engine.connect() as connection:
+        cases = objects(connection)
+        assert len(cases) > 80
+        for sql, line in cases:
+            with connection.begin_nested() as savepoint:
+                connection.execute(text(sql))
+                assert any(found.startswith(line) for found in failed(connection)), sql
+                savepoint.rollback()
+        assert failed(connection) == []
+
+
+@pytest.mark.parametrize("command", ["current", "heads", "history", "branches", "show head"])
+def test_alembics_commands_are_there(upgraded: URL, command: str) -> None:
+    result = run(*command.split(), url=upgraded)
+    assert result.status == 0
+    assert "003" in result.out or command == "branches"
+
+
+def test_command_without_words_is_refused_with_its_usage() -> None:
+    result = run()
+    assert result.status == 2
+    assert "usage: oblivion-schema" in result.err
+
+
+def test_psql_gets_all_further_arguments_and_no_password(upgraded: URL) -> None:
+    url = upgraded.set(password="hunter2").render_as_string(hide_password=False)
+    sql = "SELECT user_id FROM user_token_summary WHERE user_id = 'demo_user'"
+    psql = spawn("python", "-m", "oblivion_schema", "-x", f"url={url}", "psql", "-X", "-At", "-c", sql)
+    out, err = psql.communicate(timeout=30)
+    assert (psql.returncode, out.strip()) == (0, "demo_user"), err
+    failing = spawn("python", "-m", "oblivion_schema", "-x", f"url={url}", "psql", "-Xc", "SELECT nonsense")
+    failing.communicate(timeout=30)
+    assert failing.returncode == 1
+
+
+def test_password_reaches_psql_by_its_environment_not_its_arguments(
+    upgraded: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spy = tmp_path / "psql"
+    spy.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\necho "$PGPASSWORD" > {tmp_path}/password\n')
+    spy.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert run("psql", "-c", "SELECT 1", url=upgraded.set(password="hunter2")).status == 0
+    assert (tmp_path / "arguments").read_text() == "-c SELECT 1\n"
+    assert (tmp_path / "password").read_text() == "hunter2\n"
+
+
+def test_installed_wheel_upgrades_away_from_the_checkout(empty: URL, tmp_path: Path) -> None:
+    [wheel] = WheelBuilder(str(PROJECT)).build(directory=str(tmp_path), versions=["standard"])
+    site = tmp_path / "site"
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--target", site, wheel], check=True)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    # A service's own Alembic must not be taken for ours.
+    (elsewhere / "alembic.ini").write_text("[alembic]\nscript_location = nowhere\n")
+    program = [sys.executable, "-m", "oblivion_schema", "-x", f"url={empty.render_as_string(hide_password=False)}"]
+    environment = {"PYTHONPATH": str(site), "PATH": ""}
+    for command in (["upgrade", "head"], ["verify"], ["check"]):
+        ended = subprocess.run(
+            [*program, *command], cwd=elsewhere, env=environment, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+    code = "import oblivion_schema; print(oblivion_schema.__file__)"
+    where = subprocess.run(
+        [sys.executable, "-c", code], cwd=elsewhere, env=environment, capture_output=True, text=True, check=False
+    )
+    assert where.stdout.startswith(str(site))
+    assert {path.name for path in (site / "oblivion_schema").iterdir()} >= {"py.typed", "migrations", "functions"}
+    assert query(empty, "SELECT version_num FROM oblivion.alembic_version") == [("003",)]
+
+
+def test_stop_says_when_there_is_nothing_to_stop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(embedded.DIRECTORY_VARIABLE, str(tmp_path))
+    result = run("stop")
+    assert (result.status, result.out) == (
+        0,
+        f"Not running: embedded PostgreSQL in {tmp_path}/postgresql-{embedded.version()}\n",
+    )
+
+
+def test_verify_says_what_it_may_not_do(upgraded: URL) -> None:
+    role = f"{upgraded.database}_reader"
+    execute(upgraded, f"CREATE ROLE {role} LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}")
+    try:
+        result = run("verify", url=upgraded.set(username=role))
+        assert result.status == 1
+        [line] = [line for line in result.out.splitlines() if line.startswith("FAIL")]
+        assert "permission denied for table call_sessions" in line
+    finally:
+        execute(upgraded, f"DROP OWNED BY {role}; DROP ROLE {role}")

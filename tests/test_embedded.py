@@ -1,0 +1,102 @@
+"""The PostgreSQL that comes along: starts, keeps its data, and recovers from what crashes leave behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support import query, run, spawn
+
+from oblivion_schema import embedded, url
+from oblivion_schema.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder for embedded databases; what runs there is stopped."""
+    path = Path(tempfile.mkdtemp(prefix="oblivion-schema-tests-"))
+    path.chmod(0o755)
+    monkeypatch.setenv(embedded.DIRECTORY_VARIABLE, str(path))
+    yield path
+    for version in embedded.VERSIONS:
+        monkeypatch.setenv(embedded.VERSION_VARIABLE, str(version))
+        embedded.stop(embedded.data_directory())
+    shutil.rmtree(path)
+
+
+def test_without_a_url_the_embedded_server_is_upgraded_and_keeps_its_data(home: Path) -> None:
+    result = run("upgrade", "head")
+    assert result.status == 0, result
+    assert f"Embedded PostgreSQL at {home}/postgresql-{embedded.version()}." in result.err
+    assert "Open it: oblivion-schema psql." in result.err
+    assert run("verify").status == 0
+    assert run("stop").out.startswith("Stopped")
+    assert run("stop").out.startswith("Not running")
+    assert "003 (head)" in run("current").out
+
+
+def test_wrong_processes_number_left_by_a_crash_is_forgotten(home: Path) -> None:
+    del home
+    directory = embedded.data_directory()
+    embedded.start(directory).stop()
+    lines = [str(os.getpid()), str(directory), "0", "5432", str(directory), "", "0 0", "ready"]
+    (directory / "postmaster.pid").write_text("\n".join(lines) + "\n")
+    assert embedded.stop(directory) is False
+    (directory / "postmaster.pid").write_text("\n".join(lines) + "\n")
+    assert run("current").status == 0
+
+
+def test_half_made_cluster_of_a_killed_start_does_not_matter(home: Path) -> None:
+    half = home / f"postgresql-{embedded.version()}-new-killed"
+    half.mkdir()
+    (half / "PG_VERSION").write_text(f"{embedded.version()}\n")
+    assert run("current").status == 0
+
+
+def test_servers_started_together_are_one(home: Path) -> None:
+    starters = [spawn("python", "-m", "oblivion_schema", "current", OBLIVION_EMBEDDED_DIR=str(home)) for _ in range(3)]
+    ends = [(starter.communicate(timeout=60), starter.returncode) for starter in starters]
+    assert [status for _, status in ends] == [0, 0, 0], ends
+    assert [path.name for path in home.iterdir()] == [f"postgresql-{embedded.version()}"]
+
+
+@pytest.mark.parametrize("version", embedded.VERSIONS)
+def test_version_that_is_asked_for_runs(home: Path, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
+    del home
+    monkeypatch.setenv(embedded.VERSION_VARIABLE, str(version))
+    database = url.find_or_start(None, None, {})
+    [(found,)] = query(database.url, "SHOW server_version")
+    assert str(found).startswith(f"{version}.")
+
+
+def test_version_that_does_not_come_along_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(embedded.VERSION_VARIABLE, "9.6")
+    error = run("upgrade", "head").error
+    assert "OBLIVION_EMBEDDED_VERSION is '9.6': the embedded PostgreSQL comes as 16 or 18." in error
+
+
+def test_unusable_folder_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"did not start: .* Set OBLIVION_DATABASE_URL to use another server"):
+        embedded.start(tmp_path / "file" / "data")
+
+
+def test_data_of_another_version_is_explained(tmp_path: Path) -> None:
+    (tmp_path / "PG_VERSION").write_text("12\n")
+    with pytest.raises(UserError, match="did not start: Version mismatch"):
+        embedded.start(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root runs the server as another user")
+def test_root_opens_the_parents_of_the_data_for_passing_but_not_for_listing(home: Path) -> None:
+    closed = home / "closed"
+    closed.mkdir(mode=0o700)
+    embedded.start(closed / "data").stop()
+    assert closed.stat().st_mode & 0o777 == 0o701
