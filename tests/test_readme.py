@@ -1,0 +1,91 @@
+"""The README tells the truth: CI runs its commands, and its console shows what they print."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from support import PROJECT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_ci_runs_the_readmes_commands_as_written() -> None:
+    ci = [line.strip() for line in (PROJECT / ".ci" / "run").read_text(encoding="utf-8").splitlines()]
+    commands = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines() if ".venv/bin/" in line]
+    assert len(commands) >= 4
+    assert [command for command in commands if command not in ci] == []
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder for the embedded database that the README's reader has."""
+    path = Path(tempfile.mkdtemp(prefix="oblivion-schema-tests-"))
+    path.chmod(0o755)
+    yield path
+    subprocess.run([*program("oblivion-schema"), "stop"], env=environment(path), check=True, capture_output=True)
+    shutil.rmtree(path)
+
+
+def environment(home: Path) -> dict[str, str]:
+    return {**os.environ, "OBLIVION_EMBEDDED_DIR": str(home), "OBLIVION_EMBEDDED_VERSION": "18", "COLUMNS": "200"}
+
+
+def program(name: str) -> list[str]:
+    return [sys.executable, "-m", name.replace("-", "_")]
+
+
+def comparable(printed: str) -> list[str]:
+    """Lines without the paths, times and padding that differ from machine to machine; no view promises an order."""
+    printed = re.sub(r"\S+(/postgresql-18)", r"<home>\1", printed)
+    printed = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+\S*", "<time>", printed)
+    return sorted(re.sub(r"-{3,}", "---", " ".join(line.split())) for line in printed.splitlines() if line.strip())
+
+
+def test_console_shows_what_the_commands_print(home: Path) -> None:
+    shown = "".join(text for kind, text in BLOCKS if kind == "console")
+    commands = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", shown, flags=re.MULTILINE)
+    assert len(commands) >= 4
+    for command, output in commands:
+        name, *arguments = shlex.split(command)
+        ended = subprocess.run(
+            [*program(name.removeprefix(".venv/bin/")), *arguments],
+            cwd=PROJECT,
+            env=environment(home),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert comparable(ended.stdout) == comparable(output), command
+
+
+def test_links_lead_somewhere() -> None:
+    for document in [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8")):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_python_example_runs(tmp_path: Path, upgraded: object) -> None:
+    from sqlalchemy import URL
+
+    assert isinstance(upgraded, URL)
+    [code] = [text for kind, text in BLOCKS if kind == "python"]
+    url = upgraded.render_as_string(hide_password=False)
+    example = tmp_path / "example.py"
+    example.write_text(re.sub(r'"postgresql(\+psycopg2)?://[^"]*"', repr(url), code))
+    ended = subprocess.run([sys.executable, example], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "demo_user 500\n" in ended.stdout
