@@ -10,7 +10,7 @@ from sqlalchemy.schema import conv
 
 from .access import READ_WRITE, open_to_clients
 from .base import Timestamp, metadata
-from .ddl import declare
+from .ddl import trigger
 
 
 class UserAccountColumns(TypedColumns):
@@ -43,13 +43,7 @@ user_accounts: Final = Table(
     comment="Token balances, one row for each account.",
 )
 open_to_clients(user_accounts, *READ_WRITE)
-declare(
-    user_accounts,
-    "trigger",
-    "update_user_accounts_updated_at",
-    "CREATE TRIGGER update_user_accounts_updated_at BEFORE UPDATE ON public.user_accounts"
-    " FOR EACH ROW EXECUTE FUNCTION public.update_updated_at_column()",
-)
+trigger(user_accounts, "update_user_accounts_updated_at", "BEFORE UPDATE", "update_updated_at_column")
 
 DEMO_ACCOUNTS: Final = (
     {"user_id": "demo_user", "tokens_remaining": 500, "subscription_tier": "free", "email": "demo@oblivn.com"},

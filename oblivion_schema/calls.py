@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from .access import READ_WRITE, grant, open_to_clients
 from .base import Timestamp, metadata
-from .ddl import declare, function, view
+from .ddl import declare, function, trigger, view
 
 
 class CallSessionColumns(TypedColumns):
@@ -85,13 +85,7 @@ open_to_clients(call_sessions, *READ_WRITE)
 
 # Serves user_accounts, too.
 function(metadata, "update_updated_at_column", comment="Trigger: stamps updated_at with the server's clock.")
-declare(
-    call_sessions,
-    "trigger",
-    "update_call_sessions_updated_at",
-    "CREATE TRIGGER update_call_sessions_updated_at BEFORE UPDATE ON public.call_sessions"
-    " FOR EACH ROW EXECUTE FUNCTION public.update_updated_at_column()",
-)
+trigger(call_sessions, "update_call_sessions_updated_at", "BEFORE UPDATE", "update_updated_at_column")
 
 
 class ActiveCallColumns(TypedColumns):

@@ -66,17 +66,16 @@ def _compile_view(create: CreateInvokerView, compiler: DDLCompiler, **__: object
     return f"CREATE VIEW {name} WITH (security_invoker = true) AS\n{create.query}"
 
 
-def declare(owner: Table | MetaData, kind: Kind, name: str, create: str) -> None:
-    """Let `create_all()` execute `create`: after its table, or before all tables where the metadata owns it."""
+def declare(owner: Table[Any] | MetaData, kind: Kind, name: str, create: str) -> None:
+    """Let `create_all()` execute `create`: after its table, or before all tables where the metadata owns it.
+
+    What the metadata owns is executed each time, tables or not, and so has to bear that.
+    """
     owner.info.setdefault(_DECLARED, []).append(Declared(kind, name, create))
-
-    def execute(_: object, connection: Connection, **__: Any) -> None:
-        connection.execute(Statement(create), execution_options={"no_parameters": True})
-
-    event.listen(owner, "before_create" if isinstance(owner, MetaData) else "after_create", execute)
+    _execute_on(owner, "before_create" if isinstance(owner, MetaData) else "after_create", create)
 
 
-def declared(owner: Table | MetaData) -> tuple[Declared, ...]:
+def declared(owner: Table[Any] | MetaData) -> tuple[Declared, ...]:
     """What `owner` declares, in the order of creation."""
     return tuple(owner.info.get(_DECLARED, ()))
 
@@ -90,6 +89,17 @@ def function(metadata: MetaData, name: str, arguments: str = "", *, comment: str
     declare(metadata, "function", name, (_FUNCTIONS / f"{name}.sql").read_text(encoding="utf-8"))
     declare(metadata, "comment", signature, f"COMMENT ON FUNCTION {signature} IS {_literal(comment)}")
     declare(metadata, "grant", signature, f"REVOKE ALL ON FUNCTION {signature} FROM PUBLIC")
+    _execute_on(metadata, "after_drop", f"DROP FUNCTION IF EXISTS {signature}")
+
+
+def trigger(table: Table[Any], name: str, moment: str, function: str) -> None:
+    """Declare a trigger of each row, `moment` such as BEFORE UPDATE, that executes `public.<function>()`."""
+    declare(
+        table,
+        "trigger",
+        name,
+        f"CREATE TRIGGER {name} {moment} ON public.{table.name} FOR EACH ROW EXECUTE FUNCTION public.{function}()",
+    )
 
 
 def view(
@@ -115,6 +125,13 @@ def reference_rows(table: Table[Any], *rows: Mapping[str, object]) -> None:
         connection.execute(table.insert(), list(rows))
 
     event.listen(table, "after_create", insert)
+
+
+def _execute_on(owner: Table[Any] | MetaData, moment: str, sql: str) -> None:
+    def execute(_: object, connection: Connection, **__: Any) -> None:
+        connection.execute(Statement(sql), execution_options={"no_parameters": True})
+
+    event.listen(owner, moment, execute)
 
 
 def _literal(value: str) -> str:

@@ -10,7 +10,7 @@ from sqlalchemy import Boolean, Column, Index, Named, Table, Text, TypedColumns,
 
 from .access import READ_WRITE, open_to_clients
 from .base import Timestamp, metadata
-from .ddl import declare, function
+from .ddl import function, trigger
 
 
 class UserPresenceColumns(TypedColumns):
@@ -42,10 +42,4 @@ user_presence: Final = Table(
 open_to_clients(user_presence, *READ_WRITE)
 
 function(metadata, "update_user_presence_updated_at", comment="Trigger: stamps updated_at with the server's clock.")
-declare(
-    user_presence,
-    "trigger",
-    "update_user_presence_updated_at_trigger",
-    "CREATE TRIGGER update_user_presence_updated_at_trigger BEFORE UPDATE ON public.user_presence"
-    " FOR EACH ROW EXECUTE FUNCTION public.update_user_presence_updated_at()",
-)
+trigger(user_presence, "update_user_presence_updated_at_trigger", "BEFORE UPDATE", "update_user_presence_updated_at")

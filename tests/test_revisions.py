@@ -110,6 +110,16 @@ def test_create_all_builds_what_the_revisions_build(new_database: Callable[..., 
     assert dump(created) == dump(upgraded)
 
 
+def test_create_all_runs_again_and_drop_all_leaves_nothing_in_public(empty: URL) -> None:
+    engine = create_engine(empty, poolclass=NullPool)
+    metadata.create_all(engine)
+    created = dump(empty)
+    metadata.create_all(engine)
+    assert dump(empty) == created
+    metadata.drop_all(engine)
+    assert re.findall(r"^CREATE (?!SCHEMA oblivion;).*", dump(empty), flags=re.MULTILINE) == []
+
+
 ROWS = {
     "001": "INSERT INTO call_sessions (room_id, mode) VALUES ('r', 'video')",
     "002": "INSERT INTO user_presence (host_id, room_id) VALUES ('h', 'r')",

@@ -1,4 +1,4 @@
-CREATE FUNCTION public.update_user_presence_updated_at()
+CREATE OR REPLACE FUNCTION public.update_user_presence_updated_at()
 RETURNS trigger
 LANGUAGE plpgsql
 SET search_path = ''
