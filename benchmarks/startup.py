@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import NullPool, create_engine, make_url, text
+from sqlalchemy import NullPool, create_engine, text
 
 from oblivion_schema import embedded
 
@@ -60,7 +60,7 @@ def main() -> None:
     home = Path(tempfile.mkdtemp(prefix="oblivion-schema-benchmark-"))
     home.chmod(0o755)
     server = embedded.start(home / "server", at_exit="delete")
-    admin = create_engine(make_url(server.get_uri(driver="psycopg2")), poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    admin = create_engine(embedded.url(server), poolclass=NullPool, isolation_level="AUTOCOMMIT")
     psql = str(embedded.binary("psql"))
     script = home / "upgrade.sql"
     alembic = [sys.executable, "-m", "alembic"]
@@ -72,7 +72,7 @@ def main() -> None:
         with admin.connect() as connection:
             connection.execute(text("DROP DATABASE IF EXISTS benchmark WITH (FORCE)"))
             connection.execute(text("CREATE DATABASE benchmark"))
-        return server.get_uri(database="benchmark")
+        return embedded.url(server, "benchmark").set(drivername="postgresql").render_as_string(hide_password=False)
 
     def upgrade() -> float:
         return seconds([*alembic, "-x", f"url={empty_database()}", "upgrade", "head"])

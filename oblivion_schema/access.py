@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from .ddl import declare
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Table
 
 Command = Literal["select", "insert", "update", "delete"]
@@ -37,10 +39,10 @@ def open_to_clients(table: Table[Any], *commands: Command) -> None:
     grant(table, *commands)
 
 
-def grant(relation: Table[Any], *commands: Command) -> None:
-    """Grant `commands` on a table or view to those of the API roles that exist."""
+def grant(relation: Table[Any], *commands: Command, to: Sequence[str] = API_ROLES) -> None:
+    """Grant `commands` on a table or view to those of the roles that exist."""
     privileges = ", ".join(command.upper() for command in commands)
-    roles = ", ".join(f"'{role}'" for role in API_ROLES)
+    roles = ", ".join(f"'{role}'" for role in to)
     declare(
         relation,
         "grant",

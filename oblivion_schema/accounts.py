@@ -1,4 +1,4 @@
-"""Accounts: one row for each paying user, with the tokens that are left; never below zero."""
+"""Accounts: one row for each user with tokens to spend; a balance is never below zero."""
 
 from __future__ import annotations
 

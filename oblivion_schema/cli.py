@@ -1,4 +1,4 @@
-"""`oblivion-schema`: Alembic's command line on the packaged revisions, and four commands beside it."""
+"""`oblivion-schema`: Alembic's command line on the packaged revisions, and three commands beside it."""
 
 from __future__ import annotations
 
@@ -9,33 +9,41 @@ import sys
 from typing import TYPE_CHECKING
 
 from alembic.config import CommandLine, Config
+from alembic.util import CommandError
 
-from . import embedded, migrate, url
+from . import embedded, migrate
+from .database import EMBEDDED, Database, find_or_start
 from .environment import Options
 from .errors import UserError
 from .verify import verify as run_checks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 
 def psql(config: Config, arguments: Sequence[str]) -> None:
     """Open the database with psql, which gets all further arguments."""
-    program = shutil.which("psql") or embedded.binary("psql")
+    database = _database(config)
+    # The embedded server's own psql is never older than that; elsewhere its user's is the one that is set up.
+    candidates: list[str | Path | None] = [shutil.which("psql"), embedded.binary("psql")]
+    program = next(filter(None, candidates[::-1] if database.source == EMBEDDED else candidates), None)
     if program is None:
         raise UserError("No psql here: install PostgreSQL's client, or oblivion-schema[embedded].")
-    # In the environment: other users can read a process's arguments, password and all.
-    sys.exit(
-        subprocess.run(  # noqa: S603 - what runs is psql, and what it is told is its user's to say
-            [program, *arguments], env=os.environ | _libpq_environment(_database(config)), check=False
-        ).returncode
-    )
+    conninfo, password = database.conninfo()
+    command = [str(program), f"--dbname={conninfo}", *arguments]
+    # In the environment: other users can read a process's arguments.
+    environment = os.environ | ({"PGPASSWORD": password} if password else {})
+    sys.stdout.flush()
+    if os.name == "posix":  # psql takes our place, and Ctrl-C ends its query rather than us
+        os.execve(str(program), command, environment)  # noqa: S606 - what runs is psql, told what its user says
+    sys.exit(subprocess.run(command, env=environment, check=False).returncode)  # noqa: S603 - as above
 
 
 def verify(config: Config) -> None:
     """Check that the database holds what the schema documents, a line each; exit status 1 when any fails."""
+    failed = 0
     with _database(config).connect() as connection:
-        failed = 0
         for check in run_checks(connection):
             failed += not check.passed
             config.print_stdout(str(check))
@@ -45,8 +53,10 @@ def verify(config: Config) -> None:
 
 def stop(config: Config) -> None:
     """Stop the embedded PostgreSQL; its data stays."""
+    if not embedded.is_installed():
+        raise UserError("There is no embedded PostgreSQL here: it comes with oblivion-schema[embedded].")
     directory = embedded.data_directory()
-    stopped = embedded.is_installed() and embedded.stop(directory)
+    stopped = embedded.stop(directory)
     config.print_stdout(f"{'Stopped' if stopped else 'Not running'}: embedded PostgreSQL in {directory}")
 
 
@@ -63,22 +73,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = line.parser.parse_args(argv)
     if not hasattr(options, "cmd"):
         line.parser.error("too few arguments")
-    line.run_cmd(migrate.config(options), options)
+    raises, options.raiseerr = options.raiseerr, True
+    try:
+        config = migrate.config(options)
+        Options.from_config(
+            config
+        )  # Alembic runs no environment, and so asks for no option, where it reads files alone
+        if migrate.is_packaged() and options.cmd[0].__name__ in {"revision", "merge"}:
+            raise UserError("An installed package takes no new revisions: write them in a checkout.")
+        line.run_cmd(config, options)
+    except CommandError as error:  # Alembic would print it to stdout, where the script of --sql goes
+        if raises:
+            raise
+        sys.stderr.write(f"FAILED: {error}\n")
+        sys.exit(1)
 
 
-def _database(config: Config) -> url.Database:
-    options = Options.from_config(config)
-    return url.find_or_start(options.url, config.get_main_option("sqlalchemy.url"), os.environ)
-
-
-def _libpq_environment(database: url.Database) -> dict[str, str]:
-    found = database.url
-    named = {
-        "PGHOST": found.host,
-        "PGPORT": found.port and str(found.port),
-        "PGUSER": found.username,
-        "PGPASSWORD": found.password,
-        "PGDATABASE": found.database,
-    }
-    options = {f"PG{key.upper()}": value for key, value in found.query.items() if isinstance(value, str)}
-    return {name: value for name, value in (named | options).items() if value}
+def _database(config: Config) -> Database:
+    return find_or_start(Options.from_config(config).url, config.get_main_option("sqlalchemy.url"), os.environ)

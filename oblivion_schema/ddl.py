@@ -63,7 +63,10 @@ class CreateInvokerView(CreateView):
 @compiles(CreateInvokerView)
 def _compile_view(create: CreateInvokerView, compiler: DDLCompiler, **__: object) -> str:
     name = compiler.preparer.format_table(create.table)
-    return f"CREATE VIEW {name} WITH (security_invoker = true) AS\n{create.query}"
+    query = create.query
+    if compiler.dialect.paramstyle in {"format", "pyformat"}:
+        query = query.replace("%", "%%")  # undone by the driver
+    return f"CREATE VIEW {name} WITH (security_invoker = true) AS\n{query}"
 
 
 def declare(owner: Table[Any] | MetaData, kind: Kind, name: str, create: str) -> None:
@@ -80,16 +83,17 @@ def declared(owner: Table[Any] | MetaData) -> tuple[Declared, ...]:
     return tuple(owner.info.get(_DECLARED, ()))
 
 
-def function(metadata: MetaData, name: str, arguments: str = "", *, comment: str) -> None:
+def function(owner: Table[Any] | MetaData, name: str, arguments: str = "", *, comment: str) -> None:
     """Declare the function of `functions/<name>.sql`; nobody but its owner may execute it unless granted.
 
-    `arguments` are the types of its arguments, as DROP FUNCTION takes them.
+    `arguments` are the types of its arguments, as DROP FUNCTION takes them. It is created before all tables, for their
+    triggers and policies, or after the table that owns it, whose rows it may then name.
     """
     signature = f"public.{name}({arguments})"
-    declare(metadata, "function", name, (_FUNCTIONS / f"{name}.sql").read_text(encoding="utf-8"))
-    declare(metadata, "comment", signature, f"COMMENT ON FUNCTION {signature} IS {_literal(comment)}")
-    declare(metadata, "grant", signature, f"REVOKE ALL ON FUNCTION {signature} FROM PUBLIC")
-    _execute_on(metadata, "after_drop", f"DROP FUNCTION IF EXISTS {signature}")
+    declare(owner, "function", name, (_FUNCTIONS / f"{name}.sql").read_text(encoding="utf-8"))
+    declare(owner, "comment", signature, f"COMMENT ON FUNCTION {signature} IS {_literal(comment)}")
+    declare(owner, "grant", signature, f"REVOKE ALL ON FUNCTION {signature} FROM PUBLIC")
+    _execute_on(owner, "after_drop", f"DROP FUNCTION IF EXISTS {signature}")
 
 
 def trigger(table: Table[Any], name: str, moment: str, function: str) -> None:
@@ -114,7 +118,7 @@ def view(
         table.c[column.name].comment = column.comment
     for read in reads:
         table.add_is_dependent_on(read)
-    declare(table, "comment", name, f"COMMENT ON VIEW {name} IS {_literal(comment)}")
+    declare(table, "comment", name, f"COMMENT ON VIEW public.{name} IS {_literal(comment)}")
     return table.with_cols(columns)
 
 

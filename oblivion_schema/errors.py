@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from alembic.util import CommandError
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -26,15 +29,20 @@ _CONNECTION_FIXES: Final = (
     ("does not exist", "Create it first, or check its name in the URL."),
     ("timeout expired", "Check that the host can be reached from here."),
     ("no pg_hba.conf entry", "Allow this user and host in the server's pg_hba.conf, or connect with sslmode=require."),
+    ("invalid connection option", "Check the part of the URL behind the question mark."),
+    ("too many", "Close other connections first."),
+    ("remaining connection slots", "Close other connections first."),
+    ("starting up", "Try again in a moment."),
 )
 
 
 def cannot_connect(database: str, error: Exception) -> UserError:
     """Why there is no connection to `database`, which is named without its password."""
-    # libpq's further lines ask whether the server is running, or tell of the host's next address.
-    cause = _one_line(str(getattr(error, "orig", None) or error).partition("\n")[0])
-    fix = next((fix for sign, fix in _CONNECTION_FIXES if sign in cause), "Check the URL.")
-    return UserError(f"Cannot connect to {database}: {cause.rstrip('.')}. {fix}")
+    # libpq tries each address of a host, and says a line or two of each; a server's own word is the one that counts.
+    lines = str(getattr(error, "orig", None) or error).splitlines() or [""]
+    cause = _one_line(next((line for line in lines if "FATAL" in line), lines[0])).rstrip(".")
+    fix = next((f" {fix}" for sign, fix in _CONNECTION_FIXES if sign in cause), "")
+    return UserError(f"Cannot connect to {database}: {cause}.{fix}")
 
 
 def explain(error: DBAPIError, engine: Engine) -> UserError:
@@ -42,10 +50,10 @@ def explain(error: DBAPIError, engine: Engine) -> UserError:
 
     `engine` is asked who holds the lock when a lock timed out.
     """
-    state = getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)
+    state, message, detail, hint = _fields(error)
     if error.connection_invalidated or state in {"57P01", "57P02", "57P03"}:
         return UserError(
-            f"The server ended the connection: {primary_message(error)}. Nothing was changed: run the command again."
+            f"The server ended the connection: {message}. Run the command again: what was not committed is undone."
         )
     if state == "55P03":
         return UserError(
@@ -53,21 +61,32 @@ def explain(error: DBAPIError, engine: Engine) -> UserError:
             " -x lock-timeout=60s."
         )
     if state == "42501":
-        return UserError(
-            f"{primary_message(error)}. Nothing was changed: run this as the owner of the database, or let the owner"
-            " GRANT CREATE ON DATABASE and ON SCHEMA public to this role."
+        fix = (
+            "run this as the owner of the database, or let the owner GRANT CREATE ON DATABASE and ON SCHEMA public"
+            " to this role"
+            if re.search(r"for (database|schema public)", message)
+            else "run this as the owner of what it names, usually the role that ran the first upgrade"
         )
-    diagnostics = getattr(error.orig, "diag", None)
-    hint = getattr(diagnostics, "message_hint", None)
-    detail = getattr(diagnostics, "message_detail", None)
-    parts = [primary_message(error), *filter(None, (detail, hint)), "Nothing was changed"]
-    return UserError(". ".join(_one_line(part).rstrip(".") for part in parts) + ".")
+        return UserError(f"{message}. Nothing was changed: {fix}.")
+    return UserError(". ".join([*filter(None, (message, detail, hint)), "Nothing was changed"]) + ".")
 
 
 def primary_message(error: DBAPIError) -> str:
     """What PostgreSQL said, without detail, hint and position."""
-    diagnostics = getattr(error.orig, "diag", None)
-    return _one_line(getattr(diagnostics, "message_primary", None) or error.orig).rstrip(".")
+    return _fields(error)[1]
+
+
+def _fields(error: DBAPIError) -> tuple[str, str, str, str]:
+    """SQLSTATE, message, detail and hint, each without its full stop, as the driver at hand gives them."""
+    given = getattr(error.orig, "args", None)
+    if given and isinstance(given[0], dict):  # pg8000
+        fields = [given[0].get(code) for code in "CMDH"]
+    else:
+        diagnostics = getattr(error.orig, "diag", None)
+        names = ("sqlstate", "message_primary", "message_detail", "message_hint")
+        fields = [getattr(diagnostics, name, None) for name in names]
+    state, message, detail, hint = (_one_line(field or "").rstrip(".") for field in fields)
+    return state, message or _one_line(str(error.orig).partition("\n")[0]).rstrip("."), detail, hint
 
 
 def _one_line(value: object) -> str:
@@ -76,19 +95,23 @@ def _one_line(value: object) -> str:
 
 def _lock_holders(error: DBAPIError, engine: Engine) -> str:
     named = dict.fromkeys(re.findall(r"\b(?:public|oblivion)\.\w+", error.statement or ""))
-    with engine.connect() as connection:
-        held = {row.relation: row.holders for row in connection.execute(text(_HELD_RELATIONS))}
-    if named:
-        held = {relation: holders for relation, holders in held.items() if relation in named}
+    held: list[str] = []
+    # The caller's pool may have no second connection to give, and the server may have none left.
+    with suppress(SQLAlchemyError), create_engine(engine.url, poolclass=NullPool).connect() as connection:
+        found = connection.execute(text(_HELD_RELATIONS))
+        held = [f"{row.relation} is held by {row.holders}" for row in found if row.relation in named or not named]
     if not held:
         return f"Timed out waiting for a lock on {', '.join(named) or 'a table'}."
-    return f"Timed out waiting for a lock: {'; '.join(f'{r} is held by {h}' for r, h in held.items())}."
+    return f"Timed out waiting for a lock: {'; '.join(held)}."
 
 
 _HELD_RELATIONS: Final = """
 SELECT
   format('%I.%I', n.nspname, c.relname) AS relation,
-  string_agg(DISTINCT concat_ws(' ', 'process', l.pid, '(' || nullif(a.application_name, '') || ')'), ', ') AS holders
+  string_agg(
+    format('process %s (%s)', l.pid, concat_ws(', ', nullif(a.application_name, ''), l.mode)),
+    ', ' ORDER BY l.pid, l.mode
+  ) AS holders
 FROM pg_locks AS l
 JOIN pg_class AS c ON c.oid = l.relation
 JOIN pg_namespace AS n ON n.oid = c.relnamespace

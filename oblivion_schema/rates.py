@@ -48,17 +48,21 @@ RATES: Final[tuple[dict[str, Any], ...]] = (
 """The rows of `token_rates` that the schema brings along."""
 reference_rows(token_rates, *RATES)
 
-_TOKENS_PER_MINUTE = {(rate["mode"], rate["used_turn"]): int(rate["tokens_per_minute"]) for rate in RATES}
+# The newest date comes last, and so prevails.
+_TOKENS_PER_MINUTE = {
+    (rate["mode"], rate["used_turn"]): int(rate["tokens_per_minute"])
+    for rate in sorted(RATES, key=lambda rate: rate["effective_from"])
+}
 
 
 def tokens_for(duration_seconds: float, mode: Literal["video", "voice", "voice-only"], used_turn: bool) -> int:  # noqa: FBT001 - the columns' order
-    """Tokens that a call costs by the rates that the schema brings along: `RATES`, the rows of `token_rates`.
+    """Tokens that a call costs by the newest of `RATES`, the rows of `token_rates` that the schema brings along.
 
     `duration_seconds`: length of the call in seconds; every started minute counts, zero and less cost nothing.
     `mode`: as `token_usage` or as `call_sessions` spells it. `used_turn`: whether a TURN relay carried the media.
     Raises ValueError for another mode, or a length that is no finite number.
     """
-    rate = _TOKENS_PER_MINUTE.get(("voice" if mode == "voice-only" else mode, used_turn))
+    rate = _TOKENS_PER_MINUTE.get(("voice" if mode == "voice-only" else mode, bool(used_turn)))
     if rate is None:
         raise ValueError(f"Unknown mode {mode!r}: use 'video', 'voice' or 'voice-only'.")
     if not math.isfinite(duration_seconds):

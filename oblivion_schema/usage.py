@@ -1,4 +1,4 @@
-"""Usage: the log of tokens consumed; a row is a call of an account."""
+"""Usage: the log of tokens consumed; each row belongs to an account, and names a call."""
 
 from __future__ import annotations
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from alembic.script import ScriptDirectory
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
+from . import migrate
 from .accounts import DEMO_ACCOUNTS, user_accounts
 from .base import metadata
 from .calls import active_calls, call_sessions
@@ -25,29 +27,37 @@ _FIX: Final = "run oblivion-schema upgrade head, or put it back as the revisions
 # Each object as (kind, name); what belongs to a table is named table.object.
 _OBJECTS: Final = """
 SELECT CASE relkind WHEN 'v' THEN 'view' ELSE 'table' END AS kind, relname AS name
-FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v')
+FROM pg_class WHERE relnamespace = to_regnamespace('public') AND relkind IN ('r', 'p', 'v')
 UNION ALL
 SELECT 'column', concat(relname, '.', attname)
 FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
-WHERE relnamespace = 'public'::regnamespace AND attnum > 0 AND NOT attisdropped
+WHERE relnamespace = to_regnamespace('public') AND attnum > 0 AND NOT attisdropped
+UNION ALL
+SELECT 'not null', concat(relname, '.', attname)
+FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+WHERE relnamespace = to_regnamespace('public') AND attnum > 0 AND attnotnull
+UNION ALL
+SELECT 'constraint', concat(relname, '.', conname)
+FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid
+WHERE relnamespace = to_regnamespace('public') AND convalidated
 UNION ALL
 SELECT 'security invoker', relname
-FROM pg_class WHERE relnamespace = 'public'::regnamespace AND 'security_invoker=true' = ANY (reloptions)
+FROM pg_class WHERE relnamespace = to_regnamespace('public') AND 'security_invoker=true' = ANY (reloptions)
 UNION ALL
 SELECT 'index', concat(t.relname, '.', i.relname)
 FROM pg_index JOIN pg_class AS i ON i.oid = indexrelid JOIN pg_class AS t ON t.oid = indrelid
-WHERE t.relnamespace = 'public'::regnamespace AND indisvalid
+WHERE t.relnamespace = to_regnamespace('public') AND indisvalid
 UNION ALL
 SELECT 'row level security', relname
-FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relrowsecurity
+FROM pg_class WHERE relnamespace = to_regnamespace('public') AND relrowsecurity
 UNION ALL
 SELECT 'policy', concat(tablename, '.', policyname) FROM pg_policies WHERE schemaname = 'public'
 UNION ALL
 SELECT 'trigger', concat(relname, '.', tgname)
 FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
-WHERE relnamespace = 'public'::regnamespace AND NOT tgisinternal AND tgenabled IN ('O', 'A')
+WHERE relnamespace = to_regnamespace('public') AND NOT tgisinternal AND tgenabled IN ('O', 'A')
 UNION ALL
-SELECT 'function', proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+SELECT 'function', proname FROM pg_proc WHERE pronamespace = to_regnamespace('public')
 """
 
 
@@ -71,35 +81,35 @@ def verify(connection: Connection) -> Iterator[Check]:
     """Check the database of `connection`, line by line; the row that it inserts is rolled back."""
     with connection.begin_nested() as everything:
         connection.execute(text("SET LOCAL search_path = public"))
+        connection.execute(text("SET LOCAL lock_timeout = '5s'"))
         found = {(kind, name) for kind, name in connection.execute(text(_OBJECTS))}
         yield from _check_objects(found)
-        for subject, problem in (
-            ("token rates", _rates_problem),
-            ("demo accounts", _demo_accounts_problem),
-            ("a call can be inserted and is active (rolled back)", _insert_problem),
-        ):
-            yield Check(subject, _attempt(connection, problem))
+        yield _attempt(connection, "revision", _check_revision)
+        yield _attempt(connection, "token rates", _check_rates)
+        yield _attempt(connection, "demo accounts", _check_demo_accounts)
+        yield _attempt(connection, "a call can be inserted and is active (rolled back)", _check_insert)
         everything.rollback()
 
 
 def _check_objects(found: set[tuple[str, str]]) -> Iterator[Check]:
-    def check(kind: str, name: str, problem: str = "is missing") -> Check:
-        return Check(f"{kind} {name}", "" if (kind, name) in found else f"{problem}: {_FIX}")
-
     relations = sorted(metadata.tables.values(), key=lambda relation: (relation.is_view, relation.name))
     for relation in relations:
         yield _check_relation(relation, found)
+    expected = [(kind, f"{relation.name}.{name}") for relation in relations for kind, name in _belongings(relation)]
+    expected += [(item.kind, item.name) for item in declared(metadata) if item.kind == "function"]
+    for kind, name in expected:
+        yield Check(f"{kind} {name}", "" if (kind, name) in found else f"is missing: {_FIX}")
     for relation in relations:
-        for index in sorted(str(index.name) for index in relation.indexes):
-            yield check("index", f"{relation.name}.{index}")
-        for item in declared(relation):
-            if item.kind in {"index", "policy", "trigger"}:
-                yield check(item.kind, f"{relation.name}.{item.name}")
-            elif item.kind == "row level security":
-                yield check(item.kind, item.name, "is off")
-    for item in declared(metadata):
-        if item.kind == "function":
-            yield check(item.kind, item.name)
+        if not relation.is_view:
+            guarded = ("row level security", relation.name) in found
+            yield Check(f"row level security of {relation.name}", "" if guarded else f"is off: {_FIX}")
+
+
+def _belongings(relation: Table[Any]) -> Iterator[tuple[str, str]]:
+    if not relation.is_view:
+        yield from (("constraint", str(constraint.name)) for constraint in relation.constraints)
+    yield from (("index", str(index.name)) for index in relation.indexes)
+    yield from ((item.kind, item.name) for item in declared(relation) if item.kind in {"index", "policy", "trigger"})
 
 
 def _check_relation(relation: Table[Any], found: set[tuple[str, str]]) -> Check:
@@ -110,42 +120,53 @@ def _check_relation(relation: Table[Any], found: set[tuple[str, str]]) -> Check:
     missing = [c.name for c in relation.columns if ("column", f"{relation.name}.{c.name}") not in found]
     if missing:
         return Check(subject, f"lacks {', '.join(missing)}: {_FIX}")
-    if relation.is_view and ("security invoker", relation.name) not in found:
+    if not relation.is_view:
+        nullable = [
+            c.name
+            for c in relation.columns
+            if not c.nullable and ("not null", f"{relation.name}.{c.name}") not in found
+        ]
+        return Check(subject, f"takes NULL in {', '.join(nullable)}: {_FIX}" if nullable else "")
+    if ("security invoker", relation.name) not in found:
         return Check(subject, f"reads with its owner's rights, past row level security: {_FIX}")
     return Check(subject)
 
 
-def _attempt(connection: Connection, problem: Callable[[Connection], str]) -> str:
+def _attempt(connection: Connection, subject: str, check: Callable[[Connection, str], Check]) -> Check:
     try:
         with connection.begin_nested() as savepoint:
-            answer = problem(connection)
+            result = check(connection, subject)
             savepoint.rollback()
     except DBAPIError as error:
-        return primary_message(error)
-    return answer
+        return Check(subject, primary_message(error))
+    return result
 
 
-def _rates_problem(connection: Connection) -> str:
+def _check_revision(connection: Connection, subject: str) -> Check:
+    head = ScriptDirectory.from_config(migrate.config()).get_current_head()
+    found = connection.scalar(text("SELECT string_agg(version_num, ', ') FROM oblivion.alembic_version"))
+    return Check(f"{subject} {head}", "" if found == head else f"the database is at {found or 'none'}: {_FIX}")
+
+
+def _check_rates(connection: Connection, subject: str) -> Check:
     there = {tuple(row) for row in connection.execute(select(token_rates))}
     missing = [f"{r['mode']}{' over TURN' * r['used_turn']}" for r in RATES if tuple(r.values()) not in there]
-    return (
-        f"{', '.join(missing)} differ from the schema's, or are missing: calls would be priced wrongly"
-        if missing
-        else ""
-    )
+    differs = f"{', '.join(missing)}: missing, or not the schema's; calls would be priced wrongly"
+    return Check(subject, differs if missing else "")
 
 
-def _demo_accounts_problem(connection: Connection) -> str:
-    names = {account["user_id"] for account in DEMO_ACCOUNTS}
+def _check_demo_accounts(connection: Connection, subject: str) -> Check:
+    names = {str(account["user_id"]) for account in DEMO_ACCOUNTS}
     there = set(connection.scalars(select(user_accounts.c.user_id).where(user_accounts.c.user_id.in_(names))))
-    if there in (names, set()):  # -x demo=no leaves all of them out
-        return ""
-    return f"{', '.join(sorted(map(str, names - there)))} missing: insert them, or delete the others, too"
+    if not there:
+        return Check(f"{subject}: none, left out by -x demo=no or deleted since")
+    missing = ", ".join(sorted(names - there))
+    return Check(subject, f"{missing} missing: insert them, or delete the others, too" if missing else "")
 
 
-def _insert_problem(connection: Connection) -> str:
+def _check_insert(connection: Connection, subject: str) -> Check:
     call = connection.scalar(
         call_sessions.insert().values(room_id="oblivion-schema verify", mode="video").returning(call_sessions.c.id)
     )
     active = connection.scalar(select(func.count()).select_from(active_calls).where(active_calls.c.id == call))
-    return "" if active == 1 else "active_calls does not show it"
+    return Check(subject, "" if active == 1 else "active_calls does not show it")

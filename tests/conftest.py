@@ -22,7 +22,7 @@ from support import API_ROLES, PROJECT, SERVER_VARIABLE, execute
 
 import oblivion_schema
 from oblivion_schema import embedded
-from oblivion_schema.url import VARIABLES
+from oblivion_schema.database import VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,7 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
         )
         server = embedded.start(home / "server", settings=f"{_FAST}hba_file = '{access}'\n", at_exit="delete")
         config.add_cleanup(server.cleanup)
-        os.environ[SERVER_VARIABLE] = server.get_uri(driver="psycopg2")
+        os.environ[SERVER_VARIABLE] = embedded.url(server).render_as_string(hide_password=False)
     for role in API_ROLES:
         execute(
             make_url(os.environ[SERVER_VARIABLE]),

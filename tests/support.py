@@ -7,14 +7,18 @@ import os
 import re
 import subprocess
 import sys
+import time
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import URL, NullPool, create_engine
 
 from oblivion_schema import cli, embedded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 PROJECT: Final = Path(__file__).parent.parent
 SERVER_VARIABLE: Final = "OBLIVION_TEST_DATABASE_URL"
@@ -33,10 +37,11 @@ class Result:
     def error(self) -> str:
         """The one line that the command printed of its failure."""
         assert self.status != 0, f"it succeeded: {self.out}{self.err}"
-        lines = [line for line in self.out.splitlines() if "FAILED:" in line]
-        assert len(lines) == 1, f"not one line, but {lines}; on stderr: {self.err}"
+        lines = [line for line in self.err.splitlines() if "FAILED:" in line]
+        assert len(lines) == 1, f"not one line: {self.err}"
         assert "Traceback" not in self.err
-        return lines[0].strip()
+        assert "FAILED" not in self.out
+        return lines[0]
 
 
 def run(*arguments: str, url: URL | str | None = None) -> Result:
@@ -58,8 +63,22 @@ def spawn(*command: str | Path, **environment: str) -> subprocess.Popen[str]:
     """Start a program of its own; `python` means this one."""
     words = [sys.executable if word == "python" else str(word) for word in command]
     return subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | environment, cwd=PROJECT
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+        cwd=PROJECT,
+        start_new_session=True,
     )
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait for `condition`, which comes true soon or not at all."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.005)
 
 
 def dump(url: URL) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 from hatchling.builders.wheel import WheelBuilder
-from sqlalchemy import Connection, Engine, text
-from support import PROJECT, dump, execute, query, run, spawn
+from sqlalchemy import Connection, Engine, NullPool, create_engine, text
+from support import PROJECT, dump, execute, query, run, spawn, wait_until
 
 from oblivion_schema import embedded
 from oblivion_schema.verify import verify
@@ -26,6 +28,9 @@ def failed(connection: Connection) -> list[str]:
 
 def test_verify_passes_line_by_line_and_leaves_nothing(upgraded: URL) -> None:
     before = dump(upgraded)
+    with create_engine(upgraded, poolclass=NullPool).connect() as connection:
+        assert failed(connection) == []
+        connection.commit()
     result = run("verify", url=upgraded)
     lines = result.out.splitlines()
     assert result.status == 0
@@ -50,7 +55,8 @@ def test_verify_fails_on_an_empty_database(empty: URL) -> None:
 
 def test_verify_passes_without_demo_accounts(empty: URL) -> None:
     assert run("-x", "demo=no", "upgrade", "head", url=empty).status == 0
-    assert run("verify", url=empty).status == 0
+    result = run("verify", url=empty)
+    assert (result.status, "ok    demo accounts: none, left out" in result.out) == (0, True)
 
 
 def objects(connection: Connection) -> list[tuple[str, str]]:
@@ -78,7 +84,7 @@ def objects(connection: Connection) -> list[tuple[str, str]]:
         FROM pg_policies WHERE schemaname = 'public'
         UNION ALL
         SELECT format('ALTER TABLE %I DISABLE ROW LEVEL SECURITY', relname),
-          concat('FAIL  row level security ', relname)
+          concat('FAIL  row level security of ', relname)
         FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
         UNION ALL
         SELECT format('DROP TRIGGER %I ON %s', tgname, tgrelid::regclass),
@@ -92,7 +98,18 @@ def objects(connection: Connection) -> list[tuple[str, str]]:
         SELECT format('DROP FUNCTION %s CASCADE', p.oid::regprocedure), concat('FAIL  function ', proname)
         FROM pg_proc AS p WHERE pronamespace = 'public'::regnamespace
         UNION ALL
+        SELECT format('ALTER TABLE %s DROP CONSTRAINT %I CASCADE', conrelid::regclass, conname),
+          format('FAIL  constraint %s.%s', conrelid::regclass, conname)
+        FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype IN ('c', 'f', 'p')
+        UNION ALL
+        SELECT format('ALTER TABLE %s ALTER %I DROP NOT NULL', attrelid::regclass, attname),
+          concat('FAIL  table ', relname)
+        FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+        WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND attnum > 0 AND attnotnull
+          AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = attrelid AND indisprimary AND attnum = ANY (indkey))
+        UNION ALL
         VALUES
+          ('DELETE FROM oblivion.alembic_version', 'FAIL  revision 003: the database is at none'),
           ('DELETE FROM token_rates WHERE mode = ''video''', 'FAIL  token rates: video, video over TURN'),
           ('UPDATE token_rates SET tokens_per_minute = 0', 'FAIL  token rates'),
           ('DELETE FROM user_accounts WHERE user_id = ''developer''', 'FAIL  demo accounts: developer missing'),
@@ -104,7 +121,7 @@ def objects(connection: Connection) -> list[tuple[str, str]]:
 def test_verify_names_each_object_that_is_gone(engine: Engine) -> None:
     with engine.connect() as connection:
         cases = objects(connection)
-        assert len(cases) > 80
+        assert len(cases) > 120
         for sql, line in cases:
             with connection.begin_nested() as savepoint:
                 connection.execute(text(sql))
@@ -118,6 +135,16 @@ def test_alembics_commands_are_there(upgraded: URL, command: str) -> None:
     result = run(*command.split(), url=upgraded)
     assert result.status == 0
     assert "003" in result.out or command == "branches"
+
+
+def test_history_and_heads_need_no_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oblivion_schema.embedded.is_installed", lambda: False)
+    for command in ("history", "heads", "show head"):
+        assert "003" in run(*command.split()).out
+
+
+def test_missing_configuration_file_is_named() -> None:
+    assert "-c nowhere.ini: there is no such file." in run("-c", "nowhere.ini", "heads").error
 
 
 def test_command_without_words_is_refused_with_its_usage() -> None:
@@ -137,16 +164,31 @@ def test_psql_gets_all_further_arguments_and_no_password(upgraded: URL) -> None:
     assert failing.returncode == 1
 
 
-def test_password_reaches_psql_by_its_environment_not_its_arguments(
-    upgraded: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_psql_is_told_every_host_and_option_and_the_password_by_its_environment_alone(tmp_path: Path) -> None:
     spy = tmp_path / "psql"
     spy.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\necho "$PGPASSWORD" > {tmp_path}/password\n')
     spy.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert run("psql", "-c", "SELECT 1", url=upgraded.set(password="hunter2")).status == 0
-    assert (tmp_path / "arguments").read_text() == "-c SELECT 1\n"
+    url = "postgresql://me:hunter2@/shop?host=a:1&host=b:2&application_name=till&channel_binding=require"
+    command = ["python", "-m", "oblivion_schema", "-x", f"url={url}", "psql", "-c", "SELECT 1"]
+    ended = spawn(*command, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert (ended.communicate(timeout=30), ended.returncode) == (("", ""), 0)
+    arguments = (tmp_path / "arguments").read_text()
+    assert "hunter2" not in arguments
+    for told in ("host=a,b", "port=1,2", "user=me", "dbname=shop", "application_name=till", "channel_binding=require"):
+        assert told in arguments
+    assert arguments.endswith(" -c SELECT 1\n")
     assert (tmp_path / "password").read_text() == "hunter2\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no exec")
+def test_psql_takes_our_place_so_that_control_c_ends_its_query_and_not_itself(upgraded: URL) -> None:
+    url = upgraded.render_as_string(hide_password=False)
+    waiting = spawn("python", "-m", "oblivion_schema", "-x", f"url={url}", "psql", "-Xc", "SELECT pg_sleep(60)")
+    wait_until(lambda: query(upgraded, "SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
+    name = psutil.Process(waiting.pid).name()
+    waiting.kill()
+    waiting.communicate()
+    assert name == "psql"
 
 
 def test_installed_wheel_upgrades_away_from_the_checkout(empty: URL, tmp_path: Path) -> None:
@@ -160,11 +202,15 @@ def test_installed_wheel_upgrades_away_from_the_checkout(empty: URL, tmp_path: P
     (elsewhere / "alembic.ini").write_text("[alembic]\nscript_location = nowhere\n")
     program = [sys.executable, "-m", "oblivion_schema", "-x", f"url={empty.render_as_string(hide_password=False)}"]
     environment = {"PYTHONPATH": str(site), "PATH": ""}
-    for command in (["upgrade", "head"], ["verify"], ["check"]):
+    for command in (["upgrade", "head"], ["verify"], ["check"], ["history"]):
         ended = subprocess.run(
             [*program, *command], cwd=elsewhere, env=environment, capture_output=True, text=True, check=False
         )
         assert ended.returncode == 0, ended.stdout + ended.stderr
+    refused = subprocess.run(
+        [*program, "revision", "-m", "x"], cwd=elsewhere, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "takes no new revisions: write them in a checkout" in refused.stderr
     code = "import oblivion_schema; print(oblivion_schema.__file__)"
     where = subprocess.run(
         [sys.executable, "-c", code], cwd=elsewhere, env=environment, capture_output=True, text=True, check=False
@@ -189,7 +235,9 @@ def test_verify_says_what_it_may_not_do(upgraded: URL) -> None:
     try:
         result = run("verify", url=upgraded.set(username=role))
         assert result.status == 1
-        [line] = [line for line in result.out.splitlines() if line.startswith("FAIL")]
-        assert "permission denied for table call_sessions" in line
+        assert [line for line in result.out.splitlines() if line.startswith("FAIL")] == [
+            "FAIL  revision: permission denied for schema oblivion",
+            "FAIL  a call can be inserted and is active (rolled back): permission denied for table call_sessions",
+        ]
     finally:
         execute(upgraded, f"DROP OWNED BY {role}; DROP ROLE {role}")

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import signal
-import time
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
-from support import dump, execute, query, run, spawn
+from support import dump, execute, query, run, spawn, wait_until
 
 import oblivion_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from sqlalchemy import URL
 
@@ -32,13 +38,6 @@ def statements(new_database: Callable[..., URL]) -> int:
     finally:
         event.remove(Engine, "before_cursor_execute", count)
     return len(ran)
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.02)
 
 
 def test_upgrades_started_together_all_end_well(empty: URL) -> None:
@@ -80,6 +79,10 @@ import oblivion_schema
 
 left = int(sys.argv[2])
 
+@event.listens_for(Engine, "commit")
+def commit(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
 @event.listens_for(Engine, "before_cursor_execute")
 def count(*_):
     global left
@@ -91,7 +94,7 @@ oblivion_schema.upgrade(sys.argv[1])
 """
 
 
-@pytest.mark.parametrize("point", [0.05, 0.4, 1])
+@pytest.mark.parametrize("point", [0.05, 0.4, 1, 2], ids=["5%", "40%", "last statement", "commit"])
 def test_killed_upgrade_leaves_the_old_state_and_runs_again(empty: URL, statements: int, point: float) -> None:
     before = dump(empty)
     url = empty.render_as_string(hide_password=False)
@@ -101,6 +104,36 @@ def test_killed_upgrade_leaves_the_old_state_and_runs_again(empty: URL, statemen
     wait_until(lambda: not query(empty, "SELECT FROM pg_locks WHERE locktype = 'advisory'"))
     assert dump(empty) == before
     assert run("upgrade", "head", url=empty).status == 0
+
+
+def test_upgrade_killed_while_it_waits_in_a_statement_leaves_the_old_state(upgraded: URL) -> None:
+    assert run("stamp", "base", url=upgraded).status == 0
+    before = dump(upgraded)
+    url = upgraded.render_as_string(hide_password=False)
+    with create_engine(upgraded, poolclass=NullPool).connect() as holder:
+        holder.execute(text("LOCK TABLE token_usage"))
+        waiting = spawn("python", "-m", "alembic", "-x", f"url={url}", "-x", "lock-timeout=1min", "upgrade", "head")
+        wait_until(lambda: query(upgraded, "SELECT FROM pg_locks WHERE NOT granted"))
+        waiting.kill()
+        waiting.communicate()
+    wait_until(lambda: not query(upgraded, "SELECT FROM pg_locks WHERE locktype = 'advisory'"))
+    assert dump(upgraded) == before
+    assert run("upgrade", "head", url=upgraded).status == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are otherwise there")
+def test_control_c_is_heard_while_a_statement_waits(upgraded: URL) -> None:
+    before = dump(upgraded)
+    url = upgraded.render_as_string(hide_password=False)
+    with create_engine(upgraded, poolclass=NullPool).connect() as holder:
+        holder.execute(text("LOCK TABLE token_usage"))
+        waiting = spawn("python", "-m", "alembic", "-x", f"url={url}", "-x", "lock-timeout=9min", "downgrade", "base")
+        wait_until(lambda: query(upgraded, "SELECT FROM pg_locks WHERE NOT granted"))
+        waiting.send_signal(signal.SIGINT)
+        out, err = waiting.communicate(timeout=20)
+    assert (waiting.returncode, out) == (255, "FAILED: canceling statement due to user request. Nothing was changed.\n")
+    assert "Traceback" not in err
+    assert dump(upgraded) == before
 
 
 class CutOff:
@@ -146,7 +179,7 @@ def test_upgrade_cut_off_by_the_server_leaves_the_old_state_and_runs_again(
     cut_off(int(statements * point))
     error = run("upgrade", "head", url=empty).error
     assert "The server ended the connection" in error
-    assert "run the command again" in error
+    assert "Run the command again: what was not committed is undone." in error
     assert dump(empty) == before
     assert run("upgrade", "head", url=empty).status == 0
 
@@ -165,8 +198,11 @@ def test_table_held_by_another_session_stops_an_upgrade_which_names_it(upgraded:
     assert run("stamp", "base", url=upgraded).status == 0
     with create_engine(upgraded, poolclass=NullPool).connect() as holder:
         holder.execute(text("UPDATE token_usage SET tokens_used = 0"))
+        holder.execute(text("SELECT * FROM user_accounts"))
         error = run("-x", "lock-timeout=100ms", "upgrade", "head", url=upgraded).error
     assert "public.token_usage is held by process" in error
+    assert "RowExclusiveLock" in error
+    assert "user_accounts" not in error
     assert run("upgrade", "head", url=upgraded).status == 0
 
 
@@ -207,7 +243,55 @@ def test_upgrade_runs_on_psycopg_3_as_well(empty: URL) -> None:
     assert run("check", url=empty).status == 0
 
 
-def test_upgrade_in_a_repeatable_read_database_ends_well(empty: URL) -> None:
+@pytest.mark.parametrize("kind", ["url", "engine"])
+def test_upgrade_that_waited_sees_what_was_done_meanwhile_whatever_the_isolation(empty: URL, kind: str) -> None:
     execute(empty, f"ALTER DATABASE {empty.database} SET default_transaction_isolation = 'repeatable read'")
-    oblivion_schema.upgrade(empty)
-    assert query(empty, "SELECT count(*) FROM user_accounts") == [(4,)]
+    engine = create_engine(empty, poolclass=NullPool, isolation_level="REPEATABLE READ")
+    failures: list[BaseException] = []
+
+    def upgrade() -> None:
+        try:
+            oblivion_schema.upgrade(empty if kind == "url" else engine)
+        except BaseException as failure:  # noqa: BLE001 - told to the test
+            failures.append(failure)
+
+    first = create_engine(empty, poolclass=NullPool, isolation_level="READ COMMITTED")
+    with first.connect() as connection, connection.begin():
+        oblivion_schema.upgrade(connection)
+        second = threading.Thread(target=upgrade)
+        second.start()
+        polling = "SELECT FROM pg_stat_activity WHERE query LIKE '%pg_try_advisory%' AND state LIKE 'idle%'"
+        wait_until(lambda: query(empty, polling))
+    second.join(timeout=20)
+    assert (failures, second.is_alive()) == ([], False)
+
+
+def test_autocommit_engine_upgrades_all_or_nothing(empty: URL) -> None:
+    execute(empty, "CREATE TABLE token_usage (theirs integer)")
+    before = dump(empty)
+    with pytest.raises(CommandError, match="Nothing was changed"):
+        oblivion_schema.upgrade(create_engine(empty, poolclass=NullPool, isolation_level="AUTOCOMMIT"))
+    assert dump(empty) == before
+
+
+def test_upgrades_in_threads_of_one_process_take_turns(new_database: Callable[..., URL]) -> None:
+    urls = [new_database() for _ in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(oblivion_schema.upgrade, urls))
+    assert [query(url, "SELECT count(*) FROM user_accounts") for url in urls] == [[(4,)]] * 4
+
+
+def test_upgrade_within_another_alembic_command_is_refused(empty: URL, tmp_path: Path) -> None:
+    (tmp_path / "env.py").write_text(f"import oblivion_schema; oblivion_schema.upgrade({str(empty)!r})")
+    (tmp_path / "versions").mkdir()
+    theirs = Config()
+    theirs.set_main_option("script_location", str(tmp_path))
+    with pytest.raises(CommandError, match="called from within an Alembic command"):
+        command.upgrade(theirs, "head")
+
+
+def test_what_an_upgrade_was_told_ends_with_it(empty: URL) -> None:
+    with create_engine(empty, poolclass=NullPool).connect() as connection, connection.begin():
+        oblivion_schema.upgrade(connection, "002", demo=False)
+        oblivion_schema.upgrade(connection)
+        assert connection.scalar(text("SELECT count(*) FROM user_accounts")) == 4

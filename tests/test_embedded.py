@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support import query, run, spawn
+from support import query, run, spawn, wait_until
 
-from oblivion_schema import embedded, url
+from oblivion_schema import embedded
+from oblivion_schema.database import find_or_start
 from oblivion_schema.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,14 +51,41 @@ def test_wrong_processes_number_left_by_a_crash_is_forgotten(home: Path) -> None
     lines = [str(os.getpid()), str(directory), "0", "5432", str(directory), "", "0 0", "ready"]
     (directory / "postmaster.pid").write_text("\n".join(lines) + "\n")
     assert embedded.stop(directory) is False
+    assert not (directory / "postmaster.pid").exists()
     (directory / "postmaster.pid").write_text("\n".join(lines) + "\n")
     assert run("current").status == 0
 
 
-def test_half_made_cluster_of_a_killed_start_does_not_matter(home: Path) -> None:
-    half = home / f"postgresql-{embedded.version()}-new-killed"
-    half.mkdir()
-    (half / "PG_VERSION").write_text(f"{embedded.version()}\n")
+START = "import sys, pathlib; from oblivion_schema import embedded; embedded.start(pathlib.Path(sys.argv[1]))"
+
+
+def test_start_that_was_killed_while_it_made_the_cluster_does_not_matter(home: Path) -> None:
+    directory = embedded.data_directory()
+    starting = spawn("python", "-c", START, directory)
+    half = home / f"{directory.name}-new" / "PG_VERSION"
+    wait_until(half.exists)
+    os.killpg(starting.pid, signal.SIGKILL)
+    starting.communicate()
+    assert not (directory / "PG_VERSION").exists()
+    assert run("current").status == 0
+    assert [path.name for path in home.iterdir() if not path.name.startswith(".")] == [directory.name]
+
+
+def test_server_that_is_starting_is_waited_for(home: Path) -> None:
+    del home
+    directory = embedded.data_directory()
+    embedded.start(directory).stop()
+    pids = [spawn("python", "-c", START, directory) for _ in range(2)]
+    embedded.start(directory)
+    assert [(process.communicate(), process.returncode)[1] for process in pids] == [0, 0]
+
+
+def test_pgport_of_another_server_does_not_lead_astray(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    del home
+    assert run("current").status == 0
+    monkeypatch.setenv("PGPORT", "5499")
+    assert run("current").status == 0
+    assert run("stop").out.startswith("Stopped")
     assert run("current").status == 0
 
 
@@ -64,14 +93,15 @@ def test_servers_started_together_are_one(home: Path) -> None:
     starters = [spawn("python", "-m", "oblivion_schema", "current", OBLIVION_EMBEDDED_DIR=str(home)) for _ in range(3)]
     ends = [(starter.communicate(timeout=60), starter.returncode) for starter in starters]
     assert [status for _, status in ends] == [0, 0, 0], ends
-    assert [path.name for path in home.iterdir()] == [f"postgresql-{embedded.version()}"]
+    found = [path.name for path in home.iterdir() if not path.name.startswith(".")]
+    assert found == [f"postgresql-{embedded.version()}"]
 
 
 @pytest.mark.parametrize("version", embedded.VERSIONS)
 def test_version_that_is_asked_for_runs(home: Path, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
     del home
     monkeypatch.setenv(embedded.VERSION_VARIABLE, str(version))
-    database = url.find_or_start(None, None, {})
+    database = find_or_start(None, None, {})
     [(found,)] = query(database.url, "SHOW server_version")
     assert str(found).startswith(f"{version}.")
 
@@ -88,6 +118,14 @@ def test_unusable_folder_is_explained(tmp_path: Path) -> None:
         embedded.start(tmp_path / "file" / "data")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="no shell takes the path apart there")
+@pytest.mark.parametrize("name", ["sp ace", "do$llar", "q'uote", "b\\s", "%41", "semi;colon"])
+def test_folder_that_a_shell_would_take_apart_is_refused(home: Path, name: str) -> None:
+    with pytest.raises(UserError, match="to a folder without spaces, quotes and the like"):
+        embedded.start(home / name / "data")
+    assert list(home.iterdir()) == []
+
+
 def test_data_of_another_version_is_explained(tmp_path: Path) -> None:
     (tmp_path / "PG_VERSION").write_text("12\n")
     with pytest.raises(UserError, match="did not start: Version mismatch"):
@@ -98,5 +136,13 @@ def test_data_of_another_version_is_explained(tmp_path: Path) -> None:
 def test_root_opens_the_parents_of_the_data_for_passing_but_not_for_listing(home: Path) -> None:
     closed = home / "closed"
     closed.mkdir(mode=0o700)
-    embedded.start(closed / "data").stop()
+    starters = [spawn("python", "-c", START, closed / "data") for _ in range(3)]
+    assert [(starter.communicate(), starter.returncode)[1] for starter in starters] == [0, 0, 0]
     assert closed.stat().st_mode & 0o777 == 0o701
+    embedded.stop(closed / "data")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root runs the server as another user")
+def test_root_is_refused_a_path_too_long_for_a_socket_of_its_own(home: Path) -> None:
+    with pytest.raises(UserError, match=r"too long a path.* set OBLIVION_EMBEDDED_DIR to a shorter one"):
+        embedded.start(home / ("long" * 20) / "data")

@@ -1,8 +1,8 @@
 """Call sessions.
 
 Why: the record of embedded calls, with the two reports that read it, for clients that reach them through PostgREST.
-Locks: none that anybody can wait for on an empty database. Run again over its own tables: call_sessions against
-writes while CREATE INDEX IF NOT EXISTS and CREATE TRIGGER look at it.
+Locks: none that anybody can wait for on an empty database. Run again over its own table: call_sessions against
+everybody, from its policies to the end of the upgrade.
 """
 
 from textwrap import dedent

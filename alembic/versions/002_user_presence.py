@@ -1,8 +1,8 @@
 """Host presence.
 
 Why: callers must know which host is free; a host's page upserts its one row.
-Locks: none that anybody can wait for on an empty database. Run again over its own table: user_presence against writes
-while CREATE INDEX IF NOT EXISTS and CREATE TRIGGER look at it.
+Locks: none that anybody can wait for on an empty database. Run again over its own table: user_presence against
+everybody, from its policies to the end of the upgrade.
 """
 
 from textwrap import dedent

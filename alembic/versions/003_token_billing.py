@@ -1,8 +1,8 @@
 """Token billing.
 
 Why: calls burn tokens; what each account has left, what was consumed, and what a minute costs.
-Locks: none that anybody can wait for on an empty database. Run again over its own tables: each of them against writes
-while CREATE INDEX IF NOT EXISTS and CREATE TRIGGER look at it.
+Locks: none that anybody can wait for on an empty database. Run again over its own tables: each of them against
+everybody, from its policies to the end of the upgrade.
 """
 
 from textwrap import dedent

@@ -1,4 +1,4 @@
-"""Which database is meant: the URL's sources in the order of their precedence, and how a URL is shown."""
+"""Which database is meant: the URL's sources in their order, how it is shown, and connecting to it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
@@ -15,12 +15,13 @@ from .errors import UserError, cannot_connect
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from sqlalchemy import URL, Connection
+    from sqlalchemy import URL, Connection, Engine
 
 VARIABLES: Final = ("OBLIVION_DATABASE_URL", "DATABASE_URL")
 OLDEST_POSTGRESQL: Final = 15
 EMBEDDED: Final = "Embedded PostgreSQL"
 _TRANSACTION_POOLER_PORT: Final = 6543
+_ASYNCHRONOUS: Final = frozenset({"asyncpg", "psycopg_async", "aiopg"})
 
 
 @dataclass(frozen=True)
@@ -42,48 +43,79 @@ class Database:
         """Whether the port is Supabase's for transaction pooling, where nothing outlives a transaction."""
         return self.url.port == _TRANSACTION_POOLER_PORT
 
+    def conninfo(self) -> tuple[str, str]:
+        """How libpq's programs name the database, several hosts and all options included; and the password."""
+        import psycopg2.extensions
+
+        url = self.url.set(drivername="postgresql+psycopg2")
+        _, parameters = url.get_dialect()().create_connect_args(url)
+        password = str(parameters.pop("password", ""))
+        return psycopg2.extensions.make_dsn(**parameters), password
+
     @contextmanager
     def connect(self) -> Iterator[Connection]:
         """Connect, without a pool. Raises UserError where that fails, or where the server is too old."""
-        try:
-            # A repeatable read would not see what the upgrade that it waited for has done.
-            engine = create_engine(self.url, poolclass=NullPool, isolation_level="READ COMMITTED")
-        except (NoSuchModuleError, ImportError) as error:
-            raise UserError(
-                f"No driver for {self.url.drivername}:// ({error}): install it, or use postgresql:// for psycopg2."
-            ) from error
-        if engine.dialect.is_async:
+        if self.url.get_driver_name() in _ASYNCHRONOUS:
             raise UserError(
                 f"{self.url.drivername}:// is an asynchronous driver, and migrations run synchronously:"
                 " give postgresql:// or postgresql+psycopg:// here; the service may keep its own."
             )
         try:
-            connection = engine.connect()
-        except (DBAPIError, UnicodeError) as error:
-            raise cannot_connect(str(self), error) from error
-        with connection:
-            require_supported_server(connection, str(self))
+            engine = create_engine(self.url, poolclass=NullPool)
+        except (NoSuchModuleError, ImportError) as error:
+            raise UserError(
+                f"No driver for {self.url.drivername}:// ({error}): install it, or use postgresql:// for psycopg2."
+            ) from error
+        with connected(engine, str(self)) as connection:
             yield connection
 
 
-def require_supported_server(connection: Connection, database: str) -> None:
+@contextmanager
+def connected(engine: Engine, name: str) -> Iterator[Connection]:
+    """Connect `engine`, shown as `name`, as a migration needs it. Raises UserError where that fails."""
+    if engine.dialect.name != "postgresql":
+        raise UserError(f"{name} is {engine.dialect.name}: oblivion_schema runs on PostgreSQL.")
+    try:
+        # A repeatable read would not see what the upgrade that it waited for has done; autocommit undoes nothing.
+        connection = engine.execution_options(isolation_level="READ COMMITTED").connect()
+    except (DBAPIError, ValueError) as error:
+        raise cannot_connect(name, error) from error
+    with connection:
+        require_supported_server(connection, name)
+        yield connection
+
+
+def require_supported_server(connection: Connection, name: str) -> None:
     """Raise UserError where the server is older than any that this package is tested on."""
     found = connection.dialect.server_version_info or ()
     if int(next(iter(found), 0)) < OLDEST_POSTGRESQL:
         raise UserError(
-            f"{database} runs PostgreSQL {'.'.join(map(str, found))}:"
+            f"{name} runs PostgreSQL {'.'.join(map(str, found))}:"
             f" oblivion_schema needs {OLDEST_POSTGRESQL} or newer. Upgrade the server."
         )
+
+
+def require_read_committed(connection: Connection, name: str) -> None:
+    """Raise UserError where a caller's connection undoes nothing, or sees nothing of who was first."""
+    began = connection.in_transaction()
+    level = connection.scalar(text("SHOW transaction_isolation"))
+    if not began:
+        connection.rollback()
+    dbapi_connection = connection.connection.dbapi_connection
+    if dbapi_connection is not None and connection.dialect.detect_autocommit_setting(dbapi_connection):
+        level = "autocommit"
+    if level != "read committed":
+        raise UserError(f"{name} is in {level}: give one that is in READ COMMITTED, or an Engine.")
 
 
 def parse(url: str, source: str) -> Database:
     """Read a URL; postgres:// and postgresql:// mean psycopg2. Raises UserError, which never shows the URL."""
     try:
         parsed = make_url(url)
-    except (ArgumentError, ValueError) as error:
-        raise _malformed(source) from error
-    # Part of a password with a bare @ or / in it ends up in a name that is shown.
-    if "@" in f"{parsed.host}{parsed.database}":
+    except (ArgumentError, ValueError):
+        raise _malformed(source) from None  # the cause quotes the URL
+    # What follows a bare @ in a password would be taken for a host, and shown.
+    if url.count("@") > 1:
         raise _malformed(source)
     if parsed.drivername in {"postgres", "postgresql"}:
         parsed = parsed.set(drivername="postgresql+psycopg2")
@@ -110,8 +142,7 @@ def find_or_start(x_url: str | None, ini_url: str | None, environment: Mapping[s
 
         if not embedded.is_installed():
             raise UserError(f"No database URL: set {VARIABLES[0]}, or install oblivion-schema[embedded].")
-        server = embedded.start(embedded.data_directory())
-        database = parse(server.get_uri(), EMBEDDED)
+        database = Database(embedded.url(embedded.start(embedded.data_directory())), EMBEDDED)
     return database
 
 
