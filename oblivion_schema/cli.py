@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from alembic.config import CommandLine, Config
@@ -63,6 +64,9 @@ def stop(config: Config) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; exits with a status other than 0, and one line on stderr, where a command fails."""
     line = CommandLine(prog="oblivion-schema")
+    line.parser.conflict_handler = "resolve"  # Alembic's own --version gives Alembic's
+    versions = f"%(prog)s {version('oblivion-schema')}, alembic {version('alembic')}"
+    line.parser.add_argument("--version", action="version", version=versions)
     line.register_command(verify)
     line.register_command(stop)
     # No prefix makes an option here: all that follows is psql's.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -141,6 +142,23 @@ def test_history_and_heads_need_no_database(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("oblivion_schema.embedded.is_installed", lambda: False)
     for command in ("history", "heads", "show head"):
         assert "003" in run(*command.split()).out
+
+
+def test_version_is_the_packages_own() -> None:
+    assert re.fullmatch(r"oblivion-schema \d+\.\d+\.\d+, alembic \d+\.\d+\.\d+\n", run("--version").out)
+
+
+@pytest.mark.parametrize("source", ["OBLIVION_DATABASE_URL", "DATABASE_URL", "sqlalchemy.url"])
+def test_each_source_of_the_url_is_asked(
+    upgraded: URL, source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = upgraded.render_as_string(hide_password=False)
+    ini = tmp_path / "alembic.ini"
+    given = f"sqlalchemy.url = {url.replace('%', '%%')}\n" if source == "sqlalchemy.url" else ""
+    ini.write_text(f"[alembic]\nscript_location = {PROJECT}/alembic\n{given}")
+    if not given:
+        monkeypatch.setenv(source, url)
+    assert "003 (head)" in run("-c", str(ini), "current").out
 
 
 def test_missing_configuration_file_is_named() -> None:
