@@ -63,10 +63,10 @@ def stop(config: Config) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; exits with a status other than 0, and one line on stderr, where a command fails."""
+    if (sys.argv[1:] if argv is None else list(argv)) == ["--version"]:  # Alembic would give its own
+        sys.stdout.write(f"oblivion-schema {version('oblivion-schema')}, alembic {version('alembic')}\n")
+        return
     line = CommandLine(prog="oblivion-schema")
-    line.parser.conflict_handler = "resolve"  # Alembic's own --version gives Alembic's
-    versions = f"%(prog)s {version('oblivion-schema')}, alembic {version('alembic')}"
-    line.parser.add_argument("--version", action="version", version=versions)
     line.register_command(verify)
     line.register_command(stop)
     # No prefix makes an option here: all that follows is psql's.
