@@ -17,18 +17,16 @@ class UserAccountColumns(TypedColumns):
     """Columns of `user_accounts`."""
 
     user_id: Named[str] = Column(Text, primary_key=True, comment="The account's name.")
-    tokens_remaining: Named[int] = Column(
-        Integer, nullable=False, server_default=text("100"), comment="Tokens left to spend."
-    )
+    tokens_remaining: Named[int] = Column(Integer, server_default=text("100"), comment="Tokens left to spend.")
     created_at: Named[datetime] = Column(
-        Timestamp, nullable=False, server_default=text("now()"), comment="When the account was opened."
+        Timestamp, server_default=text("now()"), comment="When the account was opened."
     )
     updated_at: Named[datetime] = Column(
-        Timestamp, nullable=False, server_default=text("now()"), comment="When the row last changed; kept by a trigger."
+        Timestamp, server_default=text("now()"), comment="When the row last changed; kept by a trigger."
     )
     email: Named[str | None] = Column(Text, comment="Where to reach the user.")
     subscription_tier: Named[str] = Column(
-        Text, nullable=False, server_default=text("'free'"), comment="What the user pays for: free, pro or enterprise."
+        Text, server_default=text("'free'"), comment="What the user pays for: free, pro or enterprise."
     )
 
 

@@ -1,4 +1,8 @@
-"""The metadata that every table and view joins, and the column types that they share."""
+"""The metadata that every table and view joins, and the column types that they share.
+
+A table's columns are a TypedColumns class: an annotation types the column for type checkers, and makes it NOT NULL
+unless it admits None.
+"""
 
 from __future__ import annotations
 

@@ -33,32 +33,28 @@ class CallSessionColumns(TypedColumns):
     """Columns of `call_sessions`."""
 
     id: Named[UUID] = Column(Uuid, primary_key=True, server_default=text("gen_random_uuid()"), comment="The call.")
-    room_id: Named[str] = Column(Text, nullable=False, comment="Room identifier, chosen by the embedding page.")
+    room_id: Named[str] = Column(Text, comment="Room identifier, chosen by the embedding page.")
     start_time: Named[datetime] = Column(
         Timestamp,
-        nullable=False,
         server_default=text("now()"),
         comment="When the call began; clients send their own clock.",
     )
     end_time: Named[datetime | None] = Column(Timestamp, comment="When the call ended; NULL while it is going on.")
-    mode: Named[str] = Column(Text, nullable=False, comment="What the call carries: video or voice-only.")
+    mode: Named[str] = Column(Text, comment="What the call carries: video or voice-only.")
     used_turn: Named[bool] = Column(
-        Boolean, nullable=False, server_default=text("false"), comment="Whether a TURN relay carried the media."
+        Boolean, server_default=text("false"), comment="Whether a TURN relay carried the media."
     )
     credit_cost: Named[Decimal] = Column(
         Numeric(10, 4),
-        nullable=False,
         server_default=text("0.00"),
         comment="What the call cost, as its client reports it.",
     )
     user_id: Named[str | None] = Column(
         Text, comment="Who pays: an account, anonymous_<n>, or NULL. Free text: no account need exist."
     )
-    created_at: Named[datetime] = Column(
-        Timestamp, nullable=False, server_default=text("now()"), comment="When the row was written."
-    )
+    created_at: Named[datetime] = Column(Timestamp, server_default=text("now()"), comment="When the row was written.")
     updated_at: Named[datetime] = Column(
-        Timestamp, nullable=False, server_default=text("now()"), comment="When the row last changed; kept by a trigger."
+        Timestamp, server_default=text("now()"), comment="When the row last changed; kept by a trigger."
     )
 
 

@@ -17,14 +17,11 @@ class UserPresenceColumns(TypedColumns):
     """Columns of `user_presence`."""
 
     id: Named[UUID] = Column(Uuid, primary_key=True, server_default=text("gen_random_uuid()"), comment="The row.")
-    host_id: Named[str] = Column(Text, nullable=False, comment="The host; clients upsert on it.")
-    is_available: Named[bool] = Column(
-        Boolean, nullable=False, server_default=text("true"), comment="Whether the host takes calls."
-    )
-    room_id: Named[str] = Column(Text, nullable=False, comment="Where a caller meets the host.")
+    host_id: Named[str] = Column(Text, comment="The host; clients upsert on it.")
+    is_available: Named[bool] = Column(Boolean, server_default=text("true"), comment="Whether the host takes calls.")
+    room_id: Named[str] = Column(Text, comment="Where a caller meets the host.")
     updated_at: Named[datetime] = Column(
         Timestamp,
-        nullable=False,
         server_default=text("now()"),
         comment="When the host was last heard of; a trigger keeps it on updates.",
     )

@@ -24,7 +24,7 @@ class TokenRateColumns(TypedColumns):
         server_default=text("now()"),
         comment="The rate holds from here until the next one's date.",
     )
-    tokens_per_minute: Named[int] = Column(Integer, nullable=False, comment="Tokens for each started minute.")
+    tokens_per_minute: Named[int] = Column(Integer, comment="Tokens for each started minute.")
 
 
 token_rates: Final = Table(

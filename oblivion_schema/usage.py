@@ -38,18 +38,13 @@ class TokenUsageColumns(TypedColumns):
     user_id: Named[str] = Column(
         Text,
         ForeignKey("user_accounts.user_id", name=conv("fk_token_usage_user_id"), ondelete="CASCADE"),
-        nullable=False,
         comment="The account that paid.",
     )
-    session_id: Named[str] = Column(
-        Text, nullable=False, comment="The call, its id as text; old rows name calls that no longer exist."
-    )
-    tokens_used: Named[int] = Column(Integer, nullable=False, comment="Tokens that the call cost.")
-    timestamp: Named[datetime] = Column(
-        Timestamp, nullable=False, server_default=text("now()"), comment="When the usage was logged."
-    )
-    mode: Named[str] = Column(Text, nullable=False, comment="What was priced: voice (a voice-only call) or video.")
-    used_turn: Named[bool] = Column(Boolean, nullable=False, comment="Whether the TURN rate applied.")
+    session_id: Named[str] = Column(Text, comment="The call, its id as text; old rows name calls that no longer exist.")
+    tokens_used: Named[int] = Column(Integer, comment="Tokens that the call cost.")
+    timestamp: Named[datetime] = Column(Timestamp, server_default=text("now()"), comment="When the usage was logged.")
+    mode: Named[str] = Column(Text, comment="What was priced: voice (a voice-only call) or video.")
+    used_turn: Named[bool] = Column(Boolean, comment="Whether the TURN rate applied.")
     duration_seconds: Named[int | None] = Column(Integer, comment="Length of the call in seconds, where known.")
 
 
