@@ -13,9 +13,9 @@ from alembic.config import CommandLine, Config
 from alembic.util import CommandError
 
 from . import embedded, migrate
-from .database import EMBEDDED, Database, find_or_start
+from .database import EMBEDDED, Database, find_or_start, hear_interrupts
 from .environment import Options
-from .errors import UserError
+from .errors import UserError, interrupted
 from .verify import verify as run_checks
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def psql(config: Config, arguments: Sequence[str]) -> None:
 
 def verify(config: Config) -> None:
     """Check that the database holds what the schema documents, a line each; exit status 1 when any fails."""
+    hear_interrupts()
     failed = 0
     with _database(config).connect() as connection:
         for check in run_checks(connection):
@@ -63,7 +64,8 @@ def stop(config: Config) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; exits with a status other than 0, and one line on stderr, where a command fails."""
-    if (sys.argv[1:] if argv is None else list(argv)) == ["--version"]:  # Alembic would give its own
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments[:1] == ["--version"]:  # Alembic would give its own
         sys.stdout.write(f"oblivion-schema {version('oblivion-schema')}, alembic {version('alembic')}\n")
         return
     line = CommandLine(prog="oblivion-schema")
@@ -74,18 +76,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     open_psql.add_argument("arguments", nargs="*")
     open_psql.set_defaults(cmd=(psql, ["arguments"], []))
 
-    options = line.parser.parse_args(argv)
+    options = line.parser.parse_args(arguments)
     if not hasattr(options, "cmd"):
         line.parser.error("too few arguments")
     raises, options.raiseerr = options.raiseerr, True
     try:
         config = migrate.config(options)
-        Options.from_config(
-            config
-        )  # Alembic runs no environment, and so asks for no option, where it reads files alone
-        if migrate.is_packaged() and options.cmd[0].__name__ in {"revision", "merge"}:
+        # Where Alembic reads files alone, it runs no environment, and so looks at no option.
+        Options.from_config(config)
+        if migrate.is_packaged() and options.cmd[0].__name__ in {"edit", "init", "merge", "revision"}:
             raise UserError("An installed package takes no new revisions: write them in a checkout.")
         line.run_cmd(config, options)
+    except KeyboardInterrupt:
+        sys.stderr.write(f"FAILED: {interrupted()}\n")
+        sys.exit(130)
     except CommandError as error:  # Alembic would print it to stdout, where the script of --sql goes
         if raises:
             raise

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+import psycopg2.extensions
+import psycopg2.extras
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
@@ -44,13 +46,17 @@ class Database:
         return self.url.port == _TRANSACTION_POOLER_PORT
 
     def conninfo(self) -> tuple[str, str]:
-        """How libpq's programs name the database, several hosts and all options included; and the password."""
-        import psycopg2.extensions
+        """How libpq's programs name the database, several hosts and all options included; and the password.
 
+        Raises UserError for an option that libpq does not know.
+        """
         url = self.url.set(drivername="postgresql+psycopg2")
         _, parameters = url.get_dialect()().create_connect_args(url)
         password = str(parameters.pop("password", ""))
-        return psycopg2.extensions.make_dsn(**parameters), password
+        try:
+            return psycopg2.extensions.make_dsn(**parameters), password
+        except psycopg2.Error as error:
+            raise cannot_connect(str(self), error) from error
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
@@ -83,6 +89,11 @@ def connected(engine: Engine, name: str) -> Iterator[Connection]:
     with connection:
         require_supported_server(connection, name)
         yield connection
+
+
+def hear_interrupts() -> None:
+    """Let Ctrl-C cancel the statement that psycopg2 waits for, on all connections: not for a service's process."""
+    psycopg2.extensions.set_wait_callback(psycopg2.extras.wait_select)
 
 
 def require_supported_server(connection: Connection, name: str) -> None:

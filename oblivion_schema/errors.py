@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class UserError(CommandError):
-    """What is wrong and what to do, in one line; Alembic's command line prints it and exits with status 255."""
+    """What is wrong and what to do, in one line; a command line prints it and exits with a status other than 0."""
 
 
 _CONNECTION_FIXES: Final = (
@@ -55,6 +55,8 @@ def explain(error: DBAPIError, engine: Engine) -> UserError:
         return UserError(
             f"The server ended the connection: {message}. Run the command again: what was not committed is undone."
         )
+    if state == "57014" and "user request" in message:
+        return interrupted()
     if state == "55P03":
         return UserError(
             f"{_lock_holders(error, engine)} Nothing was changed: end that session, or wait longer with"
@@ -69,6 +71,11 @@ def explain(error: DBAPIError, engine: Engine) -> UserError:
         )
         return UserError(f"{message}. Nothing was changed: {fix}.")
     return UserError(". ".join([*filter(None, (message, detail, hint)), "Nothing was changed"]) + ".")
+
+
+def interrupted() -> UserError:
+    """What Ctrl-C did."""
+    return UserError("Interrupted. What was not committed is undone: run the command again.")
 
 
 def primary_message(error: DBAPIError) -> str:

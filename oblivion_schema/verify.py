@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Table
 
-_FIX: Final = "run oblivion-schema upgrade head, or put it back as the revisions have it"
+_FIX: Final = "upgrade head where the revision is older, else put it back as oblivion-schema upgrade head --sql has it"
 
 # Each object as (kind, name); what belongs to a table is named table.object.
 _OBJECTS: Final = """
@@ -97,8 +97,10 @@ def _check_objects(found: set[tuple[str, str]]) -> Iterator[Check]:
         yield _check_relation(relation, found)
     expected = [(kind, f"{relation.name}.{name}") for relation in relations for kind, name in _belongings(relation)]
     expected += [(item.kind, item.name) for item in declared(metadata) if item.kind == "function"]
+    off = {"constraint": " or not validated", "index": " or not valid", "trigger": " or disabled"}
     for kind, name in expected:
-        yield Check(f"{kind} {name}", "" if (kind, name) in found else f"is missing: {_FIX}")
+        problem = f"is missing{off.get(kind, '')}: {_FIX}"
+        yield Check(f"{kind} {name}", "" if (kind, name) in found else problem)
     for relation in relations:
         if not relation.is_view:
             guarded = ("row level security", relation.name) in found

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import uuid
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +16,7 @@ import pytest
 from pytest_postgresql import factories
 from pytest_postgresql.janitor import DatabaseJanitor
 from sqlalchemy import URL, Engine, NullPool, create_engine, make_url
-from support import API_ROLES, PROJECT, SERVER_VARIABLE, execute
+from support import API_ROLES, PROJECT, SERVER_VARIABLE, execute, temporary_home
 
 import oblivion_schema
 from oblivion_schema import embedded
@@ -47,11 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.pop(name, None)
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
-    # In memory where that has room: a clone takes a tenth of the time there.
-    memory = Path("/dev/shm")
-    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 1 << 30
-    home = Path(tempfile.mkdtemp(prefix="oblivion-schema-tests-", dir=memory if roomy else None))
-    home.chmod(0o755)  # as root the server runs as another user
+    home = temporary_home()
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
     os.environ[embedded.DIRECTORY_VARIABLE] = str(home / "embedded")
     if SERVER_VARIABLE not in os.environ:

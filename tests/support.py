@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -42,6 +44,16 @@ class Result:
         assert "Traceback" not in self.err
         assert "FAILED" not in self.out
         return lines[0]
+
+
+def temporary_home() -> Path:
+    """A new folder for a server's data, which another user may pass through: as root the server runs as one."""
+    # In memory where that has room: a clone takes a tenth of the time there.
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 1 << 30
+    home = Path(tempfile.mkdtemp(prefix="oblivion-schema-tests-", dir=memory if roomy else None))
+    home.chmod(0o755)
+    return home
 
 
 def run(*arguments: str, url: URL | str | None = None) -> Result:

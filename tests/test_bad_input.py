@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from alembic.util import CommandError
 from sqlalchemy import NullPool, create_engine, make_url
-from support import dump, execute, run
+from support import dump, execute, run, spawn
 
 import oblivion_schema
 from oblivion_schema.database import find
@@ -159,6 +159,19 @@ def test_wrong_option_is_named_before_anything_runs(empty: URL, option: str, mes
     before = dump(empty)
     assert message in run("-x", option, *command, url=empty).error
     assert dump(empty) == before
+
+
+@pytest.mark.parametrize("quiet", [[], ["-q"]])
+def test_alembics_own_command_says_it_once_quiet_or_not(quiet: list[str]) -> None:
+    failing = spawn("python", "-m", "alembic", *quiet, "-x", "demo=maybe", "upgrade", "head")
+    out, err = failing.communicate(timeout=30)
+    assert failing.returncode == 255
+    assert (out + err).count("-x demo=maybe: say demo=yes or demo=no.") == 1
+
+
+def test_psql_explains_an_option_that_libpq_does_not_know() -> None:
+    error = run("psql", "-c", "SELECT 1", url=f"postgresql://a:{SECRET}@h/d?nonsense=1").error
+    assert 'invalid connection option "nonsense". Check the part of the URL behind the question mark.' in error
 
 
 def test_first_source_of_the_url_wins() -> None:

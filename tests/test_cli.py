@@ -145,6 +145,7 @@ def test_history_and_heads_need_no_database(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_version_is_the_packages_own() -> None:
+    assert run("--version").out == run("--version", "heads").out
     assert re.fullmatch(r"oblivion-schema \d+\.\d+\.\d+, alembic \d+\.\d+\.\d+\n", run("--version").out)
 
 

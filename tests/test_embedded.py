@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import tempfile
-from pathlib import Path
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from support import query, run, spawn, wait_until
+from support import query, run, spawn, temporary_home, wait_until
 
 from oblivion_schema import embedded
 from oblivion_schema.database import find_or_start
@@ -18,13 +17,13 @@ from oblivion_schema.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder for embedded databases; what runs there is stopped."""
-    path = Path(tempfile.mkdtemp(prefix="oblivion-schema-tests-"))
-    path.chmod(0o755)
+    path = temporary_home()
     monkeypatch.setenv(embedded.DIRECTORY_VARIABLE, str(path))
     yield path
     for version in embedded.VERSIONS:
@@ -69,6 +68,35 @@ def test_start_that_was_killed_while_it_made_the_cluster_does_not_matter(home: P
     assert not (directory / "PG_VERSION").exists()
     assert run("current").status == 0
     assert [path.name for path in home.iterdir() if not path.name.startswith(".")] == [directory.name]
+
+
+KILLED = """
+import ctypes, os, signal, sys, pathlib
+ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: as PID 1 of a container, which reaps nobody
+from oblivion_schema import embedded
+directory = embedded.data_directory()
+embedded.start(directory)
+os.kill(int((directory / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+print(embedded.start(directory).get_postmaster_info().status)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
+def test_killed_server_that_nobody_reaps_starts_again(home: Path) -> None:
+    del home
+    killed = spawn("python", "-c", KILLED)
+    assert killed.communicate(timeout=60) == ("ready\n", "")
+
+
+def test_failed_start_says_why_in_one_line(home: Path) -> None:
+    directory = embedded.data_directory()
+    embedded.start(directory).stop()
+    (directory / "postgresql.auto.conf").write_text("shared_buffers = nonsense\n")
+    result = run("current")
+    assert "did not start: " in result.error
+    assert f"(its log: {directory}/log). Set OBLIVION_DATABASE_URL to use another server." in result.error
+    assert len(result.err.splitlines()) == 1
+    shutil.rmtree(home / directory.name)
 
 
 def test_server_that_is_starting_is_waited_for(home: Path) -> None:

@@ -8,15 +8,14 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support import PROJECT
+from support import PROJECT, temporary_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
@@ -32,8 +31,7 @@ def test_ci_runs_the_readmes_commands_as_written() -> None:
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A folder for the embedded database that the README's reader has."""
-    path = Path(tempfile.mkdtemp(prefix="oblivion-schema-tests-"))
-    path.chmod(0o755)
+    path = temporary_home()
     yield path
     subprocess.run([*program("oblivion-schema"), "stop"], env=environment(path), check=True, capture_output=True)
     shutil.rmtree(path)

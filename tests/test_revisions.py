@@ -179,6 +179,9 @@ def test_demo_accounts_are_left_out_when_told(empty: URL) -> None:
         ("user_presence", "CREATE TABLE user_presence (id uuid PRIMARY KEY, user_id text NOT NULL)"),
         ("user_accounts", "CREATE TABLE user_accounts (user_id text PRIMARY KEY, subscription_tier text)"),
         ("token_usage", 'CREATE TABLE token_usage (id uuid PRIMARY KEY, "timestamp" timestamptz)'),
+        ("call_sessions", "CREATE TABLE call_sessions (id integer)"),
+        ("user_accounts", "CREATE TABLE user_accounts (user_id text)"),
+        ("token_rates", "CREATE TABLE token_rates ()"),
     ],
 )
 def test_hand_made_table_is_refused_before_anything_changes(empty: URL, table: str, sql: str) -> None:
@@ -212,6 +215,16 @@ def test_plain_revision_gets_the_next_number_without_a_database(
     number = int(REVISIONS[-1]) + 1
     new = sorted(path.name for path in (tmp_path / "alembic" / "versions").glob("*.py"))[len(REVISIONS) :]
     assert new == [f"{number:03}_two.py", "by_hand_one.py"]
+
+
+@pytest.mark.parametrize("message", ["", " ", 'quotes """', "back\\slash"])
+def test_message_that_would_make_no_valid_revision_is_refused(tmp_path: Path, message: str) -> None:
+    shutil.copytree(PROJECT / "alembic", tmp_path / "alembic")
+    shutil.copy(PROJECT / "alembic.ini", tmp_path)
+    before = sorted(tmp_path.rglob("*.py"))
+    error = run("-c", str(tmp_path / "alembic.ini"), "revision", "-m", message).error
+    assert "A revision needs a message that names it" in error
+    assert sorted(tmp_path.rglob("*.py")) == before
 
 
 def test_check_sees_a_missing_column_and_a_missing_index(upgraded: URL) -> None:

@@ -201,9 +201,11 @@ def refuse_hand_made_table() -> None:
         """
         DO $$
         BEGIN
-          IF EXISTS (
-            SELECT FROM pg_catalog.pg_attribute
-            WHERE attrelid = to_regclass('public.call_sessions') AND attname = 'start_time' AND NOT attnotnull
+          IF to_regclass('public.call_sessions') IS NOT NULL AND 8 <> (
+            SELECT count(*) FROM pg_catalog.pg_attribute
+            WHERE attrelid = to_regclass('public.call_sessions') AND attnotnull AND attname IN (
+              'id', 'room_id', 'start_time', 'mode', 'used_turn', 'credit_cost', 'created_at', 'updated_at'
+            )
           ) THEN
             RAISE EXCEPTION 'public.call_sessions was made by hand, and this version cannot take it over'
               USING ERRCODE = 'object_not_in_prerequisite_state',

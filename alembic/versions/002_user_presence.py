@@ -125,9 +125,11 @@ def refuse_hand_made_table() -> None:
         """
         DO $$
         BEGIN
-          IF to_regclass('public.user_presence') IS NOT NULL AND NOT EXISTS (
-            SELECT FROM pg_catalog.pg_attribute
-            WHERE attrelid = to_regclass('public.user_presence') AND attname = 'is_available' AND attnotnull
+          IF to_regclass('public.user_presence') IS NOT NULL AND 5 <> (
+            SELECT count(*) FROM pg_catalog.pg_attribute
+            WHERE attrelid = to_regclass('public.user_presence') AND attnotnull AND attname IN (
+              'id', 'host_id', 'is_available', 'room_id', 'updated_at'
+            )
           ) THEN
             RAISE EXCEPTION 'public.user_presence was made by hand, and this version cannot take it over'
               USING ERRCODE = 'object_not_in_prerequisite_state',

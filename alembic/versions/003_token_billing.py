@@ -287,12 +287,20 @@ def refuse_hand_made_tables() -> None:
         DECLARE
           hand_made text;
         BEGIN
-          SELECT attrelid::regclass INTO hand_made
-          FROM pg_catalog.pg_attribute
-          WHERE NOT attnotnull
-            AND (attrelid, attname) IN (
-              (to_regclass('public.user_accounts'), 'subscription_tier'),
-              (to_regclass('public.token_usage'), 'timestamp')
+          SELECT expected.name INTO hand_made
+          FROM (
+            VALUES
+              ('user_accounts', ARRAY[
+                'user_id', 'tokens_remaining', 'created_at', 'updated_at', 'subscription_tier'
+              ]),
+              ('token_usage', ARRAY['id', 'user_id', 'session_id', 'tokens_used', 'timestamp', 'mode', 'used_turn']),
+              ('token_rates', ARRAY['mode', 'used_turn', 'effective_from', 'tokens_per_minute'])
+          ) AS expected (name, columns)
+          WHERE to_regclass('public.' || expected.name) IS NOT NULL
+            AND cardinality(expected.columns) <> (
+              SELECT count(*) FROM pg_catalog.pg_attribute
+              WHERE attrelid = to_regclass('public.' || expected.name) AND attnotnull
+                AND attname = ANY (expected.columns)
             )
           LIMIT 1;
           IF hand_made IS NOT NULL THEN
