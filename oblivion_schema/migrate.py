@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _PACKAGE = Path(__file__).parent
 _PACKAGED = _PACKAGE / "migrations"
+_ONE_AT_A_TIME = threading.Lock()
 
 # What alembic.ini says in the checkout; the wheel has none.
 _OPTIONS = {"file_template": "%%(rev)s_%%(slug)s", "path_separator": "os", "revision_environment": "true"}
@@ -44,9 +45,6 @@ def config(cmd_opts: Namespace | None = None) -> Config:
         configuration.set_main_option("script_location", str(_PACKAGED).replace("%", "%%"))
         return configuration
     return Config(_PACKAGE.parent / "alembic.ini", cmd_opts=cmd_opts, stdout=sys.stdout)
-
-
-_ONE_AT_A_TIME = threading.Lock()
 
 
 def upgrade(target: str | URL | Engine | Connection, revision: str = "head", *, demo: bool = True) -> None:
