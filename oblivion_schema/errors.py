@@ -40,7 +40,7 @@ def cannot_connect(database: str, error: Exception) -> UserError:
     """Why there is no connection to `database`, which is named without its password."""
     # libpq tries each address of a host, and says a line or two of each; a server's own word is the one that counts.
     lines = str(getattr(error, "orig", None) or error).splitlines() or [""]
-    cause = _one_line(next((line for line in lines if "FATAL" in line), lines[0])).rstrip(".")
+    cause = one_line(next((line for line in lines if "FATAL" in line), lines[0])).rstrip(".")
     fix = next((f" {fix}" for sign, fix in _CONNECTION_FIXES if sign in cause), "")
     return UserError(f"Cannot connect to {database}: {cause}.{fix}")
 
@@ -92,11 +92,12 @@ def _fields(error: DBAPIError) -> tuple[str, str, str, str]:
         diagnostics = getattr(error.orig, "diag", None)
         names = ("sqlstate", "message_primary", "message_detail", "message_hint")
         fields = [getattr(diagnostics, name, None) for name in names]
-    state, message, detail, hint = (_one_line(field or "").rstrip(".") for field in fields)
-    return state, message or _one_line(str(error.orig).partition("\n")[0]).rstrip("."), detail, hint
+    state, message, detail, hint = (one_line(field or "").rstrip(".") for field in fields)
+    return state, message or one_line(str(error.orig).partition("\n")[0]).rstrip("."), detail, hint
 
 
-def _one_line(value: object) -> str:
+def one_line(value: object) -> str:
+    """`value` as text, in one line."""
     return " ".join(str(value).split())
 
 

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +20,7 @@ import oblivion_schema
 from oblivion_schema.errors import interrupted
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -107,14 +109,21 @@ def test_killed_upgrade_leaves_the_old_state_and_runs_again(empty: URL, statemen
     assert run("upgrade", "head", url=empty).status == 0
 
 
+@contextmanager
+def held_up(url: URL, table: str, module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A command that waits for `table`, which another session holds."""
+    written = url.render_as_string(hide_password=False)
+    with create_engine(url, poolclass=NullPool).connect() as holder:
+        holder.execute(text(f"LOCK TABLE {table}"))
+        waiting = spawn("python", "-m", module, "-x", f"url={written}", *arguments)
+        wait_until(lambda: query(url, "SELECT FROM pg_locks WHERE NOT granted"))
+        yield waiting
+
+
 def test_upgrade_killed_while_it_waits_in_a_statement_leaves_the_old_state(upgraded: URL) -> None:
     assert run("stamp", "base", url=upgraded).status == 0
     before = dump(upgraded)
-    url = upgraded.render_as_string(hide_password=False)
-    with create_engine(upgraded, poolclass=NullPool).connect() as holder:
-        holder.execute(text("LOCK TABLE token_usage"))
-        waiting = spawn("python", "-m", "alembic", "-x", f"url={url}", "-x", "lock-timeout=1min", "upgrade", "head")
-        wait_until(lambda: query(upgraded, "SELECT FROM pg_locks WHERE NOT granted"))
+    with held_up(upgraded, "token_usage", "alembic", "-x", "lock-timeout=1min", "upgrade", "head") as waiting:
         waiting.kill()
         waiting.communicate()
     wait_until(lambda: not query(upgraded, "SELECT FROM pg_locks WHERE locktype = 'advisory'"))
@@ -125,11 +134,7 @@ def test_upgrade_killed_while_it_waits_in_a_statement_leaves_the_old_state(upgra
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are otherwise there")
 def test_control_c_is_heard_while_a_statement_waits(upgraded: URL) -> None:
     before = dump(upgraded)
-    url = upgraded.render_as_string(hide_password=False)
-    with create_engine(upgraded, poolclass=NullPool).connect() as holder:
-        holder.execute(text("LOCK TABLE token_usage"))
-        waiting = spawn("python", "-m", "alembic", "-x", f"url={url}", "-x", "lock-timeout=9min", "downgrade", "base")
-        wait_until(lambda: query(upgraded, "SELECT FROM pg_locks WHERE NOT granted"))
+    with held_up(upgraded, "token_usage", "alembic", "-x", "lock-timeout=9min", "downgrade", "base") as waiting:
         waiting.send_signal(signal.SIGINT)
         out, err = waiting.communicate(timeout=20)
     assert (waiting.returncode, out) == (255, f"FAILED: {interrupted()}\n")
@@ -139,11 +144,7 @@ def test_control_c_is_heard_while_a_statement_waits(upgraded: URL) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are otherwise there")
 def test_control_c_is_heard_while_verify_waits(upgraded: URL) -> None:
-    url = upgraded.render_as_string(hide_password=False)
-    with create_engine(upgraded, poolclass=NullPool).connect() as holder:
-        holder.execute(text("LOCK TABLE token_rates"))
-        waiting = spawn("python", "-m", "oblivion_schema", "-x", f"url={url}", "verify")
-        wait_until(lambda: query(upgraded, "SELECT FROM pg_locks WHERE NOT granted"))
+    with held_up(upgraded, "token_rates", "oblivion_schema", "verify") as waiting:
         waiting.send_signal(signal.SIGINT)
         out, err = waiting.communicate(timeout=30)
     assert "FAIL  token rates: canceling statement due to user request" in out

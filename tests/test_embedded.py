@@ -156,6 +156,7 @@ def test_folder_that_a_shell_would_take_apart_is_refused(home: Path, name: str) 
 
 def test_data_of_another_version_is_explained(tmp_path: Path) -> None:
     (tmp_path / "PG_VERSION").write_text("12\n")
+    (tmp_path / "log").write_text("FATAL:  terminating connection, some time ago\n")
     with pytest.raises(UserError, match="did not start: Version mismatch"):
         embedded.start(tmp_path)
 
