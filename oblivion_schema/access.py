@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .ddl import declare
+from .privileges import API_ROLES, exact_grants
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
 
 Command = Literal["select", "insert", "update", "delete"]
-
-API_ROLES: Final = ("anon", "authenticated", "service_role")
-"""The roles that PostgREST takes on: a visitor, a signed-in user, a trusted service. They need not exist."""
 
 READ_WRITE: Final[tuple[Command, ...]] = ("select", "insert", "update", "delete")
 READ_ONLY: Final[tuple[Command, ...]] = ("select",)
@@ -40,20 +38,11 @@ def open_to_clients(table: Table[Any], *commands: Command) -> None:
 
 
 def grant(relation: Table[Any], *commands: Command, to: Sequence[str] = API_ROLES) -> None:
-    """Grant `commands` on a table or view to those of the roles that exist."""
-    privileges = ", ".join(command.upper() for command in commands)
-    roles = ", ".join(f"'{role}'" for role in to)
+    """Let the roles `to`, where they exist, use `commands` on a table or view, and API roles nothing else."""
+    privileges = [command.upper() for command in commands]
     declare(
         relation,
         "grant",
         relation.name,
-        f"""DO $$
-DECLARE
-  api_role name;
-BEGIN
-  FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ({roles}) LOOP
-    EXECUTE format('GRANT {privileges} ON public.{relation.name} TO %I', api_role);
-  END LOOP;
-END
-$$""",  # noqa: S608 - the names are this module's and its tables'
+        exact_grants(f"TABLE public.{relation.name}", dict.fromkeys(to, privileges)),
     )

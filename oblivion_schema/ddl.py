@@ -15,12 +15,14 @@ from sqlalchemy import Column, Connection, MetaData, Table, TypedColumns, event,
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateView, ExecutableDDLElement
 
+from .privileges import exact_grants
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sqlalchemy.sql.compiler import DDLCompiler
 
-Kind = Literal["comment", "function", "grant", "index", "policy", "row level security", "schema", "trigger"]
+Kind = Literal["comment", "function", "grant", "index", "policy", "role", "row level security", "schema", "trigger"]
 Columns = TypeVar("Columns", bound=TypedColumns)
 
 _FUNCTIONS = Path(__file__).with_name("functions")
@@ -92,7 +94,7 @@ def function(owner: Table[Any] | MetaData, name: str, arguments: str = "", *, co
     signature = f"public.{name}({arguments})"
     declare(owner, "function", name, (_FUNCTIONS / f"{name}.sql").read_text(encoding="utf-8"))
     declare(owner, "comment", signature, f"COMMENT ON FUNCTION {signature} IS {_literal(comment)}")
-    declare(owner, "grant", signature, f"REVOKE ALL ON FUNCTION {signature} FROM PUBLIC")
+    declare(owner, "grant", signature, exact_grants(f"FUNCTION {signature}", {}))
     _execute_on(owner, "after_drop", f"DROP FUNCTION IF EXISTS {signature}")
 
 

@@ -5,9 +5,7 @@ Locks: none that anybody can wait for on an empty database. Run again over its o
 everybody, from its policies to the end of the upgrade.
 """
 
-from textwrap import dedent
-
-from alembic import op
+from oblivion_schema.operations import run_sql
 
 revision = "001"
 down_revision = None
@@ -16,9 +14,32 @@ depends_on = None
 
 
 def upgrade() -> None:
-    execute("COMMENT ON SCHEMA oblivion IS 'What clients never see: the version table, and helpers of the schema.'")
+    # The roles are the server's: a downgrade leaves them, for another database may use them.
+    run_sql(
+        """
+        DO $$
+        DECLARE
+          api_role name;
+        BEGIN
+          FOREACH api_role IN ARRAY ARRAY['anon', 'authenticated', 'service_role'] LOOP
+            CONTINUE WHEN to_regrole(api_role) IS NOT NULL;
+            BEGIN
+              EXECUTE format('CREATE ROLE %I NOLOGIN NOINHERIT', api_role);
+              IF api_role = 'service_role' AND current_setting('is_superuser') = 'on' THEN
+                ALTER ROLE service_role BYPASSRLS;
+              END IF;
+            EXCEPTION
+              WHEN insufficient_privilege OR duplicate_object OR unique_violation THEN
+                NULL;
+            END;
+          END LOOP;
+        END
+        $$
+        """
+    )
+    run_sql("COMMENT ON SCHEMA oblivion IS 'What clients never see: the version table, and helpers of the schema.'")
     refuse_hand_made_table()
-    execute(
+    run_sql(
         """
         CREATE OR REPLACE FUNCTION public.update_updated_at_column()
         RETURNS trigger
@@ -32,8 +53,7 @@ def upgrade() -> None:
         $$
         """
     )
-    execute("REVOKE ALL ON FUNCTION public.update_updated_at_column() FROM PUBLIC")
-    execute(
+    run_sql(
         """
         CREATE TABLE IF NOT EXISTS public.call_sessions (
           id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -51,17 +71,17 @@ def upgrade() -> None:
         )
         """
     )
-    execute("CREATE INDEX IF NOT EXISTS idx_call_sessions_room_id ON public.call_sessions (room_id)")
-    execute("CREATE INDEX IF NOT EXISTS idx_call_sessions_start_time ON public.call_sessions (start_time)")
-    execute("CREATE INDEX IF NOT EXISTS idx_call_sessions_user_id ON public.call_sessions (user_id)")
-    execute("CREATE INDEX IF NOT EXISTS idx_call_sessions_billing ON public.call_sessions (used_turn, start_time)")
-    execute(
+    run_sql("CREATE INDEX IF NOT EXISTS idx_call_sessions_room_id ON public.call_sessions (room_id)")
+    run_sql("CREATE INDEX IF NOT EXISTS idx_call_sessions_start_time ON public.call_sessions (start_time)")
+    run_sql("CREATE INDEX IF NOT EXISTS idx_call_sessions_user_id ON public.call_sessions (user_id)")
+    run_sql("CREATE INDEX IF NOT EXISTS idx_call_sessions_billing ON public.call_sessions (used_turn, start_time)")
+    run_sql(
         """
         CREATE INDEX IF NOT EXISTS idx_call_sessions_active
         ON public.call_sessions (start_time) WHERE end_time IS NULL
         """
     )
-    execute(
+    run_sql(
         """
         CREATE OR REPLACE TRIGGER update_call_sessions_updated_at
         BEFORE UPDATE ON public.call_sessions
@@ -69,17 +89,17 @@ def upgrade() -> None:
         """
     )
 
-    execute("ALTER TABLE public.call_sessions ENABLE ROW LEVEL SECURITY")
+    run_sql("ALTER TABLE public.call_sessions ENABLE ROW LEVEL SECURITY")
     for name, policy in (
         ("call_sessions_select", "FOR SELECT TO public USING (true)"),
         ("call_sessions_insert", "FOR INSERT TO public WITH CHECK (true)"),
         ("call_sessions_update", "FOR UPDATE TO public USING (true) WITH CHECK (true)"),
         ("call_sessions_delete", "FOR DELETE TO public USING (true)"),
     ):
-        execute(f"DROP POLICY IF EXISTS {name} ON public.call_sessions")
-        execute(f"CREATE POLICY {name} ON public.call_sessions {policy}")
+        run_sql(f"DROP POLICY IF EXISTS {name} ON public.call_sessions")
+        run_sql(f"CREATE POLICY {name} ON public.call_sessions {policy}")
 
-    execute(
+    run_sql(
         """
         CREATE OR REPLACE VIEW public.active_calls WITH (security_invoker = true) AS
         SELECT
@@ -94,7 +114,7 @@ def upgrade() -> None:
         ORDER BY start_time DESC
         """
     )
-    execute(
+    run_sql(
         """
         CREATE OR REPLACE VIEW public.daily_billing_summary WITH (security_invoker = true) AS
         SELECT
@@ -111,15 +131,21 @@ def upgrade() -> None:
         """
     )
 
-    execute(
+    run_sql(
         """
         DO $$
         DECLARE
           api_role name;
         BEGIN
+          REVOKE ALL ON public.call_sessions, public.active_calls, public.daily_billing_summary FROM PUBLIC;
+          REVOKE ALL ON FUNCTION public.update_updated_at_column() FROM PUBLIC;
           FOR api_role IN
             SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
           LOOP
+            EXECUTE format(
+              'REVOKE ALL ON public.call_sessions, public.active_calls, public.daily_billing_summary FROM %I', api_role
+            );
+            EXECUTE format('REVOKE ALL ON FUNCTION public.update_updated_at_column() FROM %I', api_role);
             EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON public.call_sessions TO %I', api_role);
             EXECUTE format('GRANT SELECT ON public.active_calls, public.daily_billing_summary TO %I', api_role);
           END LOOP;
@@ -163,11 +189,11 @@ def upgrade() -> None:
             "Mean length in minutes of those that ended; NULL where none did.",
         ),
     ):
-        execute(f"COMMENT ON {thing} IS '{comment}'")
+        run_sql(f"COMMENT ON {thing} IS '{comment}'")
 
 
 def downgrade() -> None:
-    execute(
+    run_sql(
         """
         DO $$
         BEGIN
@@ -183,21 +209,16 @@ def downgrade() -> None:
         $$
         """
     )
-    execute("DROP VIEW public.daily_billing_summary")
-    execute("DROP VIEW public.active_calls")
-    execute("DROP TABLE public.call_sessions")
-    execute("DROP FUNCTION public.update_updated_at_column()")
-    execute("COMMENT ON SCHEMA oblivion IS NULL")
-
-
-def execute(sql: str) -> None:
-    """Run one statement, laid out as the output of --sql and the bodies of functions shall have it."""
-    op.execute(dedent(sql).strip())
+    run_sql("DROP VIEW public.daily_billing_summary")
+    run_sql("DROP VIEW public.active_calls")
+    run_sql("DROP TABLE public.call_sessions")
+    run_sql("DROP FUNCTION public.update_updated_at_column()")
+    run_sql("COMMENT ON SCHEMA oblivion IS NULL")
 
 
 def refuse_hand_made_table() -> None:
     """Stop before a table of the old scripts: taking one over is not in this revision yet."""
-    execute(
+    run_sql(
         """
         DO $$
         BEGIN

@@ -5,9 +5,7 @@ Locks: none that anybody can wait for on an empty database. Run again over its o
 everybody, from its policies to the end of the upgrade.
 """
 
-from textwrap import dedent
-
-from alembic import op
+from oblivion_schema.operations import run_sql
 
 revision = "002"
 down_revision = "001"
@@ -17,7 +15,7 @@ depends_on = None
 
 def upgrade() -> None:
     refuse_hand_made_table()
-    execute(
+    run_sql(
         """
         CREATE OR REPLACE FUNCTION public.update_user_presence_updated_at()
         RETURNS trigger
@@ -31,8 +29,7 @@ def upgrade() -> None:
         $$
         """
     )
-    execute("REVOKE ALL ON FUNCTION public.update_user_presence_updated_at() FROM PUBLIC")
-    execute(
+    run_sql(
         """
         CREATE TABLE IF NOT EXISTS public.user_presence (
           id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -45,8 +42,8 @@ def upgrade() -> None:
         )
         """
     )
-    execute("CREATE UNIQUE INDEX IF NOT EXISTS idx_user_presence_host_unique ON public.user_presence (host_id)")
-    execute(
+    run_sql("CREATE UNIQUE INDEX IF NOT EXISTS idx_user_presence_host_unique ON public.user_presence (host_id)")
+    run_sql(
         """
         CREATE OR REPLACE TRIGGER update_user_presence_updated_at_trigger
         BEFORE UPDATE ON public.user_presence
@@ -54,25 +51,29 @@ def upgrade() -> None:
         """
     )
 
-    execute("ALTER TABLE public.user_presence ENABLE ROW LEVEL SECURITY")
+    run_sql("ALTER TABLE public.user_presence ENABLE ROW LEVEL SECURITY")
     for name, policy in (
         ("user_presence_select", "FOR SELECT TO public USING (true)"),
         ("user_presence_insert", "FOR INSERT TO public WITH CHECK (true)"),
         ("user_presence_update", "FOR UPDATE TO public USING (true) WITH CHECK (true)"),
         ("user_presence_delete", "FOR DELETE TO public USING (true)"),
     ):
-        execute(f"DROP POLICY IF EXISTS {name} ON public.user_presence")
-        execute(f"CREATE POLICY {name} ON public.user_presence {policy}")
+        run_sql(f"DROP POLICY IF EXISTS {name} ON public.user_presence")
+        run_sql(f"CREATE POLICY {name} ON public.user_presence {policy}")
 
-    execute(
+    run_sql(
         """
         DO $$
         DECLARE
           api_role name;
         BEGIN
+          REVOKE ALL ON public.user_presence FROM PUBLIC;
+          REVOKE ALL ON FUNCTION public.update_user_presence_updated_at() FROM PUBLIC;
           FOR api_role IN
             SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
           LOOP
+            EXECUTE format('REVOKE ALL ON public.user_presence FROM %I', api_role);
+            EXECUTE format('REVOKE ALL ON FUNCTION public.update_user_presence_updated_at() FROM %I', api_role);
             EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON public.user_presence TO %I', api_role);
           END LOOP;
         END
@@ -90,11 +91,11 @@ def upgrade() -> None:
         ("COLUMN public.user_presence.updated_at", "When the host was last heard of; a trigger keeps it on updates."),
         ("COLUMN public.user_presence.room_token", "Secret that opens the room."),
     ):
-        execute(f"COMMENT ON {thing} IS '{comment}'")
+        run_sql(f"COMMENT ON {thing} IS '{comment}'")
 
 
 def downgrade() -> None:
-    execute(
+    run_sql(
         """
         DO $$
         BEGIN
@@ -110,18 +111,13 @@ def downgrade() -> None:
         $$
         """
     )
-    execute("DROP TABLE public.user_presence")
-    execute("DROP FUNCTION public.update_user_presence_updated_at()")
-
-
-def execute(sql: str) -> None:
-    """Run one statement, laid out as the output of --sql and the bodies of functions shall have it."""
-    op.execute(dedent(sql).strip())
+    run_sql("DROP TABLE public.user_presence")
+    run_sql("DROP FUNCTION public.update_user_presence_updated_at()")
 
 
 def refuse_hand_made_table() -> None:
     """Stop before a table of the old scripts: taking one over is not in this revision yet."""
-    execute(
+    run_sql(
         """
         DO $$
         BEGIN

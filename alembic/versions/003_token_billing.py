@@ -5,9 +5,7 @@ Locks: none that anybody can wait for on an empty database. Run again over its o
 everybody, from its policies to the end of the upgrade.
 """
 
-from textwrap import dedent
-
-from alembic import op
+from oblivion_schema.operations import run_sql
 
 revision = "003"
 down_revision = "002"
@@ -17,7 +15,7 @@ depends_on = None
 
 def upgrade() -> None:
     refuse_hand_made_tables()
-    execute(
+    run_sql(
         """
         CREATE TABLE IF NOT EXISTS public.user_accounts (
           user_id text NOT NULL,
@@ -32,15 +30,15 @@ def upgrade() -> None:
         )
         """
     )
-    execute("CREATE INDEX IF NOT EXISTS idx_user_accounts_email ON public.user_accounts (email)")
-    execute(
+    run_sql("CREATE INDEX IF NOT EXISTS idx_user_accounts_email ON public.user_accounts (email)")
+    run_sql(
         """
         CREATE OR REPLACE TRIGGER update_user_accounts_updated_at
         BEFORE UPDATE ON public.user_accounts
         FOR EACH ROW EXECUTE FUNCTION public.update_updated_at_column()
         """
     )
-    execute(
+    run_sql(
         """
         CREATE TABLE IF NOT EXISTS public.token_usage (
           id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -60,11 +58,11 @@ def upgrade() -> None:
         )
         """
     )
-    execute("CREATE INDEX IF NOT EXISTS idx_token_usage_session_id ON public.token_usage (session_id)")
-    execute('CREATE INDEX IF NOT EXISTS idx_token_usage_timestamp ON public.token_usage ("timestamp")')
-    execute('CREATE INDEX IF NOT EXISTS idx_token_usage_user_date ON public.token_usage (user_id, "timestamp")')
-    execute('CREATE INDEX IF NOT EXISTS idx_token_usage_billing ON public.token_usage (mode, used_turn, "timestamp")')
-    execute(
+    run_sql("CREATE INDEX IF NOT EXISTS idx_token_usage_session_id ON public.token_usage (session_id)")
+    run_sql('CREATE INDEX IF NOT EXISTS idx_token_usage_timestamp ON public.token_usage ("timestamp")')
+    run_sql('CREATE INDEX IF NOT EXISTS idx_token_usage_user_date ON public.token_usage (user_id, "timestamp")')
+    run_sql('CREATE INDEX IF NOT EXISTS idx_token_usage_billing ON public.token_usage (mode, used_turn, "timestamp")')
+    run_sql(
         """
         CREATE TABLE IF NOT EXISTS public.token_rates (
           mode text NOT NULL,
@@ -79,7 +77,7 @@ def upgrade() -> None:
     )
 
     for table in ("user_accounts", "token_usage", "token_rates"):
-        execute(f"ALTER TABLE public.{table} ENABLE ROW LEVEL SECURITY")
+        run_sql(f"ALTER TABLE public.{table} ENABLE ROW LEVEL SECURITY")
     for table, command, policy in (
         ("user_accounts", "select", "USING (true)"),
         ("user_accounts", "insert", "WITH CHECK (true)"),
@@ -91,10 +89,10 @@ def upgrade() -> None:
         ("token_usage", "delete", "USING (true)"),
         ("token_rates", "select", "USING (true)"),
     ):
-        execute(f"DROP POLICY IF EXISTS {table}_{command} ON public.{table}")
-        execute(f"CREATE POLICY {table}_{command} ON public.{table} FOR {command.upper()} TO public {policy}")
+        run_sql(f"DROP POLICY IF EXISTS {table}_{command} ON public.{table}")
+        run_sql(f"CREATE POLICY {table}_{command} ON public.{table} FOR {command.upper()} TO public {policy}")
 
-    execute(
+    run_sql(
         """
         CREATE OR REPLACE VIEW public.user_token_summary WITH (security_invoker = true) AS
         SELECT
@@ -110,7 +108,7 @@ def upgrade() -> None:
         GROUP BY a.user_id, a.tokens_remaining, a.subscription_tier, a.created_at
         """
     )
-    execute(
+    run_sql(
         """
         CREATE OR REPLACE VIEW public.daily_token_usage WITH (security_invoker = true) AS
         SELECT
@@ -127,15 +125,21 @@ def upgrade() -> None:
         """
     )
 
-    execute(
+    run_sql(
         """
         DO $$
         DECLARE
           api_role name;
         BEGIN
+          REVOKE ALL ON public.user_accounts, public.token_usage, public.token_rates FROM PUBLIC;
+          REVOKE ALL ON public.user_token_summary, public.daily_token_usage FROM PUBLIC;
           FOR api_role IN
             SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
           LOOP
+            EXECUTE format(
+              'REVOKE ALL ON public.user_accounts, public.token_usage, public.token_rates FROM %I', api_role
+            );
+            EXECUTE format('REVOKE ALL ON public.user_token_summary, public.daily_token_usage FROM %I', api_role);
             EXECUTE format(
               'GRANT SELECT, INSERT, UPDATE, DELETE ON public.user_accounts, public.token_usage TO %I', api_role
             );
@@ -148,7 +152,7 @@ def upgrade() -> None:
         """
     )
 
-    execute(
+    run_sql(
         """
         INSERT INTO public.token_rates (mode, used_turn, effective_from, tokens_per_minute)
         VALUES
@@ -159,7 +163,7 @@ def upgrade() -> None:
         ON CONFLICT (mode, used_turn, effective_from) DO NOTHING
         """
     )
-    execute(
+    run_sql(
         """
         INSERT INTO public.user_accounts (user_id, tokens_remaining, subscription_tier, email)
         SELECT user_id, tokens_remaining, subscription_tier, email
@@ -220,11 +224,11 @@ def upgrade() -> None:
         ("COLUMN public.daily_token_usage.avg_tokens_per_session", "Mean of their tokens."),
         ("COLUMN public.daily_token_usage.total_minutes", "Sum of their lengths in minutes, unknown ones as zero."),
     ):
-        execute(f"COMMENT ON {thing} IS '{comment}'")
+        run_sql(f"COMMENT ON {thing} IS '{comment}'")
 
 
 def downgrade() -> None:
-    execute(
+    run_sql(
         """
         DO $$
         DECLARE
@@ -267,21 +271,16 @@ def downgrade() -> None:
         $$
         """
     )
-    execute("DROP VIEW public.daily_token_usage")
-    execute("DROP VIEW public.user_token_summary")
-    execute("DROP TABLE public.token_rates")
-    execute("DROP TABLE public.token_usage")
-    execute("DROP TABLE public.user_accounts")
-
-
-def execute(sql: str) -> None:
-    """Run one statement, laid out as the output of --sql and the bodies of functions shall have it."""
-    op.execute(dedent(sql).strip())
+    run_sql("DROP VIEW public.daily_token_usage")
+    run_sql("DROP VIEW public.user_token_summary")
+    run_sql("DROP TABLE public.token_rates")
+    run_sql("DROP TABLE public.token_usage")
+    run_sql("DROP TABLE public.user_accounts")
 
 
 def refuse_hand_made_tables() -> None:
     """Stop before tables of the old scripts: taking them over is not in this revision yet."""
-    execute(
+    run_sql(
         """
         DO $$
         DECLARE
