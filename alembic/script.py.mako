@@ -6,8 +6,7 @@ Locks:
 Revision ${up_revision}, after ${down_revision | comma,n}.
 """
 
-import sqlalchemy as sa
-from alembic import op
+from oblivion_schema.operations import run_sql
 ${imports if imports else ""}
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}

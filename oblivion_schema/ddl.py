@@ -27,6 +27,7 @@ Columns = TypeVar("Columns", bound=TypedColumns)
 
 _FUNCTIONS = Path(__file__).with_name("functions")
 _DECLARED = "oblivion_schema.declared"
+_REFERENCE = "oblivion_schema.reference"
 
 
 @dataclass(frozen=True)
@@ -125,12 +126,21 @@ def view(
 
 
 def reference_rows(table: Table[Any], *rows: Mapping[str, object]) -> None:
-    """Declare rows that belong to the schema; `create_all()` inserts them."""
+    """Declare rows that belong to the schema, by their primary key; `create_all()` inserts them.
+
+    Other rows of the table are its users'.
+    """
+    table.info[_REFERENCE] = tuple(dict.fromkeys(name for row in rows for name in row))
 
     def insert(_: object, connection: Connection, **__: Any) -> None:
         connection.execute(table.insert(), list(rows))
 
     event.listen(table, "after_create", insert)
+
+
+def reference_tables(metadata: MetaData) -> dict[Table[Any], tuple[str, ...]]:
+    """The tables that have reference rows, and the columns that these give."""
+    return {table: table.info[_REFERENCE] for table in metadata.tables.values() if _REFERENCE in table.info}
 
 
 def _execute_on(owner: Table[Any] | MetaData, moment: str, sql: str) -> None:

@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 
 from . import database
 from .base import PRIVATE_SCHEMA, metadata
-from .ddl import declared
+from .drift import PLUGIN
 from .errors import UserError, explain, interrupted
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from alembic.operations import MigrationScript
     from alembic.runtime.migration import MigrationContext
     from sqlalchemy import Engine
-    from sqlalchemy.sql.schema import SchemaItem
 
 ADVISORY_LOCK: Final = 0x0B11_1710_5C4E_3A00
 """Key of the advisory lock that a run holds in its transaction."""
@@ -49,6 +48,7 @@ class Options:
     url: str | None = None
     demo: bool = True
     drop_data: bool = False
+    drop_unknown: bool = False
     lock_timeout: str = "5s"
 
     @classmethod
@@ -60,11 +60,11 @@ class Options:
     @classmethod
     def parse(cls, given: Mapping[str, str]) -> Options:
         """Read them. Raises UserError for an unknown key or value."""
-        known = {"demo", "drop-data", "lock-timeout", "url"}
+        known = {"demo", "drop-data", "drop-unknown", "lock-timeout", "url"}
         for key in given.keys() - known:
             shown = f" {key}" if re.fullmatch(r"[a-z-]{1,20}", key) else ""  # it may be a URL, password and all
             raise UserError(f"Unknown option -x{shown}: the options are {', '.join(sorted(known))}, as in -x demo=no.")
-        for key in ("demo", "drop-data"):
+        for key in ("demo", "drop-data", "drop-unknown"):
             if given.get(key, "no") not in _YES_NO:
                 raise UserError(f"-x {key}={given[key]}: say {key}=yes or {key}=no.")
         timeout = given.get("lock-timeout", cls.lock_timeout)
@@ -72,7 +72,13 @@ class Options:
             raise UserError(f"-x lock-timeout={timeout}: give a number and its unit, ms, s or min, such as 5s.")
         if given.get("url") == "":
             raise UserError("-x url is empty: write -x url=postgresql://user:password@host:5432/database.")
-        return cls(given.get("url"), given.get("demo") != "no", given.get("drop-data") == "yes", timeout)
+        return cls(
+            url=given.get("url"),
+            demo=given.get("demo") != "no",
+            drop_data=given.get("drop-data") == "yes",
+            drop_unknown=given.get("drop-unknown") == "yes",
+            lock_timeout=timeout,
+        )
 
     def settings(self) -> dict[str, str]:
         """PostgreSQL settings for the run's transaction; what a revision's SQL reads is set only where it matters."""
@@ -99,7 +105,7 @@ def run() -> None:
         context.configure(
             dialect_name="postgresql",
             dialect_opts={"paramstyle": "named"},  # pyformat would double every percent sign in the script
-            **_configuration(),
+            **_configuration(options),
         )
         with context.begin_transaction():
             # Nobody builds an index CONCURRENTLY by such a script, so it may block.
@@ -107,7 +113,7 @@ def run() -> None:
             _migrate(options)
         return
     if _is_about_files_alone():
-        context.configure(dialect_name="postgresql", as_sql=True, **_configuration())
+        context.configure(dialect_name="postgresql", as_sql=True, **_configuration(options))
         context.run_migrations()
         return
     given: Connection | Engine | None = context.config.attributes.get("connection")
@@ -154,7 +160,7 @@ def _command() -> str:
 def _run_on(connection: Connection, options: Options) -> None:
     if _command():
         database.hear_interrupts()
-    context.configure(connection=connection, **_configuration())
+    context.configure(connection=connection, **_configuration(options))
     opts = context.get_context().opts
     looks = "destination_rev" not in opts and opts["fn"].__name__ != "do_ensure_version"
     if looks or opts.get("destination_rev") == "base":
@@ -164,7 +170,7 @@ def _run_on(connection: Connection, options: Options) -> None:
     try:
         before = {name: _setting(connection, name) for name in options.settings()} if joined else {}
         with context.begin_transaction():
-            if not looks:
+            if not looks or _command() in {"check", "revision"}:
                 _wait_for_other_deployers(connection)
             _migrate(options)
         for name, value in before.items():
@@ -186,13 +192,16 @@ def _setting(connection: Connection, name: str) -> str | None:
     return connection.scalar(select(func.current_setting(name, true())))
 
 
-def _configuration() -> dict[str, Any]:
+def _configuration(options: Options) -> dict[str, Any]:
     return {
         "target_metadata": metadata,
         "version_table_schema": PRIVATE_SCHEMA,
         "on_version_apply": _leave_nothing_behind,
         "process_revision_directives": _number_revision,
-        "include_object": _is_compared,
+        "autogenerate_plugins": [PLUGIN],
+        "revisions": context.script,
+        "drop_unknown": options.drop_unknown,
+        "writes_revision": _command() == "revision",
     }
 
 
@@ -243,18 +252,10 @@ def _number_revision(_: MigrationContext, __: object, directives: list[Migration
         directive.rev_id = f"{max(numbers, default=0) + 1:03}"
 
 
-def _is_compared(item: SchemaItem, name: str | None, kind: str, reflected: bool, to: SchemaItem | None) -> bool:  # noqa: FBT001 - Alembic's signature
-    # Alembic takes a view for a table, and knows nothing of the indexes that ddl.py declares.
-    if kind == "index":
-        return name not in {found.name for table in metadata.tables.values() for found in declared(table)}
-    if kind == "table":
-        return not getattr(item, "is_view", False) and not (reflected and to is None)  # which is another application's
-    return True
-
-
 def _log(*, quiet: bool) -> None:
     logging.basicConfig(format="%(levelname)-5.5s [%(name)s] %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING if quiet else logging.INFO)
+    for name in ("alembic", "oblivion_schema"):
+        logging.getLogger(name).setLevel(logging.WARNING if quiet else logging.INFO)
     logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
     # Alembic prints each error, too: but for -q, and where the script goes, with --sql
     if not quiet and not context.is_offline_mode():

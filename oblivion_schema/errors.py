@@ -73,6 +73,44 @@ def explain(error: DBAPIError, engine: Engine) -> UserError:
     return UserError(". ".join([*filter(None, (message, detail, hint)), "Nothing was changed"]) + ".")
 
 
+def invalid_declaration(error: DBAPIError) -> UserError:
+    """Which object of the metadata PostgreSQL does not take, why, and in which of its lines."""
+    statement = error.statement or ""
+    diagnostics = getattr(error.orig, "diag", None)
+    position = getattr(diagnostics, "statement_position", None)
+    inner = getattr(diagnostics, "internal_query", None)
+    if inner and getattr(diagnostics, "internal_position", None):
+        excerpt, position = inner, diagnostics.internal_position  # type: ignore[union-attr]
+    else:
+        excerpt = statement
+    where = ""
+    if position:
+        before = excerpt[: int(position) - 1]
+        line = before.count("\n")
+        where = f', line {line + 1}: "{excerpt.splitlines()[line].strip()}"'
+    _, message, detail, hint = _fields(error)
+    said = ". ".join(filter(None, (message, detail, hint)))
+    return UserError(
+        f"PostgreSQL does not take the metadata's {_object_of(statement)}: {said}{where}. Nothing was changed."
+    )
+
+
+def _object_of(statement: str) -> str:
+    """What a statement is about, as its first words say."""
+    verb = r"(?:CREATE(?: OR REPLACE)?(?: UNIQUE)?|ALTER|COMMENT ON|INSERT INTO)"
+    found = re.match(rf"\s*{verb}\s+([A-Z]*)\s*(\S+?)(\s+ON\s+[^\s(]+)?[\s(]", statement)
+    if not found:
+        return f'statement "{one_line(statement)[:80]}"'
+    kind, name, on = found.groups()
+    on = one_line(on or "").replace("ON ", " on ") if kind in {"POLICY", "TRIGGER", "INDEX"} else ""
+    return f"{kind.lower() or 'rows of'} {name}{on}"
+
+
+def sqlstate(error: DBAPIError) -> str:
+    """PostgreSQL's code of the error, such as 42501."""
+    return _fields(error)[0]
+
+
 def interrupted() -> UserError:
     """What Ctrl-C did."""
     return UserError("Interrupted. What was not committed is undone: run the command again.")

@@ -112,6 +112,27 @@ def upgraded(pg_clone: Any, pg_template: Any) -> URL:
     return _url(pg_template.host, pg_template.port, pg_template.user, pg_template.password, pg_clone.info.dbname)
 
 
+@pytest.fixture(scope="module")
+def shared_engine(pg_template: Any) -> Iterator[Engine]:
+    """An engine on a database like `upgraded` that a module's tests share: each of them rolls back."""
+    janitor = DatabaseJanitor(
+        user=pg_template.user,
+        host=pg_template.host,
+        port=pg_template.port,
+        password=pg_template.password,
+        dbname=f"oblivion_{_RUN}_{uuid.uuid4().hex[:8]}",
+        template_dbname=pg_template.template_dbname,
+        maintenance_dbname=pg_template.maintenance_dbname,
+    )
+    with janitor:
+        engine = create_engine(
+            _url(pg_template.host, pg_template.port, pg_template.user, pg_template.password, janitor.dbname),
+            poolclass=NullPool,
+        )
+        yield engine
+        engine.dispose()
+
+
 @pytest.fixture
 def engine(upgraded: URL) -> Iterator[Engine]:
     """An engine on `upgraded`."""

@@ -1,0 +1,225 @@
+"""What stands in a database, object by object, as PostgreSQL itself prints it: nothing is parsed here.
+
+A catalog holds the objects of the schemas that the metadata has, and each of their states (a grant, a comment, a
+column's default) as an object of its own. Two catalogs of the same server version are therefore equal exactly where
+their objects' definitions are equal texts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import Text, bindparam, cast, func, select, text, true
+
+from .base import PRIVATE_SCHEMA
+from .ddl import reference_tables
+from .privileges import API_ROLES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from sqlalchemy import Connection, MetaData, Table, TextClause
+
+SCHEMAS: Final = ("public", PRIVATE_SCHEMA)
+PUBLICATIONS: Final = ("supabase_realtime",)
+"""The publications whose members the metadata may declare; the members of any other are its maker's affair."""
+
+KINDS: Final = (
+    "schema",
+    "table",
+    "storage parameter",
+    "column",
+    "type",
+    "nullability",
+    "default",
+    "identity",
+    "primary key",
+    "unique constraint",
+    "foreign key",
+    "check constraint",
+    "exclusion constraint",
+    "index",
+    "function",
+    "trigger",
+    "trigger state",
+    "row level security",
+    "policy",
+    "view",
+    "owner",
+    "grant",
+    "publication",
+    "comment",
+    "reference row",
+)
+"""Every kind of object that is compared, in the order in which a revision makes what belongs to one table."""
+
+COLUMN_STATES: Final = frozenset({"type", "nullability", "default", "identity"})
+CONSTRAINTS: Final = frozenset(
+    {"primary key", "unique constraint", "foreign key", "check constraint", "exclusion constraint"}
+)
+UNSUPPORTED: Final = "other"
+"""The kind of what is seen but not compared, such as a materialized view."""
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Object:
+    """An object, or a state of one, in PostgreSQL's words.
+
+    `own_name`, `on_name`: names as SQL takes them; the second is that of the table, or of whatever it is a state of.
+    `definition`: what is compared. `shape`: what must be the same, or go on, for CREATE OR REPLACE to do; of a grant
+    the role. `address`, `part_of`, `needs`: the object, the one that it comes and goes with, and what has to be there
+    before it, as PostgreSQL's catalogs number them. `sort`: the order of creation. `row`: of a reference row the
+    columns and their values, those of the primary key first.
+    """
+
+    kind: str
+    own_name: str
+    on_name: str
+    definition: str
+    shape: str
+    address: str
+    part_of: str
+    sort: int
+    needs: frozenset[str]
+    row: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Which one of its kind it is, for people."""
+        own, on = self.own_name, self.on_name
+        if self.kind == "column" or self.kind in COLUMN_STATES:
+            return f"{on}.{own}"
+        special = {
+            "grant": f"{own} on {_lower_first_word(on)} to {self.shape}",
+            "comment": f"on {_lower_first_word(own)}",
+            "owner": f"of {_lower_first_word(own)}",
+            "publication": f"{own} of {on}",
+            "row level security": f"on {on}" if own == "ENABLE" else f"on {on}, forced",
+        }
+        return special.get(self.kind) or (f"{own} on {on}" if on else own)
+
+    @property
+    def key(self) -> Key:
+        """What makes it the same one in two catalogs."""
+        return self.kind, self.name
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The objects of a database."""
+
+    objects: Mapping[Key, Object]
+    unsupported: tuple[str, ...] = ()
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self.objects
+
+    def __getitem__(self, key: Key) -> Object:
+        return self.objects[key]
+
+    def columns(self) -> dict[str, list[Object]]:
+        """The columns of each table, in order."""
+        found: dict[str, list[Object]] = {}
+        for item in sorted(self.objects.values(), key=lambda item: item.sort):
+            if item.kind == "column":
+                found.setdefault(item.on_name, []).append(item)
+        return found
+
+
+def read(connection: Connection, metadata: MetaData, roles: Sequence[str] = API_ROLES) -> Catalog:
+    """Read the catalogs, and the rows of tables that have reference rows; grants to `roles` and PUBLIC only.
+
+    Changes nothing, and locks nothing but what is read, against being dropped.
+    """
+    path = connection.scalar(select(func.current_setting("search_path")))
+    for name, value in (("search_path", ""), ("timezone", "UTC"), ("datestyle", "ISO"), ("intervalstyle", "postgres")):
+        connection.execute(select(func.set_config(name, value, true())))
+    rows = connection.execute(
+        _query(),
+        {"schemas": list(SCHEMAS), "private": PRIVATE_SCHEMA, "roles": list(roles), "publications": list(PUBLICATIONS)},
+    )
+    objects: dict[Key, Object] = {}
+    unsupported = []
+    for kind, own, on, definition, shape, address, part_of, sort, needs in _in_order(rows):
+        if kind == UNSUPPORTED:
+            unsupported.append(own)
+            continue
+        item = Object(
+            kind, own, on or "", definition, shape or "", address or "", part_of or "", sort, frozenset(needs or ())
+        )
+        objects[item.key] = item
+    for item in _reference_rows(connection, metadata, objects):
+        objects[item.key] = item
+    connection.execute(select(func.set_config("search_path", path, true())))
+    return Catalog(objects, tuple(sorted(unsupported)))
+
+
+@cache
+def _query() -> TextClause:
+    sql = Path(__file__).with_name("catalog.sql").read_text(encoding="utf-8")
+    return text(sql).bindparams(*(bindparam(name) for name in ("schemas", "private", "roles", "publications")))
+
+
+def _in_order(rows: Iterable[Any]) -> Iterator[Any]:
+    for row in rows:
+        yield (
+            row.kind,
+            row.own_name,
+            row.on_name,
+            row.definition,
+            row.shape,
+            row.address,
+            row.part_of,
+            row.sort,
+            row.needs,
+        )
+
+
+def _reference_rows(connection: Connection, metadata: MetaData, objects: Mapping[Key, Object]) -> Iterator[Object]:
+    for table, names in reference_tables(metadata).items():
+        relation = f"{table.schema or 'public'}.{table.name}"
+        there = {item.own_name for item in objects.values() if item.kind == "column" and item.on_name == relation}
+        if there.issuperset(names):
+            yield from _rows_of(connection, table, names, objects["table", relation])
+
+
+def _rows_of(connection: Connection, table: Table[Any], names: Sequence[str], relation: Object) -> Iterator[Object]:
+    key = [column.name for column in table.primary_key]
+    names = [*key, *(name for name in names if name not in key)]
+    unqualified = select(*(cast(table.c[name], Text) for name in names))
+    connection.execute(select(func.set_config("search_path", table.schema or "public", true())))
+    for position, values in enumerate(connection.execute(unqualified.order_by(*(table.c[name] for name in key)))):
+        row = tuple(zip(names, map(_literal, values), strict=True))
+        yield Object(
+            "reference row",
+            own_name=", ".join(str(value) for value in values[: len(key)]),
+            on_name=relation.own_name,
+            definition=", ".join(f"{name} = {value}" for name, value in row[len(key) :]),
+            shape=" AND ".join(f"{name} = {value}" for name, value in row[: len(key)]),
+            address="",
+            part_of=relation.address,
+            sort=position,
+            needs=frozenset({relation.address}),
+            row=row,
+        )
+
+
+def _literal(value: str | None) -> str:
+    if value is None:
+        return "NULL"
+    if value in {"true", "false"} or value.removeprefix("-").isdecimal():
+        return value
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _lower_first_word(name: str) -> str:
+    first, _, rest = name.partition(" ")
+    return f"{first.lower()} {rest}"

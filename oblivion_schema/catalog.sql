@@ -1,0 +1,474 @@
+-- What stands in the schemas :schemas, as PostgreSQL prints it: a row for each object, and for each state of one.
+--
+-- kind, own_name, on_name, definition: see catalog.py. With an empty search_path every name in them is in full.
+-- shape: what has to be the same, or go on, for CREATE OR REPLACE to do.
+-- address, part_of, needs: the object, the one that it comes and goes with, and those that have to be there before it.
+WITH
+namespace AS (
+  SELECT oid, nspname, nspowner, nspacl FROM pg_namespace WHERE nspname = ANY (CAST(:schemas AS text[]))
+),
+deployer AS (
+  SELECT nspowner AS role FROM namespace WHERE nspname = :private
+),
+grantee AS (
+  SELECT oid, quote_ident(rolname) AS name FROM pg_roles WHERE rolname = ANY (CAST(:roles AS text[]))
+  UNION ALL
+  SELECT 0, 'PUBLIC'
+),
+extension_member AS (
+  SELECT classid, objid FROM pg_depend WHERE deptype = 'e'
+),
+relation AS (
+  SELECT c.*, format('%I.%I', n.nspname, c.relname) AS name, concat('relation ', c.oid) AS address
+  FROM pg_class AS c
+  JOIN namespace AS n ON n.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+    AND NOT EXISTS (SELECT FROM extension_member WHERE classid = 'pg_class'::regclass AND objid = c.oid)
+),
+attribute AS (
+  SELECT
+    a.*,
+    quote_ident(a.attname) AS own_name,
+    r.name AS on_name,
+    r.address AS relation_address,
+    format('column %s.%s', a.attrelid, a.attnum) AS address,
+    d.oid AS default_oid,
+    pg_get_expr(d.adbin, d.adrelid, true) AS expression
+  FROM relation AS r
+  JOIN pg_attribute AS a ON a.attrelid = r.oid
+  LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+  WHERE r.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+),
+identity AS (
+  SELECT a.address, a.own_name, a.on_name, a.attidentity, a.attrelid, a.attlen, s.*
+  FROM attribute AS a
+  JOIN pg_depend AS d
+    ON d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum
+    AND d.classid = 'pg_class'::regclass AND d.deptype = 'i'
+  JOIN pg_sequence AS s ON s.seqrelid = d.objid
+),
+routine AS (
+  SELECT p.*, p.oid::regprocedure::text AS name, concat('function ', p.oid) AS address
+  FROM pg_proc AS p
+  JOIN namespace AS n ON n.oid = p.pronamespace
+  WHERE NOT EXISTS (SELECT FROM extension_member WHERE classid = 'pg_proc'::regclass AND objid = p.oid)
+),
+-- What has an owner or privileges, or may have a comment, as the statements that give them name it.
+target AS (
+  SELECT
+    concat('schema ', oid) AS address,
+    'pg_namespace'::regclass AS class,
+    oid,
+    concat('SCHEMA ', quote_ident(nspname)) AS name,
+    nspowner AS owner,
+    coalesce(nspacl, acldefault('n', nspowner)) AS acl
+  FROM namespace
+  WHERE nspname = :private
+  UNION ALL
+  SELECT
+    address,
+    'pg_class'::regclass,
+    oid,
+    concat(CASE relkind WHEN 'v' THEN 'VIEW ' ELSE 'TABLE ' END, name),
+    relowner,
+    coalesce(relacl, acldefault('r', relowner))
+  FROM relation
+  WHERE relkind IN ('r', 'v')
+  UNION ALL
+  SELECT
+    address,
+    'pg_proc'::regclass,
+    oid,
+    concat(CASE prokind WHEN 'p' THEN 'PROCEDURE ' ELSE 'FUNCTION ' END, name),
+    proowner,
+    coalesce(proacl, acldefault('f', proowner))
+  FROM routine
+  WHERE prokind IN ('f', 'p')
+  UNION ALL
+  SELECT
+    concat('identity ', seqrelid),
+    'pg_class'::regclass,
+    seqrelid,
+    concat('SEQUENCE ', seqrelid::regclass),
+    NULL,
+    (SELECT coalesce(relacl, acldefault('s', relowner)) FROM pg_class WHERE oid = seqrelid)
+  FROM identity
+  UNION ALL
+  SELECT
+    concat('constraint ', c.oid),
+    'pg_constraint'::regclass,
+    c.oid,
+    format('CONSTRAINT %I ON %s', conname, r.name),
+    NULL,
+    NULL
+  FROM pg_constraint AS c
+  JOIN relation AS r ON r.oid = c.conrelid
+  UNION ALL
+  SELECT concat('relation ', indexrelid), 'pg_class'::regclass, indexrelid, concat('INDEX ', indexrelid::regclass), NULL, NULL
+  FROM pg_index
+  JOIN relation AS r ON r.oid = indrelid
+  WHERE NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND conrelid = indrelid)
+  UNION ALL
+  SELECT concat('trigger ', t.oid), 'pg_trigger'::regclass, t.oid, format('TRIGGER %I ON %s', tgname, r.name), NULL, NULL
+  FROM pg_trigger AS t
+  JOIN relation AS r ON r.oid = t.tgrelid
+  WHERE NOT tgisinternal
+  UNION ALL
+  SELECT concat('policy ', p.oid), 'pg_policy'::regclass, p.oid, format('POLICY %I ON %s', polname, r.name), NULL, NULL
+  FROM pg_policy AS p
+  JOIN relation AS r ON r.oid = p.polrelid
+),
+privilege AS (
+  SELECT t.address, replace(t.name, 'VIEW ', 'TABLE ') AS target, t.owner, '' AS columns, t.acl
+  FROM target AS t
+  WHERE t.acl IS NOT NULL
+  UNION ALL
+  SELECT a.address, concat('TABLE ', a.on_name), r.relowner, format(' (%s)', a.own_name), a.attacl
+  FROM attribute AS a
+  JOIN relation AS r ON r.oid = a.attrelid
+  WHERE a.attacl IS NOT NULL
+),
+-- kind, own_name, on_name, definition, shape, address, part_of, sort
+found AS (
+  SELECT
+    'schema' AS kind,
+    quote_ident(nspname) AS own_name,
+    NULL AS on_name,
+    '' AS definition,
+    NULL AS shape,
+    concat('schema ', oid) AS address,
+    NULL AS part_of,
+    oid::bigint AS sort
+  FROM namespace
+  WHERE nspname = :private
+  UNION ALL
+  SELECT 'table', name, NULL, CASE relpersistence WHEN 'u' THEN 'UNLOGGED' ELSE 'LOGGED' END, NULL, address, NULL, oid
+  FROM relation
+  WHERE relkind = 'r'
+  UNION ALL
+  SELECT 'storage parameter', split_part(o, '=', 1), name, substr(o, strpos(o, '=') + 1), NULL, NULL, address, oid
+  FROM relation
+  CROSS JOIN unnest(reloptions) AS o
+  WHERE relkind = 'r'
+  UNION ALL
+  SELECT
+    'column',
+    own_name,
+    on_name,
+    CASE attgenerated WHEN 's' THEN format('GENERATED ALWAYS AS (%s) STORED', expression)
+      WHEN 'v' THEN format('GENERATED ALWAYS AS (%s) VIRTUAL', expression) ELSE '' END,
+    NULL,
+    address,
+    relation_address,
+    attnum
+  FROM attribute
+  UNION ALL
+  SELECT
+    'type',
+    own_name,
+    on_name,
+    concat(
+      format_type(atttypid, atttypmod),
+      CASE WHEN attcollation <> (SELECT typcollation FROM pg_type WHERE oid = atttypid)
+        THEN concat(' COLLATE ', attcollation::regcollation) END
+    ),
+    NULL,
+    NULL,
+    address,
+    attnum
+  FROM attribute
+  UNION ALL
+  SELECT 'nullability', own_name, on_name, CASE WHEN attnotnull THEN 'NOT NULL' ELSE 'NULL' END, NULL, NULL, address, attnum
+  FROM attribute
+  UNION ALL
+  SELECT 'default', own_name, on_name, expression, NULL, concat('default ', default_oid), address, attnum
+  FROM attribute
+  WHERE expression IS NOT NULL AND attgenerated = ''
+  UNION ALL
+  SELECT
+    'identity',
+    own_name,
+    on_name,
+    concat_ws(
+      ' ',
+      CASE attidentity WHEN 'a' THEN 'GENERATED ALWAYS' ELSE 'GENERATED BY DEFAULT' END,
+      CASE WHEN seqincrement <> 1 THEN concat('INCREMENT BY ', seqincrement) END,
+      CASE WHEN seqmin <> 1 THEN concat('MINVALUE ', seqmin) END,
+      CASE WHEN seqmax <> (2::numeric ^ (8 * attlen - 1)) - 1 THEN concat('MAXVALUE ', seqmax) END,
+      CASE WHEN seqstart <> seqmin THEN concat('START WITH ', seqstart) END,
+      CASE WHEN seqcache <> 1 THEN concat('CACHE ', seqcache) END,
+      CASE WHEN seqcycle THEN 'CYCLE' END
+    ),
+    seqrelid::regclass::text,
+    concat('identity ', seqrelid),
+    address,
+    0
+  FROM identity
+  UNION ALL
+  SELECT
+    CASE contype WHEN 'p' THEN 'primary key' WHEN 'f' THEN 'foreign key' WHEN 'u' THEN 'unique constraint'
+      WHEN 'c' THEN 'check constraint' ELSE 'exclusion constraint' END,
+    quote_ident(conname),
+    r.name,
+    pg_get_constraintdef(c.oid, true),
+    NULL,
+    concat('constraint ', c.oid),
+    r.address,
+    c.oid
+  FROM pg_constraint AS c
+  JOIN relation AS r ON r.oid = c.conrelid
+  WHERE contype IN ('p', 'f', 'u', 'c', 'x')
+  UNION ALL
+  SELECT
+    'index',
+    indexrelid::regclass::text,
+    r.name,
+    concat(
+      regexp_replace(pg_get_indexdef(indexrelid, 0, true), ' USING btree \(', ' ('),
+      CASE WHEN NOT indisvalid THEN ' -- invalid' END
+    ),
+    NULL,
+    concat('relation ', indexrelid),
+    r.address,
+    indexrelid
+  FROM pg_index AS i
+  JOIN relation AS r ON r.oid = indrelid
+  WHERE NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND conrelid = indrelid)
+  UNION ALL
+  SELECT
+    'view',
+    name,
+    NULL,
+    concat(
+      'WITH (' || replace(array_to_string(nullif(reloptions, '{}'), ', '), '=', ' = ') || E')\n',
+      E'AS\n',
+      rtrim(pg_get_viewdef(oid, true), ';')
+    ),
+    (
+      SELECT string_agg(format('%I %s,', attname, format_type(atttypid, atttypmod)), ' ' ORDER BY attnum)
+      FROM pg_attribute
+      WHERE attrelid = relation.oid AND attnum > 0
+    ),
+    address,
+    NULL,
+    oid
+  FROM relation
+  WHERE relkind = 'v'
+  UNION ALL
+  SELECT
+    'function',
+    name,
+    NULL,
+    pg_get_functiondef(oid),
+    concat_ws(' ', prokind, pg_get_function_result(oid), pg_get_function_identity_arguments(oid), pronargdefaults, ';'),
+    address,
+    NULL,
+    oid
+  FROM routine
+  WHERE prokind IN ('f', 'p')
+  UNION ALL
+  SELECT
+    'trigger',
+    quote_ident(tgname),
+    r.name,
+    pg_get_triggerdef(t.oid, true),
+    concat(tgconstraint <> 0, ';'),
+    concat('trigger ', t.oid),
+    r.address,
+    t.oid
+  FROM pg_trigger AS t
+  JOIN relation AS r ON r.oid = t.tgrelid
+  WHERE NOT tgisinternal
+  UNION ALL
+  SELECT
+    'trigger state',
+    quote_ident(tgname),
+    r.name,
+    CASE tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE ALWAYS' END,
+    NULL,
+    NULL,
+    concat('trigger ', t.oid),
+    t.oid
+  FROM pg_trigger AS t
+  JOIN relation AS r ON r.oid = t.tgrelid
+  WHERE NOT tgisinternal AND tgenabled <> 'O'
+  UNION ALL
+  SELECT 'row level security', CASE f WHEN 1 THEN 'ENABLE' ELSE 'FORCE' END, name, '', NULL, NULL, address, f
+  FROM relation
+  CROSS JOIN generate_series(1, 2) AS f
+  WHERE relkind = 'r' AND CASE f WHEN 1 THEN relrowsecurity ELSE relforcerowsecurity END
+  UNION ALL
+  SELECT
+    'policy',
+    quote_ident(polname),
+    r.name,
+    concat_ws(
+      chr(31),
+      CASE WHEN NOT polpermissive THEN 'AS RESTRICTIVE' END,
+      CASE polcmd WHEN 'r' THEN 'FOR SELECT' WHEN 'a' THEN 'FOR INSERT' WHEN 'w' THEN 'FOR UPDATE'
+        WHEN 'd' THEN 'FOR DELETE' ELSE 'FOR ALL' END,
+      (
+        SELECT concat('TO ', string_agg(CASE role WHEN 0 THEN 'PUBLIC' ELSE role::regrole::text END, ', ' ORDER BY role))
+        FROM unnest(polroles) AS role
+      ),
+      'USING (' || pg_get_expr(polqual, polrelid, true) || ')',
+      'WITH CHECK (' || pg_get_expr(polwithcheck, polrelid, true) || ')'
+    ),
+    NULL,
+    concat('policy ', p.oid),
+    r.address,
+    p.oid
+  FROM pg_policy AS p
+  JOIN relation AS r ON r.oid = p.polrelid
+  UNION ALL
+  SELECT
+    'publication',
+    quote_ident(pubname),
+    r.name,
+    concat(
+      (
+        SELECT format(' (%s)', string_agg(quote_ident(attname), ', ' ORDER BY attnum))
+        FROM pg_attribute
+        WHERE attrelid = r.oid AND attnum = ANY (prattrs)
+        HAVING count(*) > 0
+      ),
+      ' WHERE (' || pg_get_expr(prqual, prrelid, true) || ')'
+    ),
+    NULL,
+    NULL,
+    r.address,
+    p.oid
+  FROM pg_publication_rel
+  JOIN pg_publication AS p ON p.oid = prpubid
+  JOIN relation AS r ON r.oid = prrelid
+  WHERE pubname = ANY (CAST(:publications AS text[]))
+  UNION ALL
+  SELECT
+    'owner',
+    name,
+    NULL,
+    CASE owner WHEN (SELECT role FROM deployer) THEN 'CURRENT_ROLE' ELSE owner::regrole::text END,
+    NULL,
+    NULL,
+    address,
+    0
+  FROM target
+  WHERE owner IS NOT NULL
+  UNION ALL
+  SELECT
+    'grant',
+    concat(privilege_type, columns),
+    target,
+    CASE WHEN bool_or(is_grantable) THEN 'WITH GRANT OPTION' ELSE '' END,
+    g.name,
+    NULL,
+    address,
+    0
+  FROM privilege
+  CROSS JOIN aclexplode(acl) AS granted
+  JOIN grantee AS g ON g.oid = granted.grantee
+  WHERE granted.grantee IS DISTINCT FROM owner
+  GROUP BY privilege_type, columns, target, g.name, address
+  UNION ALL
+  SELECT 'comment', name, NULL, description, NULL, NULL, address, 0
+  FROM target
+  JOIN pg_description AS d ON d.classoid = class AND d.objoid = target.oid AND d.objsubid = 0
+  UNION ALL
+  SELECT
+    'comment',
+    format('COLUMN %s.%I', r.name, attname),
+    NULL,
+    description,
+    NULL,
+    NULL,
+    CASE relkind WHEN 'v' THEN r.address ELSE format('column %s.%s', attrelid, attnum) END,
+    attnum
+  FROM pg_description AS d
+  JOIN relation AS r ON d.classoid = 'pg_class'::regclass AND r.oid = d.objoid
+  JOIN pg_attribute ON attrelid = r.oid AND attnum = d.objsubid
+  WHERE relkind IN ('r', 'v')
+  UNION ALL
+  -- What no declaration of ours can make, and so is only ever somebody else's.
+  SELECT
+    'other',
+    concat(
+      CASE relkind WHEN 'm' THEN 'materialized view ' WHEN 'f' THEN 'foreign table ' WHEN 'p' THEN 'partitioned table '
+        ELSE 'sequence ' END,
+      name
+    ),
+    NULL, '', NULL, NULL, NULL, oid
+  FROM relation
+  WHERE relkind IN ('m', 'f', 'p', 'S')
+    AND NOT EXISTS (
+      SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = relation.oid AND deptype = 'i'
+    )
+  UNION ALL
+  SELECT 'other', concat('aggregate ', name), NULL, '', NULL, NULL, NULL, oid
+  FROM routine
+  WHERE prokind NOT IN ('f', 'p')
+  UNION ALL
+  SELECT 'other', concat('type ', format_type(t.oid, NULL)), NULL, '', NULL, NULL, NULL, t.oid
+  FROM pg_type AS t
+  JOIN namespace AS n ON n.oid = t.typnamespace
+  LEFT JOIN pg_class AS c ON c.oid = t.typrelid
+  WHERE (typtype IN ('d', 'e', 'r') OR c.relkind = 'c')
+    AND NOT EXISTS (SELECT FROM extension_member WHERE classid = 'pg_type'::regclass AND objid = t.oid)
+  UNION ALL
+  SELECT 'other', format('rule %I on %s', rulename, r.name), NULL, '', NULL, NULL, r.address, w.oid
+  FROM pg_rewrite AS w
+  JOIN relation AS r ON r.oid = w.ev_class
+  WHERE rulename <> '_RETURN'
+),
+class AS (
+  SELECT 'pg_class'::regclass AS class, 'relation' AS name
+  UNION ALL SELECT 'pg_proc'::regclass, 'function'
+  UNION ALL SELECT 'pg_constraint'::regclass, 'constraint'
+  UNION ALL SELECT 'pg_trigger'::regclass, 'trigger'
+  UNION ALL SELECT 'pg_policy'::regclass, 'policy'
+  UNION ALL SELECT 'pg_attrdef'::regclass, 'default'
+  UNION ALL SELECT 'pg_namespace'::regclass, 'schema'
+),
+need AS (
+  SELECT
+    CASE
+      WHEN w.ev_class IS NOT NULL THEN concat('relation ', w.ev_class)
+      WHEN d.classid = 'pg_attrdef'::regclass AND g.adrelid IS NOT NULL THEN format('column %s.%s', g.adrelid, g.adnum)
+      WHEN d.objsubid > 0 THEN format('column %s.%s', d.objid, d.objsubid)
+      ELSE concat(c.name, ' ', d.objid)
+    END AS address,
+    CASE
+      WHEN k.oid IS NOT NULL THEN concat('constraint ', k.oid)
+      WHEN coalesce(t.typrelid, 0) <> 0 THEN concat('relation ', t.typrelid)
+      WHEN d.refobjsubid > 0 THEN format('column %s.%s', d.refobjid, d.refobjsubid)
+      ELSE concat(p.name, ' ', d.refobjid)
+    END AS needed
+  FROM pg_depend AS d
+  LEFT JOIN class AS c ON c.class = d.classid
+  LEFT JOIN class AS p ON p.class = d.refclassid
+  LEFT JOIN pg_rewrite AS w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
+  LEFT JOIN (
+    SELECT pg_attrdef.oid, adrelid, adnum
+    FROM pg_attrdef
+    JOIN pg_attribute ON attrelid = adrelid AND attnum = adnum AND attgenerated <> ''
+  ) AS g ON d.classid = 'pg_attrdef'::regclass AND g.oid = d.objid
+  LEFT JOIN pg_constraint AS k
+    ON d.refclassid = 'pg_class'::regclass AND k.conindid = d.refobjid AND k.contype IN ('p', 'u', 'x')
+  LEFT JOIN LATERAL (
+    SELECT coalesce(e.typrelid, b.typrelid) AS typrelid
+    FROM pg_type AS b
+    LEFT JOIN pg_type AS e ON e.oid = b.typelem AND e.typrelid <> 0
+    WHERE d.refclassid = 'pg_type'::regclass AND b.oid = d.refobjid
+  ) AS t ON true
+  WHERE d.deptype IN ('n', 'a')
+    AND d.refobjid >= 16384
+    AND (c.class IS NOT NULL OR w.ev_class IS NOT NULL)
+)
+SELECT found.*, needs
+FROM found
+LEFT JOIN (
+  SELECT address, array_agg(DISTINCT needed) AS needs
+  FROM need
+  WHERE needed <> address
+  GROUP BY address
+) AS n USING (address)
+ORDER BY kind, on_name, own_name, shape

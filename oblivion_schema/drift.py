@@ -1,0 +1,403 @@
+"""What differs between the metadata and a database, and the revision that makes them the same: an Alembic plugin.
+
+PostgreSQL prints both states. In a savepoint that is always rolled back the schemas are renamed away, and
+`metadata.create_all()` builds what should be there under their names; `alembic check` and `revision --autogenerate`
+then compare two catalogs. No reader or writer waits for that, for nothing of the tables themselves is touched.
+
+What the metadata does not know is ours where the revisions make it, built in the same way. All else is somebody
+else's: it is named, and left alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from alembic.autogenerate import renderers
+from alembic.operations import MigrateOperation, Operations
+from alembic.runtime.plugins import Plugin
+from alembic.util import PriorityDispatchResult
+from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
+
+from . import statements
+from .base import PRIVATE_SCHEMA
+from .catalog import COLUMN_STATES, SCHEMAS, Catalog, Key, Object, read
+from .errors import UserError, invalid_declaration, sqlstate
+from .operations import literal
+from .plan import Rename, Step, plan
+from .privileges import API_ROLES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from alembic.autogenerate.api import AutogenContext
+    from alembic.operations.ops import UpgradeOps
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+    from sqlalchemy import Connection, MetaData
+
+PLUGIN: Final = "oblivion_schema.drift"
+_LOG: Final = logging.getLogger(PLUGIN)
+
+# PostgreSQL may print these differently once it has read its own print.
+_EXPRESSIONS: Final = frozenset({"check constraint", "index", "policy", "view", "default", "trigger"})
+# Without a name of their own, these are how an object is, and so never somebody else's.
+_STATES: Final = COLUMN_STATES | {
+    "storage parameter", "trigger state", "row level security", "owner", "grant", "publication", "comment",
+}  # fmt: skip
+_VERSION_TABLE: Final = f"""\
+CREATE TABLE {PRIVATE_SCHEMA}.alembic_version (
+  version_num varchar(32) NOT NULL,
+  CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+)"""
+
+
+class Difference(NamedTuple):
+    """One object that is not in the database as the metadata has it; `metadata` and `database` are the definitions.
+
+    `unknown` is what no revision makes either.
+    """
+
+    change: Literal["missing", "different", "renamed", "extra", "unknown"]
+    kind: str
+    name: str
+    metadata: str = ""
+    database: str = ""
+
+    def __repr__(self) -> str:
+        says = {
+            "missing": "is missing",
+            "different": "differs",
+            "renamed": f"is {self.metadata} in the metadata",
+            "extra": "is not in the metadata",
+            "unknown": "is in neither the metadata nor a revision",
+        }
+        return f"{self.kind} {self.name} {says[self.change]}"
+
+    def explained(self) -> str:
+        """The difference with both definitions, line by line."""
+        if self.change != "different":
+            return repr(self)
+        lines = difflib.ndiff(self.database.splitlines(), self.metadata.splitlines())
+        shown = [f"  {line.rstrip()}" for line in lines if not line.startswith("?")]
+        return "\n".join([f"{self!r} (- database, + metadata)", *shown])
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What differs, the steps that mend it, and what is somebody else's."""
+
+    differences: tuple[Difference, ...]
+    steps: tuple[Step, ...]
+    renames: tuple[Rename, ...]
+    left_alone: tuple[str, ...]
+    kept: tuple[Difference, ...] = ()
+
+    def upgrade(self) -> list[str]:
+        """The statements that make the database what the metadata is."""
+        return plan(self.steps, self.renames)
+
+    def downgrade(self) -> list[str]:
+        """The statements that make it what it was; they refuse first where rows would be lost that nobody gave up."""
+        back = [step.reversed() for step in self.steps]
+        return plan(back, [rename.reversed() for rename in self.renames], keep_rows=True)
+
+
+def find_drift(
+    database: Connection,
+    scratch: MigrationContext,
+    metadata: MetaData,
+    revisions: ScriptDirectory,
+    *,
+    drop_unknown: bool = False,
+) -> Drift:
+    """Compare `database` with what `metadata` builds on the connection of `scratch`, which may be the same one.
+
+    `database` is read only. On the other everything is rolled back; it needs the rights that an upgrade needs. With
+    `drop_unknown` the steps drop what the metadata does not know, tables included. Raises UserError where nothing can
+    be built, or the metadata is not valid.
+    """
+    connection = Operations(scratch).get_bind()
+    roles = existing_roles(database)
+    live = read(database, metadata, roles)
+    with _stand_in(connection):
+        _build(connection, metadata)
+        want = read(connection, metadata, roles)
+        if want.unsupported:
+            raise UserError(
+                f"The metadata makes {', '.join(want.unsupported)}, which is no kind that is compared"
+                " (oblivion_schema.catalog.KINDS): use another, or add the kind."
+            )
+        renames = _possible_renames(live, want)
+        gone = any(item.kind not in _STATES and key not in want for key, item in live.objects.items())
+        known = _made_by_revisions(scratch, metadata, revisions, roles) if gone else set()
+        renames = [rename for rename in renames if ("column", f"{rename.table}.{rename.before}") in known]
+        with connection.begin_nested() as savepoint:
+            for rename in renames:
+                back = rename.reversed()
+                _execute(connection, statements.rename_column(back.table, back.before, back.after))
+            # In the names of the database, so that PostgreSQL's own renaming is no difference.
+            like_live = read(connection, metadata, roles) if renames else want
+            steps = _steps(live, like_live, want)
+            for step in steps:
+                if step.differs and step.before and step.before.kind in _EXPRESSIONS:
+                    wanted = like_live[step.before.key]
+                    step.differs = _reread(connection, metadata, wanted).definition != step.before.definition
+            savepoint.rollback()
+    return _sort_out(steps, renames, known, live.unsupported, drop_unknown=drop_unknown)
+
+
+def existing_roles(connection: Connection) -> list[str]:
+    """The API roles that the server has."""
+    found = connection.scalars(
+        text("SELECT rolname FROM pg_roles WHERE rolname = ANY (:roles)"), {"roles": list(API_ROLES)}
+    )
+    return sorted(found)
+
+
+def _sort_out(
+    steps: Sequence[Step],
+    renames: Sequence[Rename],
+    known: set[Key],
+    unsupported: Sequence[str],
+    *,
+    drop_unknown: bool,
+) -> Drift:
+    """Tell our differences from what is somebody else's, which no step touches unless it is asked for."""
+    before = {step.before.address: step for step in steps if step.before and step.before.address}
+    after = {step.after.address: step for step in steps if step.after and step.after.address}
+
+    def owner(step: Step) -> Step | None:
+        """What the object is part of."""
+        return before.get(step.before.part_of) if step.before else after.get(step.either.part_of)
+
+    differences = [Difference("renamed", "column", *rename.names) for rename in renames]
+    renamed = {("column", rename.names[0]) for rename in renames}
+    kept: dict[Step, Difference | None] = {}
+    left_alone = list(unsupported)
+    for step in steps:
+        item, part_of = step.either, owner(step)
+        if step.before and step.after:
+            if step.differs and item.key not in renamed:
+                differences.append(
+                    Difference("different", item.kind, step.before.name, _shown(step.after), _shown(step.before))
+                )
+        elif part_of is not None and not (part_of.before and part_of.after):
+            continue  # it comes, or goes, with that
+        elif step.after:
+            differences.append(Difference("missing", item.kind, item.name, _shown(item)))
+        elif _is_somebody_elses(item, known, part_of) and not (drop_unknown and item.kind != "reference row"):
+            kept[step] = None
+            if item.kind != "reference row":
+                left_alone.append(str(item))
+        else:
+            ours = item.key in known or item.kind in _STATES
+            differences.append(Difference("extra" if ours else "unknown", item.kind, item.name, "", _shown(item)))
+            if not drop_unknown and (not ours or item.kind == "table"):
+                kept[step] = differences[-1]
+
+    def is_kept(step: Step) -> bool:
+        part_of = owner(step)
+        return step in kept or (part_of is not None and is_kept(part_of))
+
+    return Drift(
+        tuple(differences),
+        tuple(step for step in steps if not is_kept(step)),
+        tuple(renames),
+        tuple(left_alone),
+        tuple(filter(None, kept.values())),
+    )
+
+
+def _is_somebody_elses(item: Object, known: set[Key], part_of: Step | None) -> bool:
+    """Whether it stands beside our objects: a row among the reference rows, or what is in public for no revision's sake."""
+    if item.key in known or item.kind in _STATES:
+        return False
+    return item.kind == "reference row" or (part_of is None and item.own_name.startswith("public."))
+
+
+def _shown(item: Object) -> str:
+    return statements.create(item) if item.kind in {"policy", "view", "function", "trigger"} else item.definition
+
+
+def _steps(live: Catalog, like_live: Catalog, want: Catalog) -> list[Step]:
+    wanted = {_identity(item): item for item in want.objects.values()}
+    steps = [
+        Step(item, wanted[_identity(found)], found.definition != item.definition)
+        if (found := like_live.objects.get(key)) is not None
+        else Step(item, None)
+        for key, item in live.objects.items()
+    ]
+    return steps + [Step(None, wanted[_identity(item)]) for key, item in like_live.objects.items() if key not in live]
+
+
+def _identity(item: Object) -> tuple[str, ...]:
+    """Which object it is in its own catalog, whatever its column is called."""
+    match item.kind:
+        case "grant":
+            return item.kind, item.part_of, item.on_name, item.shape, item.own_name.partition(" ")[0]
+        case "comment" | "reference row":
+            return item.kind, item.part_of, str(item.sort), item.own_name.partition(" ")[0]
+        case _ if item.address:
+            return item.kind, item.address
+        case "type" | "nullability":
+            return item.kind, item.part_of
+        case _:
+            return item.kind, item.part_of, item.own_name
+
+
+def _possible_renames(live: Catalog, want: Catalog) -> list[Rename]:
+    """Columns that have another name in the same place and of the same type: new ones go last."""
+    wanted = want.columns()
+    found = []
+    for table, columns in live.columns().items():
+        names = {column.own_name for column in columns}
+        new_names = {column.own_name for column in wanted.get(table, ())}
+        for old, new in zip(columns, wanted.get(table, ()), strict=False):
+            same = live["type", old.name].definition == want["type", new.name].definition
+            if same and old.own_name not in new_names and new.own_name not in names:
+                found.append(Rename(table, old.own_name, new.own_name))
+    return found
+
+
+def _reread(scratch: Connection, metadata: MetaData, item: Object) -> Object:
+    """`item` as PostgreSQL prints it once it is made from its own print, as restored databases have it."""
+    with scratch.begin_nested() as savepoint:
+        if item.kind != "default":
+            _execute(scratch, f"{statements.remove(item)} CASCADE")
+        _execute(scratch, statements.create(item))
+        again = read(scratch, metadata)[item.key]
+        savepoint.rollback()
+    return again
+
+
+def _made_by_revisions(
+    scratch: MigrationContext, metadata: MetaData, revisions: ScriptDirectory, roles: Sequence[str]
+) -> set[Key]:
+    """What all revisions together make, in a stand-in of its own."""
+    connection = Operations(scratch).get_bind()
+    with _stand_in(connection), Operations.context(scratch):
+        _execute(connection, f"CREATE SCHEMA {PRIVATE_SCHEMA}")
+        for script in reversed(list(revisions.walk_revisions())):
+            script.module.upgrade()
+        return set(read(connection, metadata, roles).objects)
+
+
+@contextmanager
+def _stand_in(connection: Connection) -> Iterator[None]:
+    """An empty schema public, and no private one, until all is rolled back."""
+    with connection.begin_nested() as savepoint:
+        there = set(connection.scalars(select(text("nspname FROM pg_namespace"))))
+        try:
+            for schema in SCHEMAS:
+                if schema in there:
+                    names = (f"{PRIVATE_SCHEMA}_aside_{schema}_{number}" for number in count())
+                    away = next(name for name in names if name not in there)
+                    _execute(connection, f"ALTER SCHEMA {schema} RENAME TO {away}")
+            _execute(connection, "CREATE SCHEMA public")
+        except DBAPIError as error:
+            if sqlstate(error) not in {"42501", "25006"}:
+                raise
+            raise UserError(
+                "The comparison builds the schema once more, in a transaction that it rolls back, which this role may not"
+                " do here: it has to own schema public and have CREATE on the database, which must not be read-only."
+                " Run it as the database's owner, or compare read-only: oblivion-schema check --against URL."
+            ) from error
+        yield
+        savepoint.rollback()
+
+
+def _build(connection: Connection, metadata: MetaData) -> None:
+    try:
+        metadata.create_all(connection, checkfirst=False)
+        _execute(connection, f"CREATE SCHEMA IF NOT EXISTS {PRIVATE_SCHEMA}")
+        _execute(connection, _VERSION_TABLE)
+    except DBAPIError as error:
+        raise invalid_declaration(error) from error
+
+
+def _execute(connection: Connection, sql: str) -> None:
+    connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
+
+
+# The plugin.
+
+
+class ChangeSchema(MigrateOperation):
+    """All that a revision does, both ways."""
+
+    def __init__(self, upgrade: list[str], downgrade: list[str], differences: Iterable[Difference] = ()) -> None:
+        self.upgrade = upgrade
+        self.downgrade = downgrade
+        self.ops = [_Found(difference) for difference in differences]
+
+    def reverse(self) -> ChangeSchema:
+        """The downgrade."""
+        return ChangeSchema(self.downgrade, self.upgrade)
+
+
+class _Found(MigrateOperation):
+    """One difference, as `alembic check` lists them."""
+
+    def __init__(self, difference: Difference) -> None:
+        self.difference = difference
+
+    def to_diff_tuple(self) -> Difference:
+        return self.difference
+
+
+@renderers.dispatch_for(ChangeSchema)
+def _render(_: AutogenContext, change: ChangeSchema) -> list[str]:
+    return [
+        f"run_sql({source})"
+        if "\n" not in (source := literal(sql))
+        else "run_sql(\n    " + source.replace("\n", "\n    ") + "\n)"
+        for sql in change.upgrade
+    ]
+
+
+def _compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchResult:
+    connection = Operations(context.migration_context).get_bind()
+    missing = sorted(set(API_ROLES) - set(existing_roles(connection)))
+    if missing and context.opts["writes_revision"]:
+        raise UserError(
+            f"This server has no role {', '.join(missing)}, so the revision would grant them nothing: write it on a"
+            " database that a superuser upgraded, such as the embedded one, or create the roles."
+        )
+    drift = find_drift(
+        connection,
+        context.migration_context,
+        context.opts["target_metadata"],
+        context.opts["revisions"],
+        drop_unknown=context.opts["drop_unknown"],
+    )
+    report(drift, missing)
+    if drift.differences:
+        upgrade.ops.append(ChangeSchema(drift.upgrade(), drift.downgrade(), drift.differences))
+    return PriorityDispatchResult.CONTINUE
+
+
+def report(drift: Drift, missing_roles: Sequence[str] = ()) -> None:
+    """Log each difference, and what was not compared."""
+    for difference in drift.differences:
+        _LOG.info("%s", difference.explained())
+    if drift.kept:
+        _LOG.info("A revision drops what the metadata does not know only when told: alembic -x drop-unknown=yes")
+    if drift.left_alone:
+        _LOG.info("Not ours, left alone: %s", ", ".join(drift.left_alone))
+    if missing_roles:
+        _LOG.info("Not compared, for there is no such role: grants to %s", ", ".join(missing_roles))
+
+
+def setup(plugin: Plugin) -> None:
+    """Register the comparison; Alembic's own ones are not needed beside it."""
+    plugin.add_autogenerate_comparator(_compare, "autogenerate", qualifier="postgresql")
+
+
+Plugin.setup_plugin_from_module(sys.modules[__name__], PLUGIN)

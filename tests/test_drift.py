@@ -1,0 +1,153 @@
+"""Drift: every kind of object is seen, and the revision that mends it leads there and back."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from alembic.autogenerate import render_python_code
+from alembic.operations import Operations, ops
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, event, text
+from support import PROJECT
+
+from oblivion_schema import metadata, migrate
+from oblivion_schema.catalog import KINDS, Catalog, read
+from oblivion_schema.drift import ChangeSchema, Drift, find_drift
+from oblivion_schema.operations import run_sql
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Engine
+
+REVISIONS = ScriptDirectory.from_config(migrate.config())
+
+
+class Mutation(NamedTuple):
+    """A change of one kind of object: what makes it, after what, and what the report names."""
+
+    change: str
+    kind: str
+    name: str
+    once: str
+    setup: str
+    sql: str
+
+
+def mutations() -> Iterator[Mutation]:
+    """Those of mutations.sql."""
+    text = (PROJECT / "tests" / "mutations.sql").read_text(encoding="utf-8")
+    for change, kind, name, body in re.findall(
+        r"^-- (add|change|remove) ([^:\n]+): (.*)\n((?:(?!-- (?:add|change|remove) ).*\n?)*)", text, flags=re.MULTILINE
+    ):
+        parts = dict(
+            re.findall(r"^-- (once|setup|then):\n((?:(?!-- (?:setup|then):).*\n?)*)", body, flags=re.MULTILINE)
+        )
+        yield Mutation(change, kind, name, parts.get("once", ""), parts.get("setup", ""), parts.get("then", body))
+
+
+MUTATIONS = list(mutations())
+
+# What a kind cannot undergo. A state that is always there only changes; what is there or not does not.
+NOT_POSSIBLE = {
+    "schema": {"add", "change"},
+    "type": {"add", "remove"},
+    "nullability": {"add", "remove"},
+    "row level security": {"change"},
+    "owner": {"add", "remove"},
+}
+
+
+def test_every_kind_has_its_mutations() -> None:
+    tried = {(mutation.kind, mutation.change) for mutation in MUTATIONS}
+    possible = {
+        (kind, change)
+        for kind in KINDS
+        for change in ("add", "change", "remove")
+        if change not in NOT_POSSIBLE.get(kind, ())
+    }
+    assert tried == possible
+
+
+@pytest.fixture
+def connection(shared_engine: Engine) -> Iterator[Connection]:
+    """A transaction as an Alembic run has it, rolled back."""
+    with shared_engine.connect() as connection:
+        connection.execute(text("SET LOCAL search_path = public"))
+        yield connection
+
+
+def execute(connection: Connection, sql: str) -> None:
+    if sql.strip():
+        connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
+
+
+@contextmanager
+def declared(*statements: str) -> Iterator[None]:
+    """The metadata with `statements` added at its end."""
+
+    def run(_: object, connection: Connection, **__: object) -> None:
+        for sql in statements:
+            execute(connection, sql)
+
+    event.listen(metadata, "after_create", run)
+    try:
+        yield
+    finally:
+        event.remove(metadata, "after_create", run)
+
+
+def drift(connection: Connection, *, drop_unknown: bool = False) -> Drift:
+    scratch = MigrationContext.configure(connection=connection)
+    return find_drift(connection, scratch, metadata, REVISIONS, drop_unknown=drop_unknown)
+
+
+def run_rendered(connection: Connection, statements: list[str]) -> None:
+    """Execute the Python source that a revision would have."""
+    source = render_python_code(ops.UpgradeOps([ChangeSchema(statements, [])]))
+    with Operations.context(MigrationContext.configure(connection=connection)):
+        exec(f"def upgrade():\n    {source}\nupgrade()", {"run_sql": run_sql})
+
+
+def objects(catalog: Catalog) -> dict[tuple[str, str], str]:
+    """What of two catalogs has to be equal: the addresses differ."""
+    return {key: item.definition for key, item in catalog.objects.items()}
+
+
+def leads_there_and_back(connection: Connection, found: Drift) -> None:
+    """The upgrade leaves no difference, the downgrade what was there."""
+    before = objects(read(connection, metadata))
+    run_rendered(connection, found.upgrade())
+    assert drift(connection, drop_unknown=True).differences == (), found.upgrade()
+    run_rendered(connection, found.downgrade())
+    assert objects(read(connection, metadata)) == before, found.downgrade()
+
+
+# The private schema is always there, and whoever builds owns; rows that nobody declares are their writers'.
+NOT_IN = {"metadata": {"schema", "owner"}, "database": {"add reference row"}}
+
+
+@pytest.mark.parametrize(
+    ("where", "mutation"),
+    [
+        pytest.param(where, mutation, id=f"{where}-{mutation.change}-{mutation.kind}".replace(" ", "-"))
+        for where in ("database", "metadata")
+        for mutation in MUTATIONS
+        if not {mutation.kind, f"{mutation.change} {mutation.kind}"} & NOT_IN[where]
+    ],
+)
+def test_mutation_is_named_and_mended(connection: Connection, mutation: Mutation, where: str) -> None:
+    execute(connection, mutation.once)
+    execute(connection, mutation.setup)
+    if where == "database":
+        execute(connection, mutation.sql)
+    with declared(mutation.setup, mutation.sql if where == "metadata" else ""):
+        found = drift(connection, drop_unknown=True)
+        named = [item for item in found.differences if item.kind == mutation.kind and mutation.name in item.name]
+        assert named, found.differences
+        assert "different" in {item.change for item in named} or mutation.change != "change", found.differences
+        leads_there_and_back(connection, found)
