@@ -125,6 +125,11 @@ class Catalog:
     def __getitem__(self, key: Key) -> Object:
         return self.objects[key]
 
+    def without_grants_to(self, roles: Sequence[str]) -> Catalog:
+        """The same but for grants to `roles`."""
+        kept = {key: item for key, item in self.objects.items() if item.kind != "grant" or item.shape not in roles}
+        return Catalog(kept, self.unsupported)
+
     def columns(self) -> dict[str, list[Object]]:
         """The columns of each table, in order."""
         found: dict[str, list[Object]] = {}
@@ -140,7 +145,12 @@ def read(connection: Connection, metadata: MetaData, roles: Sequence[str] = API_
     Changes nothing, and locks nothing but what is read, against being dropped.
     """
     path = connection.scalar(select(func.current_setting("search_path")))
-    for name, value in (("search_path", ""), ("timezone", "UTC"), ("datestyle", "ISO"), ("intervalstyle", "postgres")):
+    for name, value in (
+        ("search_path", ""),
+        ("quote_all_identifiers", "off"),
+        ("timezone", "UTC"),
+        ("datestyle", "ISO"),
+    ):
         connection.execute(select(func.set_config(name, value, true())))
     rows = connection.execute(
         _query(),

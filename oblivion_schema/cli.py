@@ -10,10 +10,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from alembic.config import CommandLine, Config
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from . import embedded, migrate
-from .database import EMBEDDED, hear_interrupts
+from .check import check_against as run_check_against
+from .database import EMBEDDED, hear_interrupts, parse
 from .environment import Options, find_database
 from .errors import UserError, interrupted
 from .verify import verify as run_checks
@@ -53,6 +55,21 @@ def verify(config: Config) -> None:
         sys.exit(1)
 
 
+def check_against(config: Config, against: str, scratch: str | None) -> None:
+    """Compare a database that is only read with what the code builds elsewhere; exit status 1 where they differ."""
+    hear_interrupts()
+    drift = run_check_against(
+        parse(against, "--against"),
+        parse(scratch, "--scratch") if scratch else None,
+        ScriptDirectory.from_config(config),
+    )
+    for line in drift.report():
+        config.print_stdout("%s", line)
+    if drift.differences:
+        raise UserError(f"The database is not what the code says: {list(drift.differences)}")
+    config.print_stdout("No difference: the database is what the code says.")
+
+
 def stop(config: Config) -> None:
     """Stop the embedded PostgreSQL; its data stays."""
     if not embedded.is_installed():
@@ -71,6 +88,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     line = CommandLine(prog="oblivion-schema")
     line.register_command(verify)
     line.register_command(stop)
+    check = line.subparsers.choices["check"]
+    check.add_argument("--against", metavar="URL", help="read that database only, and build the schema elsewhere")
+    check.add_argument(
+        "--scratch", metavar="URL", help="where to build it instead of the embedded PostgreSQL; all is rolled back"
+    )
     # No prefix makes an option here: all that follows is psql's.
     open_psql = line.subparsers.add_parser("psql", help=psql.__doc__, add_help=False, prefix_chars="\0")
     open_psql.add_argument("arguments", nargs="*")
@@ -82,6 +104,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     raises, options.raiseerr = options.raiseerr, True
     try:
         config = migrate.config(options)
+        if getattr(options, "against", None) is not None:
+            options.cmd = (check_against, ["against", "scratch"], [])
+        elif getattr(options, "scratch", None) is not None:
+            raise UserError("--scratch belongs to check --against URL.")
         # Where Alembic reads files alone, it runs no environment, and so looks at no option.
         Options.from_config(config)
         if migrate.is_packaged() and options.cmd[0].__name__ in {"edit", "init", "merge", "revision"}:

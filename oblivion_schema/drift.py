@@ -14,7 +14,7 @@ import difflib
 import logging
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
@@ -91,13 +91,29 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True)
 class Drift:
-    """What differs, the steps that mend it, and what is somebody else's."""
+    """What differs, and the steps that mend it.
+
+    `kept` of the differences are dropped only when asked for; `left_alone` is somebody else's; grants to
+    `missing_roles` were not compared.
+    """
 
     differences: tuple[Difference, ...]
     steps: tuple[Step, ...]
     renames: tuple[Rename, ...]
     left_alone: tuple[str, ...]
-    kept: tuple[Difference, ...] = ()
+    kept: tuple[Difference, ...]
+    missing_roles: tuple[str, ...] = ()
+
+    def report(self) -> Iterator[str]:
+        """Each difference, line by line, and what was not compared."""
+        for difference in self.differences:
+            yield difference.explained()
+        if self.kept:
+            yield "What the metadata does not know, a revision drops only when told: alembic -x drop-unknown=yes"
+        if self.left_alone:
+            yield f"Not ours, left alone: {', '.join(self.left_alone)}"
+        if self.missing_roles:
+            yield f"Not compared, for there is no such role: grants to {', '.join(self.missing_roles)}"
 
     def upgrade(self) -> list[str]:
         """The statements that make the database what the metadata is."""
@@ -124,11 +140,14 @@ def find_drift(
     be built, or the metadata is not valid.
     """
     connection = Operations(scratch).get_bind()
-    roles = existing_roles(database)
+    roles = _existing_roles(database)
     live = read(database, metadata, roles)
     with _stand_in(connection):
         _build(connection, metadata)
-        want = read(connection, metadata, roles)
+        compared = sorted(set(roles) & set(_existing_roles(connection)))
+        missing = tuple(sorted(set(API_ROLES) - set(compared)))
+        live = live.without_grants_to(missing)
+        want = read(connection, metadata, compared)
         if want.unsupported:
             raise UserError(
                 f"The metadata makes {', '.join(want.unsupported)}, which is no kind that is compared"
@@ -136,24 +155,25 @@ def find_drift(
             )
         renames = _possible_renames(live, want)
         gone = any(item.kind not in _STATES and key not in want for key, item in live.objects.items())
-        known = _made_by_revisions(scratch, metadata, revisions, roles) if gone else set()
-        renames = [rename for rename in renames if ("column", f"{rename.table}.{rename.before}") in known]
+        known = _made_by_revisions(scratch, metadata, revisions) if gone else set()
+        renames = [rename for rename in renames if ("column", rename.names[0]) in known]
         with connection.begin_nested() as savepoint:
             for rename in renames:
                 back = rename.reversed()
                 _execute(connection, statements.rename_column(back.table, back.before, back.after))
             # In the names of the database, so that PostgreSQL's own renaming is no difference.
-            like_live = read(connection, metadata, roles) if renames else want
+            like_live = read(connection, metadata, compared) if renames else want
             steps = _steps(live, like_live, want)
             for step in steps:
                 if step.differs and step.before and step.before.kind in _EXPRESSIONS:
                     wanted = like_live[step.before.key]
                     step.differs = _reread(connection, metadata, wanted).definition != step.before.definition
             savepoint.rollback()
-    return _sort_out(steps, renames, known, live.unsupported, drop_unknown=drop_unknown)
+    drift = _sort_out(steps, renames, known, drop_unknown=drop_unknown)
+    return replace(drift, left_alone=(*live.unsupported, *drift.left_alone), missing_roles=missing)
 
 
-def existing_roles(connection: Connection) -> list[str]:
+def _existing_roles(connection: Connection) -> list[str]:
     """The API roles that the server has."""
     found = connection.scalars(
         text("SELECT rolname FROM pg_roles WHERE rolname = ANY (:roles)"), {"roles": list(API_ROLES)}
@@ -161,41 +181,24 @@ def existing_roles(connection: Connection) -> list[str]:
     return sorted(found)
 
 
-def _sort_out(
-    steps: Sequence[Step],
-    renames: Sequence[Rename],
-    known: set[Key],
-    unsupported: Sequence[str],
-    *,
-    drop_unknown: bool,
-) -> Drift:
+def _sort_out(steps: Sequence[Step], renames: Sequence[Rename], known: set[Key], *, drop_unknown: bool) -> Drift:
     """Tell our differences from what is somebody else's, which no step touches unless it is asked for."""
-    before = {step.before.address: step for step in steps if step.before and step.before.address}
-    after = {step.after.address: step for step in steps if step.after and step.after.address}
-
-    def owner(step: Step) -> Step | None:
-        """What the object is part of."""
-        return before.get(step.before.part_of) if step.before else after.get(step.either.part_of)
-
-    differences = [Difference("renamed", "column", *rename.names) for rename in renames]
+    owners = _owners(steps)
     renamed = {("column", rename.names[0]) for rename in renames}
+    differences = [Difference("renamed", "column", *rename.names) for rename in renames]
     kept: dict[Step, Difference | None] = {}
-    left_alone = list(unsupported)
     for step in steps:
-        item, part_of = step.either, owner(step)
+        item, owner = step.either, owners[step]
+        if owner is not None and not (owner.before and owner.after):
+            continue  # it comes, or goes, with that
         if step.before and step.after:
             if step.differs and item.key not in renamed:
-                differences.append(
-                    Difference("different", item.kind, step.before.name, _shown(step.after), _shown(step.before))
-                )
-        elif part_of is not None and not (part_of.before and part_of.after):
-            continue  # it comes, or goes, with that
+                shown = _shown(step.after), _shown(step.before)
+                differences.append(Difference("different", item.kind, step.before.name, *shown))
         elif step.after:
             differences.append(Difference("missing", item.kind, item.name, _shown(item)))
-        elif _is_somebody_elses(item, known, part_of) and not (drop_unknown and item.kind != "reference row"):
+        elif _is_somebody_elses(item, known, owner) and not (drop_unknown and item.kind != "reference row"):
             kept[step] = None
-            if item.kind != "reference row":
-                left_alone.append(str(item))
         else:
             ours = item.key in known or item.kind in _STATES
             differences.append(Difference("extra" if ours else "unknown", item.kind, item.name, "", _shown(item)))
@@ -203,23 +206,32 @@ def _sort_out(
                 kept[step] = differences[-1]
 
     def is_kept(step: Step) -> bool:
-        part_of = owner(step)
-        return step in kept or (part_of is not None and is_kept(part_of))
+        owner = owners[step]
+        return step in kept or (owner is not None and is_kept(owner))
 
     return Drift(
-        tuple(differences),
-        tuple(step for step in steps if not is_kept(step)),
-        tuple(renames),
-        tuple(left_alone),
-        tuple(filter(None, kept.values())),
+        differences=tuple(differences),
+        steps=tuple(step for step in steps if not is_kept(step)),
+        renames=tuple(renames),
+        left_alone=tuple(
+            str(step.either) for step, told in kept.items() if told is None and step.either.kind != "reference row"
+        ),
+        kept=tuple(filter(None, kept.values())),
     )
 
 
-def _is_somebody_elses(item: Object, known: set[Key], part_of: Step | None) -> bool:
-    """Whether it stands beside our objects: a row among the reference rows, or what is in public for no revision's sake."""
+def _owners(steps: Sequence[Step]) -> dict[Step, Step | None]:
+    """What each object is part of."""
+    before = {step.before.address: step for step in steps if step.before and step.before.address}
+    after = {step.after.address: step for step in steps if step.after and step.after.address}
+    return {step: before.get(step.before.part_of) if step.before else after.get(step.either.part_of) for step in steps}
+
+
+def _is_somebody_elses(item: Object, known: set[Key], owner: Step | None) -> bool:
+    """Whether no revision makes it and it stands beside our objects: in public, or among the reference rows."""
     if item.key in known or item.kind in _STATES:
         return False
-    return item.kind == "reference row" or (part_of is None and item.own_name.startswith("public."))
+    return item.kind == "reference row" or (owner is None and item.own_name.startswith("public."))
 
 
 def _shown(item: Object) -> str:
@@ -277,16 +289,14 @@ def _reread(scratch: Connection, metadata: MetaData, item: Object) -> Object:
     return again
 
 
-def _made_by_revisions(
-    scratch: MigrationContext, metadata: MetaData, revisions: ScriptDirectory, roles: Sequence[str]
-) -> set[Key]:
+def _made_by_revisions(scratch: MigrationContext, metadata: MetaData, revisions: ScriptDirectory) -> set[Key]:
     """What all revisions together make, in a stand-in of its own."""
     connection = Operations(scratch).get_bind()
     with _stand_in(connection), Operations.context(scratch):
         _execute(connection, f"CREATE SCHEMA {PRIVATE_SCHEMA}")
         for script in reversed(list(revisions.walk_revisions())):
             script.module.upgrade()
-        return set(read(connection, metadata, roles).objects)
+        return set(read(connection, metadata).objects)
 
 
 @contextmanager
@@ -305,8 +315,8 @@ def _stand_in(connection: Connection) -> Iterator[None]:
             if sqlstate(error) not in {"42501", "25006"}:
                 raise
             raise UserError(
-                "The comparison builds the schema once more, in a transaction that it rolls back, which this role may not"
-                " do here: it has to own schema public and have CREATE on the database, which must not be read-only."
+                "The comparison builds the schema once more, and rolls that back; this role may not do it here: it has"
+                " to own schema public and to have CREATE on the database, which must not be read-only."
                 " Run it as the database's owner, or compare read-only: oblivion-schema check --against URL."
             ) from error
         yield
@@ -364,12 +374,6 @@ def _render(_: AutogenContext, change: ChangeSchema) -> list[str]:
 
 def _compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchResult:
     connection = Operations(context.migration_context).get_bind()
-    missing = sorted(set(API_ROLES) - set(existing_roles(connection)))
-    if missing and context.opts["writes_revision"]:
-        raise UserError(
-            f"This server has no role {', '.join(missing)}, so the revision would grant them nothing: write it on a"
-            " database that a superuser upgraded, such as the embedded one, or create the roles."
-        )
     drift = find_drift(
         connection,
         context.migration_context,
@@ -377,22 +381,16 @@ def _compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRe
         context.opts["revisions"],
         drop_unknown=context.opts["drop_unknown"],
     )
-    report(drift, missing)
+    if drift.missing_roles and context.opts["writes_revision"]:
+        raise UserError(
+            f"This server has no role {', '.join(drift.missing_roles)}, so the revision would grant them nothing: write"
+            " it on a database that a superuser upgraded, such as the embedded one, or create the roles."
+        )
+    for line in drift.report():
+        _LOG.info("%s", line)
     if drift.differences:
         upgrade.ops.append(ChangeSchema(drift.upgrade(), drift.downgrade(), drift.differences))
     return PriorityDispatchResult.CONTINUE
-
-
-def report(drift: Drift, missing_roles: Sequence[str] = ()) -> None:
-    """Log each difference, and what was not compared."""
-    for difference in drift.differences:
-        _LOG.info("%s", difference.explained())
-    if drift.kept:
-        _LOG.info("A revision drops what the metadata does not know only when told: alembic -x drop-unknown=yes")
-    if drift.left_alone:
-        _LOG.info("Not ours, left alone: %s", ", ".join(drift.left_alone))
-    if missing_roles:
-        _LOG.info("Not compared, for there is no such role: grants to %s", ", ".join(missing_roles))
 
 
 def setup(plugin: Plugin) -> None:

@@ -51,7 +51,7 @@ def version() -> int:
     return int(asked)
 
 
-def data_directory() -> Path:
+def data_directory(major: int | None = None) -> Path:
     """Where the default database lives: below `OBLIVION_EMBEDDED_DIR`, or where this user's data belongs."""
     if given := os.environ.get(DIRECTORY_VARIABLE):
         parent = Path(given).expanduser().absolute()
@@ -65,11 +65,17 @@ def data_directory() -> Path:
         # macOS would have it in a folder with a space in its name, which the library cannot take.
         directories = platformdirs.PlatformDirs if os.name == "nt" else Unix
         parent = directories("oblivion-schema", appauthor=False).user_data_path
-    return parent / f"postgresql-{version()}"
+    return parent / f"postgresql-{major or version()}"
 
 
-def start(directory: Path, *, settings: str = "", at_exit: Literal["stop", "delete"] | None = None) -> PostgresServer:
-    """Start the server of `directory`, made on the first call, or find it running.
+def start(
+    directory: Path,
+    *,
+    settings: str = "",
+    at_exit: Literal["stop", "delete"] | None = None,
+    major: int | None = None,
+) -> PostgresServer:
+    """Start the server of `directory`, made on the first call, or find it running; of version `major`, or `version()`.
 
     `settings` are lines of postgresql.conf for a cluster that is made now. `at_exit`: what becomes of the server, and
     of its data, when the last process that asked for it ends; None leaves it running. Raises UserError.
@@ -87,9 +93,9 @@ def start(directory: Path, *, settings: str = "", at_exit: Literal["stop", "dele
     try:
         with _alone(directory), _library() as get_server, _traversable_only(directory):
             if not (directory / "PG_VERSION").exists():
-                _initialize(directory, settings)
+                _initialize(directory, settings, major or version())
             _settle(directory)
-            server = get_server(directory, cleanup_mode=at_exit, start=False, postgres_version=version())
+            server = get_server(directory, cleanup_mode=at_exit, start=False, postgres_version=major or version())
             server.start()  # the library remembers a server that this process stopped, and would not start it again
             return server
     except (OSError, RuntimeError, AssertionError, ValueError, subprocess.SubprocessError) as error:
@@ -177,12 +183,12 @@ def _alone(directory: Path) -> Iterator[None]:
         yield
 
 
-def _initialize(directory: Path, settings: str) -> None:
+def _initialize(directory: Path, settings: str, major: int) -> None:
     # initdb writes PG_VERSION first: a cluster is whole only when it is renamed to its place.
     new = directory.with_name(f"{directory.name}-new")
     shutil.rmtree(new, ignore_errors=True)  # of a start that was killed
     with _library() as get_server:
-        get_server(new, start=False, postgres_version=version()).ensure_pgdata_inited()
+        get_server(new, start=False, postgres_version=major).ensure_pgdata_inited()
     with (new / "postgresql.auto.conf").open("a", encoding="utf-8") as configuration:
         configuration.write(settings)
     new.rename(directory)
