@@ -141,27 +141,40 @@ class _Plan:
                     yield statements.refuse_to_drop_rows(before.on_name, before.own_name, default)
 
     def _removals(self) -> Iterable[str]:
-        dropped = [step for step in self.dropped if not self._vanishes(step)]
-        by_address = {step.before.address: step for step in dropped if step.before}
-        # What needs another one goes before it.
-        waits: dict[Step, set[Step]] = {step: set() for step in dropped}
-        for step in dropped:
+        # Who needs another one goes before it; what goes with a table needs for the table.
+        needs: dict[tuple[Step, Step], list[Step]] = {}
+        for step in self.dropped:
+            root = self._goes_with(step)
             for needed in _needed(step.before):
-                if needed in by_address and by_address[needed] is not step:
-                    waits[by_address[needed]].add(step)
+                other = self.before.get(needed)
+                if other in self.dropped and (other := self._goes_with(cast("Step", other))) is not root:
+                    needs.setdefault((root, other), []).append(step)
+        # Two tables that need each other cannot each go first: what ties them has to.
+        ties = {
+            step
+            for (root, other), steps in needs.items()
+            if _leads(other, root, needs)
+            for step in steps
+            if step is not root
+        }
+        waits: dict[Step, set[Step]] = {self._goes_with(step): set() for step in self.dropped} | {
+            step: set() for step in ties
+        }
+        for (root, other), steps in needs.items():
+            waits[other] |= {step if step in ties else root for step in steps}
         for step in _in_order(waits, lambda step: tuple(-part for part in self._place(step.before, self.before))):
             if step.before:
                 yield statements.remove(step.before)
         for step in sorted(self.steps, key=lambda step: self._place(step.before, self.before)):
             before = step.before
-            if (
-                before
-                and not step.after
-                and before.kind != "grant"
-                and not _stands_alone(before)
-                and not self._vanishes(step)
-            ):
-                yield statements.remove(before)
+            if before and not step.after and not _stands_alone(before) and not self._vanishes(step):
+                if before.kind != "grant":
+                    yield statements.remove(before)
+
+    def _goes_with(self, step: Step) -> Step:
+        """What is dropped, and takes it along: itself, or the table that it is part of."""
+        parent = self.before.get(step.before.part_of) if step.before else None
+        return self._goes_with(parent) if parent in self.dropped and parent else step
 
     def _creations(self) -> Iterable[str]:
         made: dict[Step, list[str]] = {}
@@ -252,6 +265,14 @@ class _Plan:
                 break
             root = found
         return (root.sort, _RANK[item.kind], item.sort)
+
+
+def _leads(start: Step, end: Step, edges: Iterable[tuple[Step, Step]]) -> bool:
+    """Whether the edges lead from one step to another."""
+    seen = {start}
+    while more := {other for step, other in edges if step in seen} - seen:
+        seen |= more
+    return end in seen
 
 
 def _stands_alone(item: Object) -> bool:

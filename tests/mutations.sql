@@ -264,3 +264,137 @@ UPDATE token_rates SET tokens_per_minute = 7 WHERE mode = 'video' AND used_turn;
 
 -- remove reference row: voice, false
 DELETE FROM token_rates WHERE mode = 'voice' AND NOT used_turn;
+
+-- Several at once.
+
+-- add together: public.rooms
+CREATE FUNCTION room_key(room text) RETURNS text LANGUAGE sql IMMUTABLE SET search_path = '' RETURN lower(room);
+CREATE TABLE rooms (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  room text NOT NULL DEFAULT room_key('R') CONSTRAINT room_is_key CHECK (room = room_key(room)),
+  owner text REFERENCES user_accounts,
+  keyed text GENERATED ALWAYS AS (room_key(room)) STORED,
+  "Odd name" integer DEFAULT 1
+);
+ALTER TABLE rooms ENABLE ROW LEVEL SECURITY;
+ALTER TABLE rooms FORCE ROW LEVEL SECURITY;
+CREATE POLICY rooms_select ON rooms FOR SELECT USING (room = room_key(room));
+CREATE INDEX rooms_room ON rooms (room_key(room)) WHERE "Odd name" > 0;
+CREATE TRIGGER stamp BEFORE UPDATE ON rooms FOR EACH ROW EXECUTE FUNCTION update_updated_at_column();
+ALTER TABLE rooms DISABLE TRIGGER stamp;
+CREATE VIEW rooms_seen AS SELECT room, room_key(room) AS key FROM rooms;
+CREATE VIEW rooms_counted WITH (security_invoker = true, security_barrier = true) AS SELECT count(*) FROM rooms_seen;
+GRANT SELECT, UPDATE ("Odd name", room) ON rooms TO anon, service_role;
+GRANT SELECT ON rooms_seen TO PUBLIC;
+COMMENT ON TABLE rooms IS 'Rooms';
+COMMENT ON COLUMN rooms."Odd name" IS 'Odd';
+COMMENT ON VIEW rooms_seen IS 'Seen';
+COMMENT ON COLUMN rooms_seen.key IS 'Key';
+COMMENT ON POLICY rooms_select ON rooms IS 'Policy';
+COMMENT ON TRIGGER stamp ON rooms IS 'Trigger';
+COMMENT ON CONSTRAINT room_is_key ON rooms IS 'Check';
+COMMENT ON FUNCTION room_key(text) IS 'Key';
+
+-- add together: public.left_one
+CREATE TABLE left_one (id integer PRIMARY KEY, other integer);
+CREATE TABLE right_one (id integer PRIMARY KEY, other integer REFERENCES left_one);
+ALTER TABLE left_one ADD FOREIGN KEY (other) REFERENCES right_one;
+CREATE POLICY lefts ON left_one FOR SELECT USING (id IN (SELECT id FROM right_one));
+CREATE POLICY rights ON right_one FOR SELECT USING (id IN (SELECT id FROM left_one));
+
+-- remove together: public.token_usage
+DROP VIEW daily_token_usage, user_token_summary;
+DROP TABLE token_usage;
+DROP TABLE user_accounts;
+
+-- change together: public.token_usage.duration_seconds
+-- A column's new name under a view, a policy, a check, an index and a trigger that need none themselves.
+-- setup:
+CREATE POLICY short ON token_usage FOR ALL TO anon USING (duration_seconds < 9);
+CREATE INDEX long ON token_usage (duration_seconds) WHERE duration_seconds > 9;
+CREATE TRIGGER stamp BEFORE UPDATE OF duration_seconds ON token_usage FOR EACH ROW
+  WHEN (OLD.duration_seconds > 9) EXECUTE FUNCTION update_updated_at_column();
+GRANT UPDATE (duration_seconds) ON token_usage TO anon;
+-- then:
+ALTER TABLE token_usage RENAME COLUMN duration_seconds TO seconds;
+
+-- change together: public.call_sessions.room_id
+-- A column's new name that the view over it takes over, and the view over that.
+-- setup:
+CREATE VIEW rooms AS SELECT room_id, mode FROM call_sessions;
+CREATE VIEW video_rooms AS SELECT room_id FROM rooms WHERE mode = 'video';
+COMMENT ON COLUMN rooms.room_id IS 'Room';
+GRANT SELECT ON video_rooms TO anon;
+-- then:
+ALTER TABLE call_sessions RENAME COLUMN room_id TO room;
+DROP VIEW video_rooms, rooms;
+CREATE VIEW rooms AS SELECT room, mode FROM call_sessions;
+CREATE VIEW video_rooms AS SELECT room FROM rooms WHERE mode = 'video';
+COMMENT ON COLUMN rooms.room IS 'Room';
+GRANT SELECT ON video_rooms TO anon;
+
+-- change together: public.spots.id
+-- A type under a view, a view over that, a policy, a check, a default, a generated column, an index and a trigger.
+-- setup:
+CREATE TABLE spots (id integer DEFAULT 1 CHECK (id IN (1, 2)), twice integer GENERATED ALWAYS AS (id * 2) STORED);
+CREATE INDEX spots_id ON spots (id) WHERE id > 0;
+ALTER TABLE spots ENABLE ROW LEVEL SECURITY;
+CREATE POLICY spots_select ON spots FOR SELECT USING (id > 0 AND EXISTS (SELECT FROM call_sessions WHERE used_turn));
+CREATE VIEW spots_seen AS SELECT id + 1 AS next, twice FROM spots;
+CREATE VIEW spots_counted AS SELECT count(*) FROM spots_seen WHERE next > 1;
+COMMENT ON VIEW spots_counted IS 'Counted';
+GRANT SELECT ON spots_seen, spots_counted TO anon;
+CREATE TRIGGER stamp BEFORE UPDATE OF id ON spots FOR EACH ROW EXECUTE FUNCTION update_updated_at_column();
+-- then:
+DROP TRIGGER stamp ON spots;
+DROP VIEW spots_counted, spots_seen;
+DROP POLICY spots_select ON spots;
+ALTER TABLE spots DROP twice;
+ALTER TABLE spots ALTER id TYPE numeric(9, 2);
+ALTER TABLE spots ADD twice integer GENERATED ALWAYS AS (id * 2) STORED;
+CREATE POLICY spots_select ON spots FOR SELECT USING (id > 0 AND EXISTS (SELECT FROM call_sessions WHERE used_turn));
+CREATE VIEW spots_seen AS SELECT id + 1 AS next, twice FROM spots;
+CREATE VIEW spots_counted AS SELECT count(*) FROM spots_seen WHERE next > 1;
+COMMENT ON VIEW spots_counted IS 'Counted';
+GRANT SELECT ON spots_seen, spots_counted TO anon;
+CREATE TRIGGER stamp BEFORE UPDATE OF id ON spots FOR EACH ROW EXECUTE FUNCTION update_updated_at_column();
+
+-- change together: public.may_see(text)
+-- A function's arguments under a policy, a default, a check and a view.
+-- setup:
+CREATE FUNCTION may_see(who text) RETURNS boolean LANGUAGE sql IMMUTABLE SET search_path = '' RETURN who <> '';
+CREATE POLICY seen ON token_usage FOR ALL TO anon USING (may_see(user_id));
+ALTER TABLE token_usage ALTER used_turn SET DEFAULT may_see('x'), ADD CONSTRAINT seen CHECK (may_see(user_id));
+CREATE VIEW seen AS SELECT may_see(user_id) AS it FROM token_usage;
+GRANT EXECUTE ON FUNCTION may_see(text) TO anon;
+-- then:
+DROP FUNCTION may_see(text) CASCADE;
+CREATE FUNCTION may_see(who text, mode text DEFAULT 'x') RETURNS boolean LANGUAGE sql IMMUTABLE SET search_path = ''
+  RETURN who <> mode;
+CREATE POLICY seen ON token_usage FOR ALL TO anon USING (may_see(user_id, mode));
+ALTER TABLE token_usage ALTER used_turn SET DEFAULT may_see('x'), ADD CONSTRAINT seen CHECK (may_see(user_id));
+CREATE VIEW seen AS SELECT may_see(user_id) AS it FROM token_usage;
+GRANT EXECUTE ON FUNCTION may_see(text, text) TO anon;
+
+-- change together: public.may_see(text)
+-- What a function gives back, and what its argument is called, under the same.
+-- setup:
+CREATE FUNCTION may_see(who text) RETURNS boolean LANGUAGE sql IMMUTABLE SET search_path = '' RETURN who <> '';
+CREATE POLICY seen ON token_usage FOR ALL TO anon USING (may_see(user_id));
+CREATE VIEW seen AS SELECT may_see(user_id) AS it FROM token_usage;
+-- then:
+DROP FUNCTION may_see(text) CASCADE;
+CREATE FUNCTION may_see(whom text) RETURNS integer LANGUAGE sql IMMUTABLE SET search_path = '' RETURN length(whom);
+CREATE POLICY seen ON token_usage FOR ALL TO anon USING (may_see(user_id) > 0);
+CREATE VIEW seen AS SELECT may_see(user_id) > 0 AS it FROM token_usage;
+
+-- change together: public.first_one()
+-- A function and a view that change places in who reads whom.
+-- setup:
+CREATE VIEW second_one AS SELECT 1 AS it;
+CREATE FUNCTION first_one() RETURNS bigint LANGUAGE sql STABLE SET search_path = ''
+  BEGIN ATOMIC SELECT count(*) FROM public.second_one; END;
+-- then:
+DROP FUNCTION first_one();
+CREATE FUNCTION first_one() RETURNS bigint LANGUAGE sql STABLE SET search_path = '' RETURN 1;
+CREATE OR REPLACE VIEW second_one AS SELECT first_one()::integer AS it;
