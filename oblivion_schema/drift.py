@@ -167,7 +167,7 @@ def find_drift(
             for step in steps:
                 if step.differs and step.before and step.before.kind in _EXPRESSIONS:
                     wanted = like_live[step.before.key]
-                    step.differs = _reread(connection, metadata, wanted).definition != step.before.definition
+                    step.differs = reread(connection, metadata, wanted).definition != step.before.definition
             savepoint.rollback()
     drift = _sort_out(steps, renames, known, drop_unknown=drop_unknown)
     return replace(drift, left_alone=(*live.unsupported, *drift.left_alone), missing_roles=missing)
@@ -278,8 +278,11 @@ def _possible_renames(live: Catalog, want: Catalog) -> list[Rename]:
     return found
 
 
-def _reread(scratch: Connection, metadata: MetaData, item: Object) -> Object:
-    """`item` as PostgreSQL prints it once it is made from its own print, as restored databases have it."""
+def reread(scratch: Connection, metadata: MetaData, item: Object) -> Object:
+    """`item` as PostgreSQL prints it once it is made from its own print, as in restored databases; all is rolled back.
+
+    `scratch` holds an object of that name, which nobody else may use meanwhile.
+    """
     with scratch.begin_nested() as savepoint:
         if item.kind != "default":
             _execute(scratch, f"{statements.remove(item)} CASCADE")

@@ -157,9 +157,7 @@ class _Plan:
             for step in steps
             if step is not root
         }
-        waits: dict[Step, set[Step]] = {self._goes_with(step): set() for step in self.dropped} | {
-            step: set() for step in ties
-        }
+        waits: dict[Step, set[Step]] = {step: set() for step in {*map(self._goes_with, self.dropped), *ties}}
         for (root, other), steps in needs.items():
             waits[other] |= {step if step in ties else root for step in steps}
         for step in _in_order(waits, lambda step: tuple(-part for part in self._place(step.before, self.before))):
@@ -167,9 +165,9 @@ class _Plan:
                 yield statements.remove(step.before)
         for step in sorted(self.steps, key=lambda step: self._place(step.before, self.before)):
             before = step.before
-            if before and not step.after and not _stands_alone(before) and not self._vanishes(step):
-                if before.kind != "grant":
-                    yield statements.remove(before)
+            is_state = before is not None and before.kind != "grant" and not _stands_alone(before)
+            if before and is_state and not step.after and not self._vanishes(step):
+                yield statements.remove(before)
 
     def _goes_with(self, step: Step) -> Step:
         """What is dropped, and takes it along: itself, or the table that it is part of."""
