@@ -399,9 +399,9 @@ found AS (
     NULL, '', NULL, NULL, NULL, oid
   FROM relation
   WHERE relkind IN ('m', 'f', 'p', 'S')
-    AND NOT EXISTS (
+    AND NOT (relkind = 'S' AND EXISTS (
       SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = relation.oid AND deptype = 'i'
-    )
+    ))
   UNION ALL
   SELECT 'other', concat('aggregate ', name), NULL, '', NULL, NULL, NULL, oid
   FROM routine

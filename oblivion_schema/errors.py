@@ -76,23 +76,27 @@ def explain(error: DBAPIError, engine: Engine) -> UserError:
 def invalid_declaration(error: DBAPIError) -> UserError:
     """Which object of the metadata PostgreSQL does not take, why, and in which of its lines."""
     statement = error.statement or ""
-    diagnostics = getattr(error.orig, "diag", None)
-    position = getattr(diagnostics, "statement_position", None)
-    inner = getattr(diagnostics, "internal_query", None)
-    if inner and getattr(diagnostics, "internal_position", None):
-        excerpt, position = inner, diagnostics.internal_position  # type: ignore[union-attr]
-    else:
-        excerpt = statement
-    where = ""
-    if position:
-        before = excerpt[: int(position) - 1]
-        line = before.count("\n")
-        where = f', line {line + 1}: "{excerpt.splitlines()[line].strip()}"'
     _, message, detail, hint = _fields(error)
     said = ". ".join(filter(None, (message, detail, hint)))
+    where = _line_of(error, statement)
     return UserError(
         f"PostgreSQL does not take the metadata's {_object_of(statement)}: {said}{where}. Nothing was changed."
     )
+
+
+def _line_of(error: DBAPIError, statement: str) -> str:
+    """The line that PostgreSQL points at or, where it does not, one that has what it names."""
+    diagnostics = getattr(error.orig, "diag", None)
+    inner = getattr(diagnostics, "internal_query", None)
+    position = getattr(diagnostics, "internal_position" if inner else "statement_position", None)
+    excerpt = inner or statement
+    if not position:
+        named = re.search(r'"([^"]+)"', _fields(error)[1])
+        position = excerpt.find(named[1]) + 1 if named else 0
+    if not position:
+        return ""
+    line = excerpt.count("\n", 0, int(position) - 1)
+    return f', line {line + 1}: "{excerpt.splitlines()[line].strip()}"'
 
 
 def _object_of(statement: str) -> str:

@@ -124,21 +124,20 @@ class _Plan:
     def _refusals(self) -> Iterable[str]:
         for step in sorted(self.dropped, key=lambda step: self._place(step.before, self.before)):
             before = step.before
-            if before and not step.after and not self._vanishes(step):
-                if before.kind == "table":
-                    yield statements.refuse_to_drop_rows(before.own_name)
-                elif before.kind == "column" and not before.definition:
-                    default = next(
-                        (
-                            other.before.definition
-                            for other in self.steps
-                            if other.before
-                            and other.before.kind == "default"
-                            and other.before.part_of == before.address
-                        ),
-                        "NULL",
-                    )
-                    yield statements.refuse_to_drop_rows(before.on_name, before.own_name, default)
+            if before is None or step.after or self._vanishes(step):
+                continue
+            if before.kind == "table":
+                forced = self._state_of(before.address, "row level security", "FORCE")
+                yield statements.refuse_to_drop_rows(before.own_name, forced=forced is not None)
+            elif before.kind == "column" and not before.definition:
+                forced = self._state_of(before.part_of, "row level security", "FORCE")
+                default = self._state_of(before.address, "default", before.own_name)
+                value = default.definition if default else "NULL"
+                yield statements.refuse_to_drop_rows(before.on_name, before.own_name, value, forced=forced is not None)
+
+    def _state_of(self, address: str, kind: str, own_name: str) -> Object | None:
+        found = (step.before for step in self.steps if step.before and step.before.part_of == address)
+        return next((item for item in found if (item.kind, item.own_name) == (kind, own_name)), None)
 
     def _removals(self) -> Iterable[str]:
         # Who needs another one goes before it; what goes with a table needs for the table.
@@ -147,7 +146,7 @@ class _Plan:
             root = self._goes_with(step)
             for needed in _needed(step.before):
                 other = self.before.get(needed)
-                if other in self.dropped and (other := self._goes_with(cast("Step", other))) is not root:
+                if other in self.dropped and (other := self._goes_with(other)) is not root:
                     needs.setdefault((root, other), []).append(step)
         # Two tables that need each other cannot each go first: what ties them has to.
         ties = {

@@ -147,14 +147,18 @@ def rename_column(table: str, before: str, after: str) -> str:
     return f"ALTER TABLE {table} RENAME COLUMN {before} TO {after}"
 
 
-def refuse_to_drop_rows(table: str, column: str = "", default: str = "") -> str:
-    """What fails where `table` has rows, or `column` values that are not its default, unless told -x drop-data=yes."""
+def refuse_to_drop_rows(table: str, column: str = "", default: str = "", *, forced: bool = False) -> str:
+    """What fails where `table` has rows, or `column` values that are not its default, unless told -x drop-data=yes.
+
+    `forced`: row level security holds for the owner, too, who would not see the rows.
+    """
     where = column and f" WHERE {column} IS DISTINCT FROM ({default})"
     found = f"SELECT FROM {table}{where}"
     what = _literal(f"{table} holds {f'values in {column}' if column else 'rows'}, which this downgrade would drop")
     return block(
         [
             f"  LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;",
+            *([f"  ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY;"] if forced else ()),
             "  IF coalesce(current_setting('oblivion.drop_data', true), '') <> 'yes'",
             f"    AND EXISTS ({found})",
             "  THEN",
@@ -162,6 +166,7 @@ def refuse_to_drop_rows(table: str, column: str = "", default: str = "") -> str:
             "      ERRCODE = 'object_not_in_prerequisite_state',",
             "      HINT = 'Save them first, then say alembic -x drop-data=yes downgrade';",
             "  END IF;",
+            *([f"  ALTER TABLE {table} FORCE ROW LEVEL SECURITY;"] if forced and column else ()),
         ]
     )
 

@@ -10,17 +10,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import URL, NullPool, create_engine
+from sqlalchemy import URL, Connection, NullPool, create_engine, event
 
-from oblivion_schema import cli, embedded
+from oblivion_schema import cli, embedded, metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 PROJECT: Final = Path(__file__).parent.parent
 SERVER_VARIABLE: Final = "OBLIVION_TEST_DATABASE_URL"
@@ -44,6 +44,22 @@ class Result:
         assert "Traceback" not in self.err
         assert "FAILED" not in self.out
         return lines[0]
+
+
+@contextmanager
+def declared(*statements: str) -> Iterator[None]:
+    """The metadata with `statements` added at its end."""
+
+    def run(_: object, connection: Connection, **__: object) -> None:
+        for sql in statements:
+            if sql.strip():
+                connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
+
+    event.listen(metadata, "after_create", run)
+    try:
+        yield
+    finally:
+        event.remove(metadata, "after_create", run)
 
 
 def temporary_home() -> Path:
@@ -104,6 +120,13 @@ def dump(url: URL) -> str:
     # When an account was opened is the one value here that a clock gives.
     printed = re.sub(r"'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+\+\d\d'", "'<now>'", printed)
     return re.sub(r"\n{2,}", "\n\n", printed)
+
+
+def psql(url: URL, script: str) -> None:
+    """Run a script."""
+    program = embedded.binary("psql")
+    assert program is not None
+    subprocess.run([program, "-Xq", "-v", "ON_ERROR_STOP=1", libpq(url)], input=script, text=True, check=True)
 
 
 def libpq(url: URL) -> str:

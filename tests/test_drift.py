@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -11,8 +10,8 @@ from alembic.autogenerate import render_python_code
 from alembic.operations import Operations, ops
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, event, text
-from support import PROJECT
+from sqlalchemy import Connection, text
+from support import PROJECT, declared
 
 from oblivion_schema import metadata, migrate
 from oblivion_schema.catalog import KINDS, Catalog, read
@@ -84,21 +83,6 @@ def connection(shared_engine: Engine) -> Iterator[Connection]:
 def execute(connection: Connection, sql: str) -> None:
     if sql.strip():
         connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
-
-
-@contextmanager
-def declared(*statements: str) -> Iterator[None]:
-    """The metadata with `statements` added at its end."""
-
-    def run(_: object, connection: Connection, **__: object) -> None:
-        for sql in statements:
-            execute(connection, sql)
-
-    event.listen(metadata, "after_create", run)
-    try:
-        yield
-    finally:
-        event.remove(metadata, "after_create", run)
 
 
 def drift(connection: Connection, *, drop_unknown: bool = False) -> Drift:

@@ -17,9 +17,9 @@ from pytest_alembic.tests import (  # noqa: F401 - collected as tests of this mo
     test_upgrade,
 )
 from sqlalchemy import Boolean, Column, MetaData, Named, NullPool, TypedColumns, create_engine
-from support import PROJECT, dump, execute, libpq, query, run
+from support import PROJECT, dump, execute, psql, query, run
 
-from oblivion_schema import embedded, metadata, migrate
+from oblivion_schema import metadata, migrate
 from oblivion_schema.ddl import view
 
 if TYPE_CHECKING:
@@ -31,12 +31,6 @@ if TYPE_CHECKING:
 REVISIONS = [script.revision for script in ScriptDirectory.from_config(migrate.config()).walk_revisions()][::-1]
 STAGES = ["base", *REVISIONS]
 STEPS = [*pairwise(STAGES), *pairwise(STAGES[::-1])]
-
-
-def psql(url: URL, script: str) -> None:
-    program = embedded.binary("psql")
-    assert program is not None
-    subprocess.run([program, "-Xq", "-v", "ON_ERROR_STOP=1", libpq(url)], input=script, text=True, check=True)
 
 
 def move(url: URL, start: str, end: str, *options: str, offline: bool) -> None:

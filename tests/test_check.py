@@ -1,0 +1,504 @@
+"""`check` and `revision --autogenerate` as people run them: on whose database, beside whom, with which rights."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import NullPool, create_engine, event
+from support import API_ROLES, PROJECT, declared, dump, execute, libpq, psql, query, run, spawn, temporary_home
+
+from oblivion_schema import embedded, metadata
+from oblivion_schema.operations import literal, unindented
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from sqlalchemy import URL
+
+ALL = ", ".join(API_ROLES)
+
+# What Supabase gives its API roles on what the migrating role makes: older projects, and those since 2026.
+DEFAULT_PRIVILEGES = {
+    "old": ["ALL ON TABLES", "ALL ON FUNCTIONS", "ALL ON SEQUENCES"],
+    "new": ["TRUNCATE, REFERENCES, TRIGGER ON TABLES"],
+}
+
+
+def supabase(new_database: Callable[..., URL], server: URL, kind: str) -> URL:
+    """An empty database whose owner is no superuser, with Supabase's default privileges."""
+    url = new_database(owner=True)
+    for privileges in DEFAULT_PRIVILEGES[kind]:
+        execute(
+            server.set(database=url.database),
+            f"ALTER DEFAULT PRIVILEGES FOR ROLE {url.username} IN SCHEMA public GRANT {privileges} TO {ALL}",
+        )
+    execute(server.set(database=url.database), f"GRANT USAGE ON SCHEMA public TO {ALL}")
+    return url
+
+
+@pytest.fixture(params=["superuser", "owner", "supabase-old", "supabase-new"])
+def database(request: pytest.FixtureRequest, new_database: Callable[..., URL], server: URL) -> URL:
+    """An empty database of each sort."""
+    kind = str(request.param)
+    if kind.startswith("supabase"):
+        return supabase(new_database, server, kind.removeprefix("supabase-"))
+    return new_database(owner=kind == "owner")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder of revisions that a test may add to."""
+    shutil.copytree(PROJECT / "alembic", tmp_path / "alembic")
+    for name in ("alembic.ini", "pyproject.toml"):
+        shutil.copy(PROJECT / name, tmp_path)
+    return tmp_path
+
+
+TOGETHER = next(
+    sql
+    for sql in (PROJECT / "tests" / "mutations.sql").read_text(encoding="utf-8").split("-- add together: ")
+    if sql.startswith("public.rooms\n")
+).partition("\n")[2]
+
+
+def test_check_is_clean_after_an_upgrade_and_revisions_written_here_work(database: URL, checkout: Path) -> None:
+    """The whole round: a changed metadata, check, the revision, upgrade, check, and downgrade."""
+    here = ("-c", str(checkout / "alembic.ini"))
+    assert run(*here, "upgrade", "head", url=database).status == 0
+    clean = run(*here, "check", url=database)
+    assert (clean.status, clean.out) == (0, "No new upgrade operations detected.\n")
+    before = dump(database)
+
+    change = (
+        "ALTER TABLE token_usage ALTER duration_seconds SET DEFAULT 0;"
+        " DROP POLICY call_sessions_delete ON call_sessions"
+    )
+    with declared(TOGETHER.partition("\n-- add")[0], change):
+        error = run(*here, "check", url=database).error
+        assert "table public.rooms is missing" in error
+        assert "default public.token_usage.duration_seconds is missing" in error
+        assert "policy call_sessions_delete on public.call_sessions is not in the metadata" in error
+        assert dump(database) == before
+        assert run(*here, "revision", "--autogenerate", "-m", "rooms", url=database).status == 0
+        assert dump(database) == before
+        assert run(*here, "upgrade", "head", url=database).status == 0
+        assert run(*here, "check", url=database).status == 0
+        [path] = set((checkout / "alembic" / "versions").glob("*_rooms.py"))
+        text = path.read_text()
+        assert set(re.findall(r"^(?:from|import) ([\w.]+)", text, flags=re.MULTILINE)) == {"oblivion_schema.operations"}
+        assert "Why:\nLocks:\n" in text
+
+        execute(database, "CREATE POLICY rooms_insert ON rooms FOR INSERT WITH CHECK (true)")
+        execute(database, "INSERT INTO rooms (room) VALUES ('r')")
+        assert (
+            "public.rooms holds rows, which this downgrade would drop"
+            in run(*here, "downgrade", "-1", url=database).error
+        )
+        execute(database, "DROP POLICY rooms_insert ON rooms; TRUNCATE rooms")
+    assert run(*here, "downgrade", "-1", url=database).status == 0
+    assert re.sub(r"'004'|'003'", "", dump(database)) == re.sub(r"'003'", "", before)
+
+    for arguments in (["check"], ["format", "--check"]):
+        subprocess.run([sys.executable, "-m", "ruff", *arguments, path], cwd=checkout, check=True)
+
+
+def test_downgrade_that_drops_a_column_refuses_to_lose_what_was_written(upgraded: URL, checkout: Path) -> None:
+    here = ("-c", str(checkout / "alembic.ini"))
+    with declared("ALTER TABLE user_accounts ADD note text, ADD level integer DEFAULT 1 NOT NULL"):
+        assert run(*here, "revision", "--autogenerate", "-m", "note", url=upgraded).status == 0
+    assert run(*here, "upgrade", "head", url=upgraded).status == 0
+    for values in ("note = 'x'", "note = NULL, level = 2"):
+        execute(upgraded, f"UPDATE user_accounts SET {values} WHERE user_id = 'demo_user'")
+        error = run(*here, "downgrade", "-1", url=upgraded).error
+        assert re.search(r"public.user_accounts holds values in (note|level), .*-x drop-data=yes", error), error
+    assert run(*here, "-x", "drop-data=yes", "downgrade", "-1", url=upgraded).status == 0
+
+
+def test_revision_of_several_heads_of_text_is_exact(upgraded: URL, checkout: Path) -> None:
+    body = "\nBEGIN\n  -- 100 %, a:b, \"\"\", ''' and \\\\ \n\n\t  NEW.updated_at = now(); \n    \nRETURN NEW;\nEND\n"
+    here = ("-c", str(checkout / "alembic.ini"))
+    odd = f"CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql SET search_path = '' AS $odd${body}$odd$"
+    with declared(odd):
+        assert run(*here, "revision", "--autogenerate", "-m", "odd", url=upgraded).status == 0
+        assert run(*here, "upgrade", "head", url=upgraded).status == 0
+        assert run(*here, "check", url=upgraded).status == 0
+    assert query(upgraded, "SELECT prosrc FROM pg_proc WHERE proname = 'odd'") == [(body,)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["SELECT 1", "a\nb", "a\n  b\n\n  c", " a\n b", "a \nb", "'''\"\"\"", "\\n", "a\\\nb", "a\n\tb", "a\n"],
+)
+def test_literal_of_a_statement_is_that_statement(sql: str) -> None:
+    source = literal(sql)
+    assert unindented(eval(f"(\n{source}\n)")) == sql
+    indented = re.sub(r" +$", "", source.replace("\n", "\n    "), flags=re.MULTILINE)
+    assert unindented(eval(f"(\n{indented}\n)")) == sql
+
+
+FOREIGN = """
+CREATE SCHEMA app;
+CREATE TABLE app.theirs (id integer);
+CREATE TABLE theirs (id integer PRIMARY KEY, account text REFERENCES user_accounts, CHECK (id > 0));
+ALTER TABLE theirs ENABLE ROW LEVEL SECURITY;
+CREATE POLICY theirs ON theirs USING (true);
+CREATE INDEX theirs_account ON theirs (account);
+CREATE VIEW their_view AS SELECT * FROM theirs;
+CREATE MATERIALIZED VIEW their_matview AS SELECT 1 AS it;
+CREATE FUNCTION their_function(integer) RETURNS integer LANGUAGE sql RETURN $1;
+CREATE AGGREGATE their_sum(integer) (SFUNC = int4pl, STYPE = integer);
+CREATE TYPE their_type AS ENUM ('a');
+CREATE SEQUENCE their_sequence;
+CREATE TABLE their_parts (id integer) PARTITION BY RANGE (id);
+CREATE RULE their_rule AS ON INSERT TO theirs DO ALSO NOTHING;
+INSERT INTO token_rates VALUES ('video', true, '2030-01-01', 9);
+"""
+NOT_OURS = (
+    "aggregate public.their_sum(integer), materialized view public.their_matview, partitioned table public.their_parts,"
+    " rule their_rule on public.theirs, sequence public.their_sequence, type public.their_type,"
+    " function public.their_function(integer), table public.theirs, view public.their_view"
+)
+
+
+def test_what_is_not_ours_is_named_and_left_alone(
+    upgraded: URL, checkout: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = f"other_{upgraded.database}"
+    execute(upgraded, f"{FOREIGN}; CREATE ROLE {other}; GRANT ALL ON token_usage, daily_token_usage TO {other}")
+    before = dump(upgraded)
+    assert run("check", url=upgraded).status == 0
+    assert caplog.messages[-1] == f"Not ours, left alone: {NOT_OURS}"
+    here = ("-c", str(checkout / "alembic.ini"))
+    with declared("ALTER TABLE user_accounts ADD note text"):
+        assert run(*here, "revision", "--autogenerate", "-m", "note", url=upgraded).status == 0
+        assert run(*here, "upgrade", "head", url=upgraded).status == 0
+        assert run(*here, "check", url=upgraded).status == 0
+    assert run(*here, "downgrade", "-1", url=upgraded).status == 0
+    assert dump(upgraded) == before
+    execute(upgraded, f"DROP OWNED BY {other}; DROP ROLE {other}")
+
+
+def test_unknown_is_dropped_when_asked(upgraded: URL, checkout: Path) -> None:
+    execute(upgraded, "CREATE TABLE theirs (id integer); CREATE VIEW their_view AS SELECT * FROM theirs")
+    here = ("-c", str(checkout / "alembic.ini"), "-x", "drop-unknown=yes")
+    before = dump(upgraded)
+    assert "table public.theirs is in neither the metadata nor a revision" in run(*here, "check", url=upgraded).error
+    assert run(*here, "revision", "--autogenerate", "-m", "tidy", url=upgraded).status == 0
+    assert run(*here, "upgrade", "head", url=upgraded).status == 0
+    assert query(upgraded, "SELECT to_regclass('theirs'), to_regclass('their_view')") == [(None, None)]
+    assert run(*here, "check", url=upgraded).status == 0
+    assert run(*here, "downgrade", "-1", url=upgraded).status == 0
+    assert dump(upgraded) == before
+
+
+@pytest.mark.parametrize(
+    ("sql", "named"),
+    [
+        ("CREATE INDEX extra ON token_usage (mode)", "index public.extra on public.token_usage"),
+        ("ALTER TABLE token_usage ADD extra text", "column public.token_usage.extra"),
+        ("ALTER TABLE token_usage ADD CONSTRAINT extra CHECK (true)", "check constraint extra on public.token_usage"),
+        ("CREATE POLICY extra ON token_usage USING (true)", "policy extra on public.token_usage"),
+        ("CREATE TABLE oblivion.extra (id integer)", "table oblivion.extra"),
+    ],
+)
+def test_what_was_added_to_ours_by_hand_is_seen_and_not_dropped(
+    upgraded: URL, checkout: Path, sql: str, named: str
+) -> None:
+    execute(upgraded, sql)
+    before = dump(upgraded)
+    here = ("-c", str(checkout / "alembic.ini"))
+    assert f"{named} is in neither the metadata nor a revision" in run(*here, "check", url=upgraded).error
+    assert run(*here, "revision", "--autogenerate", "-m", "nothing", url=upgraded).status == 0
+    assert "run_sql" not in next((checkout / "alembic" / "versions").glob("*_nothing.py")).read_text()
+    assert dump(upgraded) == before
+
+
+def test_table_that_left_the_metadata_is_seen_and_dropped_only_when_asked(
+    upgraded: URL, checkout: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = ("-c", str(checkout / "alembic.ini"))
+    with declared("DROP TABLE user_presence"):
+        assert "table public.user_presence is not in the metadata" in run(*here, "check", url=upgraded).error
+        assert "only when told: alembic -x drop-unknown=yes" in caplog.text
+        assert run(*here, "revision", "--autogenerate", "-m", "nothing", url=upgraded).status == 0
+        versions = checkout / "alembic" / "versions"
+        assert "user_presence" not in next(versions.glob("*_nothing.py")).read_text()
+        assert run(*here, "upgrade", "head", url=upgraded).status == 0
+        told = (*here, "-x", "drop-unknown=yes", "revision", "--autogenerate", "-m", "drop it")
+        assert run(*told, url=upgraded).status == 0
+        assert "DROP TABLE public.user_presence" in next(versions.glob("*_drop_it.py")).read_text()
+
+
+def test_column_of_somebody_else_is_not_taken_for_one_with_another_name(upgraded: URL, checkout: Path) -> None:
+    execute(upgraded, "ALTER TABLE user_accounts ADD role text")
+    here = ("-c", str(checkout / "alembic.ini"))
+    with declared("ALTER TABLE user_accounts ADD note text"):
+        error = run(*here, "check", url=upgraded).error
+    assert "column public.user_accounts.note is missing" in error
+    assert "column public.user_accounts.role is in neither the metadata nor a revision" in error
+
+
+def test_members_of_an_extension_are_not_ours(upgraded: URL, caplog: pytest.LogCaptureFixture) -> None:
+    execute(
+        upgraded,
+        """
+        CREATE TABLE public.member_table (id integer);
+        CREATE VIEW public.member_view AS SELECT 1 AS it;
+        CREATE FUNCTION public.member_function() RETURNS integer LANGUAGE sql RETURN 1;
+        CREATE TYPE public.member_type AS ENUM ('a');
+        ALTER EXTENSION plpgsql ADD TABLE public.member_table;
+        ALTER EXTENSION plpgsql ADD VIEW public.member_view;
+        ALTER EXTENSION plpgsql ADD FUNCTION public.member_function();
+        ALTER EXTENSION plpgsql ADD TYPE public.member_type;
+        """,
+    )
+    assert run("check", url=upgraded).status == 0
+    assert run("-x", "drop-unknown=yes", "check", url=upgraded).status == 0
+    assert "member" not in caplog.text
+
+
+def test_restored_database_is_not_a_difference(new_database: Callable[..., URL]) -> None:
+    """PostgreSQL prints some expressions differently once it has read its own print."""
+    first, second = new_database(), new_database()
+    assert run("upgrade", "head", url=first).status == 0
+    odd = "ALTER TABLE call_sessions ADD odd varchar DEFAULT 'a' CONSTRAINT odd CHECK (odd IN ('a', 'b'))"
+    execute(first, odd)
+    program = embedded.binary("pg_dump")
+    assert program is not None
+    script = subprocess.run([program, libpq(first)], capture_output=True, text=True, check=True).stdout
+    psql(second, re.sub(r"^\\(un)?restrict.*\n|^SET transaction_timeout.*\n", "", script, flags=re.MULTILINE))
+    printed = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'odd'"
+    assert query(first, printed) != query(second, printed)
+    with declared(odd):
+        assert run("check", url=second).status == 0
+
+
+def test_check_keeps_nobody_waiting(upgraded: URL) -> None:
+    """While the stand-in is there, others read, write and create as if it were not."""
+    seen: list[object] = []
+
+    def meanwhile(*_: object, **__: object) -> None:
+        with create_engine(upgraded, poolclass=NullPool).begin() as other:
+            for sql in (
+                "SET LOCAL lock_timeout = '1s'",
+                "SELECT * FROM user_token_summary",
+                "INSERT INTO call_sessions (room_id, mode) VALUES ('r', 'video')",
+                "UPDATE user_accounts SET tokens_remaining = 1",
+                "CREATE TABLE public.theirs (id integer)",
+                "DROP TABLE public.theirs",
+                "REFRESH MATERIALIZED VIEW matview",
+            ):
+                other.exec_driver_sql(sql)
+        seen.append(query(upgraded, "SELECT count(*) FROM public.call_sessions"))
+
+    execute(upgraded, "CREATE MATERIALIZED VIEW matview AS SELECT count(*) FROM token_usage")
+    event.listen(metadata, "after_create", meanwhile)
+    try:
+        assert run("check", url=upgraded).status == 0
+    finally:
+        event.remove(metadata, "after_create", meanwhile)
+    assert seen == [[(1,)]]
+
+
+def test_two_checks_at_once_both_end_well(upgraded: URL) -> None:
+    command = ("python", "-m", "alembic", "-x", f"url={upgraded.render_as_string(hide_password=False)}", "check")
+    for process in [spawn(*command) for _ in range(3)]:
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 0, out + err
+
+
+@pytest.fixture
+def reader(upgraded: URL) -> URL:
+    """A role that may read the version table and the rates, and nothing else."""
+    name = f"reader_{upgraded.database}"
+    execute(
+        upgraded,
+        f"CREATE ROLE {name} LOGIN PASSWORD '{name}'; GRANT USAGE ON SCHEMA oblivion TO {name};"
+        f" GRANT SELECT ON oblivion.alembic_version, token_rates TO {name}; CREATE TABLE public.marker ()",
+    )
+    return upgraded.set(username=name, password=name)
+
+
+@pytest.fixture
+def scratch(empty: URL) -> URL:
+    """An empty database to build in, of the server under test."""
+    return empty
+
+
+def test_check_says_what_it_lacks(upgraded: URL, reader: URL) -> None:
+    error = run("check", url=reader).error
+    assert "has to own schema public and to have CREATE on the database" in error
+    assert "oblivion-schema check --against URL" in error
+    execute(upgraded, f"ALTER DATABASE {upgraded.database} SET default_transaction_read_only = on")
+    assert "which must not be read-only" in run("check", url=upgraded).error
+    execute(upgraded.set(database=upgraded.database), "SET default_transaction_read_only = off")
+    drop(upgraded, reader)
+
+
+def drop(upgraded: URL, reader: URL) -> None:
+    with create_engine(upgraded, poolclass=NullPool).connect() as connection:
+        connection.exec_driver_sql("SET default_transaction_read_only = off")
+        connection.commit()
+        connection.exec_driver_sql(f"DROP OWNED BY {reader.username}")
+        connection.exec_driver_sql(f"DROP ROLE {reader.username}")
+        connection.commit()
+
+
+def against(url: URL, *options: str) -> tuple[str, ...]:
+    return ("check", "--against", url.render_as_string(hide_password=False), *options)
+
+
+def to_scratch(url: URL) -> tuple[str, str]:
+    return ("--scratch", url.render_as_string(hide_password=False))
+
+
+def test_check_against_reads_production_only(upgraded: URL, reader: URL, scratch: URL) -> None:
+    before, empty = dump(upgraded), dump(scratch)
+    clean = run(*against(reader, *to_scratch(scratch)))
+    assert (clean.status, clean.out) == (
+        0,
+        "Not ours, left alone: table public.marker\nNo difference: the database is what the code says.\n",
+    )
+    execute(
+        upgraded,
+        "ALTER TABLE user_accounts DISABLE TRIGGER update_user_accounts_updated_at; DROP INDEX idx_user_accounts_email",
+    )
+    differs = run(*against(reader, *to_scratch(scratch)))
+    assert "index public.idx_user_accounts_email on public.user_accounts is missing" in differs.error
+    assert (
+        "trigger state update_user_accounts_updated_at on public.user_accounts is not in the metadata" in differs.error
+    )
+    assert dump(scratch) == empty
+    execute(upgraded, "ALTER TABLE user_accounts ENABLE TRIGGER update_user_accounts_updated_at")
+    execute(upgraded, "CREATE INDEX idx_user_accounts_email ON user_accounts (email)")
+    assert dump(upgraded) == before
+    drop(upgraded, reader)
+
+
+def test_check_against_builds_on_the_embedded_server_of_that_version(upgraded: URL) -> None:
+    [(number,)] = query(upgraded, "SELECT current_setting('server_version_num')::integer / 10000")
+    ended = spawn("python", "-m", "oblivion_schema", *against(upgraded))
+    out, err = ended.communicate(timeout=120)
+    if number in embedded.VERSIONS:
+        assert (ended.returncode, out) == (0, "No difference: the database is what the code says.\n"), err
+        assert not (embedded.data_directory(int(str(number))) / "postmaster.pid").exists()
+    else:
+        assert ended.returncode == 1
+        assert f"FAILED: The database runs PostgreSQL {number}, and the embedded ones here are 16 and 18" in err
+
+
+@pytest.mark.parametrize(
+    ("prepare", "said"),
+    [
+        ("DROP TABLE oblivion.alembic_version", "has no oblivion.alembic_version: no revision was applied"),
+        ("UPDATE oblivion.alembic_version SET version_num = '002'", "The database is at 002, the code at "),
+        ("DELETE FROM oblivion.alembic_version", "The database is at no revision, the code at "),
+    ],
+)
+def test_check_against_another_revision_says_so(upgraded: URL, prepare: str, said: str) -> None:
+    execute(upgraded, prepare)
+    assert said in run(*against(upgraded)).error
+
+
+def test_check_against_names_the_rights_that_are_missing(upgraded: URL, scratch: URL) -> None:
+    name = f"nobody_{upgraded.database}"
+    execute(upgraded, f"CREATE ROLE {name} LOGIN PASSWORD '{name}'")
+    url = upgraded.set(username=name, password=name)
+    assert "GRANT USAGE ON SCHEMA oblivion" in run(*against(url, *to_scratch(scratch))).error
+    execute(upgraded, f"GRANT USAGE ON SCHEMA oblivion TO {name}; GRANT SELECT ON oblivion.alembic_version TO {name}")
+    assert "permission denied for table token_rates" in run(*against(url, *to_scratch(scratch))).error
+    execute(upgraded, f"GRANT SELECT ON token_rates TO {name}")
+    assert "has to own schema public" in run(*against(url, *to_scratch(url))).error
+    assert run(*against(url, *to_scratch(scratch))).status == 0
+    execute(upgraded, f"DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+def test_scratch_alone_is_refused_and_passwords_are_not_shown(upgraded: URL) -> None:
+    assert "--scratch belongs to check --against URL" in run("check", *to_scratch(upgraded)).error
+    refused = run("check", "--against", "postgresql://me:secret@127.0.0.1:1/shop").error
+    assert "Cannot connect to me@127.0.0.1:1/shop (--against)" in refused
+    assert "secret" not in refused
+    assert "--against is no database URL" in run("check", "--against", "nonsense").error
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        (
+            "CREATE POLICY odd ON public.token_usage\n  FOR SELECT\n  USING (no_such_column = 1)",
+            'policy odd on public.token_usage: column "no_such_column" does not exist, line 3: "USING (no_such_column',
+        ),
+        (
+            "CREATE VIEW public.odd AS\nSELECT id,\n  nothing\nFROM public.call_sessions",
+            'the metadata\'s view public.odd: column "nothing" does not exist, line 3: "nothing"',
+        ),
+        (
+            "CREATE FUNCTION public.odd(a integer) RETURNS integer\nLANGUAGE sql\nRETURN b",
+            'the metadata\'s function public.odd: column "b" does not exist, line 3: "RETURN b"',
+        ),
+        (
+            "CREATE FUNCTION public.odd() RETURNS integer LANGUAGE plpgsql AS $$\nBEGIN\n  RETRUN 1;\nEND\n$$",
+            'the metadata\'s function public.odd: syntax error at or near "RETRUN", line 3: "RETRUN 1;"',
+        ),
+        (
+            "CREATE FUNCTION public.odd() RETURNS integer LANGUAGE sql AS $$\nSELECT 1\nFROM nowhere\n$$",
+            'the metadata\'s function public.odd: relation "nowhere" does not exist, line 3: "FROM nowhere"',
+        ),
+        (
+            "ALTER TABLE public.token_usage ADD CONSTRAINT odd CHECK (mode > 1)",
+            "the metadata's table public.token_usage: operator does not exist: text > integer",
+        ),
+        ("CREATE INDEX odd ON public.token_usage (nothing)", "the metadata's index odd on public.token_usage: column"),
+        ("GRANT SELECT ON public.token_usage TO nobody_there", 'role "nobody_there" does not exist'),
+    ],
+)
+def test_invalid_definition_is_named_with_its_line(upgraded: URL, sql: str, said: str) -> None:
+    before = dump(upgraded)
+    with declared(sql):
+        error = run("check", url=upgraded).error
+    assert said in error
+    assert error.endswith("Nothing was changed.")
+    assert dump(upgraded) == before
+
+
+def test_kind_that_is_not_compared_is_refused_in_the_metadata(upgraded: URL) -> None:
+    with declared("CREATE MATERIALIZED VIEW odd AS SELECT 1 AS it"):
+        assert "The metadata makes materialized view public.odd" in run("check", url=upgraded).error
+
+
+@pytest.fixture
+def bare_server() -> Iterator[URL]:
+    """A server without the API roles, and a database of it whose owner may not make them."""
+    home = temporary_home()
+    server = embedded.start(home / "server", at_exit="delete")
+    url = embedded.url(server)
+    execute(url, "CREATE ROLE owner LOGIN")
+    with create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.exec_driver_sql("CREATE DATABASE shop OWNER owner")
+    yield url
+    server.cleanup()
+    shutil.rmtree(home)
+
+
+def test_without_the_api_roles_grants_are_not_compared_and_revisions_not_written(
+    bare_server: URL, checkout: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop = bare_server.set(username="owner", database="shop")
+    assert run("upgrade", "head", url=shop).status == 0
+    assert run("check", url=shop).status == 0
+    assert "Not compared, for there is no such role: grants to anon, authenticated, service_role" in caplog.text
+    written = run("-c", str(checkout / "alembic.ini"), "revision", "--autogenerate", "-m", "x", url=shop).error
+    assert "no role anon, authenticated, service_role, so the revision would grant them nothing" in written
+
+    assert run("upgrade", "head", url=bare_server).status == 0
+    assert run("check", url=bare_server).status == 0
+    made = query(bare_server, "SELECT rolname, rolcanlogin, rolbypassrls FROM pg_roles WHERE rolname ~ 'anon|_role'")
+    assert min(made) == ("anon", False, False)
+    assert ("service_role", False, True) in made
+    assert "grant SELECT on table public.token_usage to anon is missing" in run("check", url=shop).error
