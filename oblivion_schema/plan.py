@@ -132,7 +132,7 @@ class _Plan:
             elif before.kind == "column" and not before.definition:
                 forced = self._state_of(before.part_of, "row level security", "FORCE")
                 default = self._state_of(before.address, "default", before.own_name)
-                value = default.definition if default else "NULL"
+                value = default.definition if default else ""
                 yield statements.refuse_to_drop_rows(before.on_name, before.own_name, value, forced=forced is not None)
 
     def _state_of(self, address: str, kind: str, own_name: str) -> Object | None:

@@ -152,9 +152,9 @@ def refuse_to_drop_rows(table: str, column: str = "", default: str = "", *, forc
 
     `forced`: row level security holds for the owner, too, who would not see the rows.
     """
-    where = column and f" WHERE {column} IS DISTINCT FROM ({default})"
-    found = f"SELECT FROM {table}{where}"
-    what = _literal(f"{table} holds {f'values in {column}' if column else 'rows'}, which this downgrade would drop")
+    lost = f"{column} IS DISTINCT FROM ({default})" if default else f"{column} IS NOT NULL"
+    found = f"SELECT FROM {table}{column and f' WHERE {lost}'}"
+    what = f"{table} holds {f'values in {column}' if column else 'rows'}, which this downgrade would drop"
     return block(
         [
             f"  LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;",
@@ -162,9 +162,9 @@ def refuse_to_drop_rows(table: str, column: str = "", default: str = "", *, forc
             "  IF coalesce(current_setting('oblivion.drop_data', true), '') <> 'yes'",
             f"    AND EXISTS ({found})",
             "  THEN",
-            f"    RAISE EXCEPTION USING MESSAGE = {what},",
-            "      ERRCODE = 'object_not_in_prerequisite_state',",
-            "      HINT = 'Save them first, then say alembic -x drop-data=yes downgrade';",
+            f"    RAISE EXCEPTION {_literal(what.replace('%', '%%'))}",
+            "      USING ERRCODE = 'object_not_in_prerequisite_state',",
+            "        HINT = 'Save them first, then say alembic -x drop-data=yes downgrade';",
             "  END IF;",
             *([f"  ALTER TABLE {table} FORCE ROW LEVEL SECURITY;"] if forced and column else ()),
         ]

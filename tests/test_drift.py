@@ -147,4 +147,6 @@ def test_mutation_is_named_and_mended(connection: Connection, mutation: Mutation
         assert named, found.differences
         if mutation.change == "change" and mutation.kind != "together":
             assert "different" in {item.change for item in named}, found.differences
-        leads_there_and_back(connection, found)
+        # The way from the metadata to the database is the way back of the other.
+        if where == "metadata" or mutation.kind in NOT_IN["metadata"]:
+            leads_there_and_back(connection, found)

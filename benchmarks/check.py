@@ -1,0 +1,87 @@
+"""What comparing every kind of object costs, whole processes, as the ratio of one run.
+
+    python benchmarks/check.py [--runs 15]
+
+`alembic check` of this project against Alembic's own check of the same tables: an env.py as Alembic's template writes
+it, with a metadata of the tables, their columns, constraints and indexes. In turn (A B A B ...) on one upgraded
+database of the embedded PostgreSQL, so that a machine that slows down slows both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from textwrap import dedent
+
+from startup import compare, seconds
+
+from oblivion_schema import embedded, upgrade
+
+ENV = """
+from alembic import context
+from sqlalchemy import MetaData, create_engine, pool
+
+from oblivion_schema import metadata
+
+tables = MetaData()
+for table in metadata.tables.values():
+    if not table.is_view:
+        table.to_metadata(tables)
+
+with create_engine(context.config.get_main_option("sqlalchemy.url"), poolclass=pool.NullPool).connect() as connection:
+    context.configure(
+        connection=connection,
+        target_metadata=tables,
+        version_table_schema="oblivion",
+        # The one index that the package declares as SQL, and the views.
+        include_name=lambda name, kind, parents: name != "idx_call_sessions_active",
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+
+
+def plain_environment(home: Path, url: str) -> Path:
+    """A folder with Alembic's own way of doing it, at the same revisions."""
+    project = Path(__file__).parent.parent
+    scripts = home / "plain"
+    shutil.copytree(project / "alembic", scripts / "alembic")
+    (scripts / "alembic" / "env.py").write_text(dedent(ENV), encoding="utf-8")
+    ini = scripts / "alembic.ini"
+    settings = ["[alembic]", "script_location = %(here)s/alembic", "path_separator = os"]
+    settings.append(f"sqlalchemy.url = {url.replace('%', '%%')}")
+    ini.write_text("\n".join(settings), encoding="utf-8")
+    return ini
+
+
+def main() -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=15, help="counted pairs")
+    runs = parser.parse_args().runs
+
+    home = Path(tempfile.mkdtemp(prefix="oblivion-schema-benchmark-"))
+    home.chmod(0o755)
+    server = embedded.start(home / "server", at_exit="delete")
+    url = embedded.url(server).render_as_string(hide_password=False)
+    upgrade(url)
+    alembic = [sys.executable, "-m", "alembic"]
+    ini = str(plain_environment(home, url))
+
+    print(f"{'':<42} {'ours':>8} {'base':>8} {'median ratio':>13}")
+    compare(
+        "alembic check / Alembic's own, tables alone",
+        1.5,
+        lambda: seconds([*alembic, "-x", f"url={url}", "check"]),
+        lambda: seconds([*alembic, "-c", ini, "check"]),
+        runs,
+    )
+    server.cleanup()
+    shutil.rmtree(home)
+
+
+if __name__ == "__main__":
+    main()
