@@ -36,6 +36,10 @@ class Mutation(NamedTuple):
     setup: str
     sql: str
 
+    def concerns(self, kind: str, name: str) -> bool:
+        """Whether an object is the one that changes."""
+        return self.name in name and self.kind in {kind, "together"}
+
 
 def mutations() -> Iterator[Mutation]:
     """Those of mutations.sql."""
@@ -119,34 +123,54 @@ def leads_there_and_back(connection: Connection, found: Drift) -> None:
         assert same, (item, definition, found.downgrade())
 
 
-# The private schema is always there, and whoever builds owns; rows that nobody declares are their writers'.
-NOT_IN = {"metadata": {"schema", "owner"}, "database": {"add reference row"}}
+def ids(mutations: list[Mutation]) -> list[str]:
+    return [f"{mutation.change}-{mutation.kind}".replace(" ", "-") for mutation in mutations]
 
 
-@pytest.mark.parametrize(
-    ("where", "mutation"),
-    [
-        pytest.param(where, mutation, id=f"{where}-{mutation.change}-{mutation.kind}".replace(" ", "-"))
-        for where in ("database", "metadata")
-        for mutation in MUTATIONS
-        if not {mutation.kind, f"{mutation.change} {mutation.kind}"} & NOT_IN[where]
-    ],
-)
-def test_mutation_is_named_and_mended(connection: Connection, mutation: Mutation, where: str) -> None:
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=ids(MUTATIONS))
+def test_mutation_by_hand_is_in_the_catalog(connection: Connection, mutation: Mutation) -> None:
+    """What a database is compared by differs, whichever side it is."""
     execute(connection, mutation.once)
     execute(connection, mutation.setup)
-    if where == "database":
-        execute(connection, mutation.sql)
-    with declared(mutation.setup, mutation.sql if where == "metadata" else ""):
+    before = objects(read(connection, metadata))
+    execute(connection, mutation.sql)
+    after = objects(read(connection, metadata))
+    found = {
+        "add": after.keys() - before.keys(),
+        "remove": before.keys() - after.keys(),
+        "change": {key for key in before.keys() & after.keys() if before[key] != after[key]},
+    }
+    changed = found[mutation.change] if mutation.kind != "together" else set().union(*found.values())
+    assert any(mutation.concerns(kind, name) for kind, name in changed), changed
+
+
+# The private schema is always there, and whoever builds owns.
+OF_THE_METADATA = [mutation for mutation in MUTATIONS if mutation.kind not in {"schema", "owner"}]
+
+
+@pytest.mark.parametrize("mutation", OF_THE_METADATA, ids=ids(OF_THE_METADATA))
+def test_mutation_of_the_metadata_is_named_and_the_revision_leads_there_and_back(
+    connection: Connection, mutation: Mutation
+) -> None:
+    execute(connection, mutation.once)
+    execute(connection, mutation.setup)
+    with declared(mutation.setup, mutation.sql):
         found = drift(connection, drop_unknown=True)
         named = [
             item
             for item in found.differences
             if mutation.name in item.name and mutation.kind in {item.kind, "together"}
         ]
+        change = {"add": "missing", "change": "different", "remove": "extra"}[mutation.change]
+        seen = {item.change for item in named} - {"unknown"}  # which is what only `setup` made
+        assert seen >= ({change} if mutation.kind != "together" and not mutation.setup else set()), found.differences
         assert named, found.differences
-        if mutation.change == "change" and mutation.kind != "together":
-            assert "different" in {item.change for item in named}, found.differences
-        # The way from the metadata to the database is the way back of the other.
-        if where == "metadata" or mutation.kind in NOT_IN["metadata"]:
-            leads_there_and_back(connection, found)
+        leads_there_and_back(connection, found)
+
+
+@pytest.mark.parametrize("sql", [m.sql for m in MUTATIONS if m.kind in {"schema", "owner"}])
+def test_what_only_a_database_can_undergo_is_mended(connection: Connection, sql: str) -> None:
+    execute(connection, sql)
+    found = drift(connection)
+    assert found.differences
+    leads_there_and_back(connection, found)
