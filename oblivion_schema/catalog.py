@@ -60,6 +60,8 @@ COLUMN_STATES: Final = frozenset({"type", "nullability", "default", "identity"})
 CONSTRAINTS: Final = frozenset(
     {"primary key", "unique constraint", "foreign key", "check constraint", "exclusion constraint"}
 )
+INVALID: Final = " -- invalid"
+"""What the definition of an index ends with that PostgreSQL does not use."""
 UNSUPPORTED: Final = "other"
 """The kind of what is seen but not compared, such as a materialized view."""
 
@@ -104,6 +106,11 @@ class Object:
         return special.get(self.kind) or (f"{own} on {on}" if on else own)
 
     @property
+    def is_valid(self) -> bool:
+        """Whether every row is known to keep a constraint, or is in an index."""
+        return not self.definition.endswith((" NOT VALID", INVALID))
+
+    @property
     def key(self) -> Key:
         """What makes it the same one in two catalogs."""
         return self.kind, self.name
@@ -139,8 +146,8 @@ class Catalog:
         return found
 
 
-def read(connection: Connection, metadata: MetaData, roles: Sequence[str] = API_ROLES) -> Catalog:
-    """Read the catalogs, and the rows of tables that have reference rows; grants to `roles` and PUBLIC only.
+def read(connection: Connection, metadata: MetaData | None = None, roles: Sequence[str] = API_ROLES) -> Catalog:
+    """Read the catalogs, with grants to `roles` and PUBLIC, and the rows of tables to which `metadata` gives some.
 
     Changes nothing, and locks nothing but what is read, against being dropped.
     """
@@ -166,7 +173,7 @@ def read(connection: Connection, metadata: MetaData, roles: Sequence[str] = API_
             kind, own, on or "", definition, shape or "", address or "", part_of or "", sort, frozenset(needs or ())
         )
         objects[item.key] = item
-    for item in _reference_rows(connection, metadata, objects):
+    for item in _reference_rows(connection, metadata, objects) if metadata is not None else ():
         objects[item.key] = item
     connection.execute(select(func.set_config("search_path", path, true())))
     return Catalog(objects, tuple(sorted(unsupported)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from .catalog import COLUMN_STATES, CONSTRAINTS, Object
+from .catalog import COLUMN_STATES, CONSTRAINTS, INVALID, Object
 from .privileges import API_ROLES, PUBLIC, block, exact_grants, if_role_exists
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def create(item: Object, parts: Sequence[Object] = ()) -> str:
         case "identity":
             return _laid_out(f"ALTER TABLE {on}{_BREAK}ALTER COLUMN {own} ADD {_identity(item)}")
         case "index":
-            return _laid_out(_breakable(definition.removesuffix(" -- invalid")))
+            return _laid_out(_breakable(definition.removesuffix(INVALID)))
         case "function":
             return _function(definition).replace("CREATE OR REPLACE ", "CREATE ", 1)
         case "trigger":

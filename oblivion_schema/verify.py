@@ -13,6 +13,7 @@ from . import migrate
 from .accounts import DEMO_ACCOUNTS, user_accounts
 from .base import metadata
 from .calls import active_calls, call_sessions
+from .catalog import CONSTRAINTS, Catalog, read
 from .ddl import declared
 from .errors import primary_message
 from .rates import RATES, token_rates
@@ -23,42 +24,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
 _FIX: Final = "upgrade head where the revision is older, else put it back as oblivion-schema upgrade head --sql has it"
-
-# Each object as (kind, name); what belongs to a table is named table.object.
-_OBJECTS: Final = """
-SELECT CASE relkind WHEN 'v' THEN 'view' ELSE 'table' END AS kind, relname AS name
-FROM pg_class WHERE relnamespace = to_regnamespace('public') AND relkind IN ('r', 'p', 'v')
-UNION ALL
-SELECT 'column', concat(relname, '.', attname)
-FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
-WHERE relnamespace = to_regnamespace('public') AND attnum > 0 AND NOT attisdropped
-UNION ALL
-SELECT 'not null', concat(relname, '.', attname)
-FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
-WHERE relnamespace = to_regnamespace('public') AND attnum > 0 AND attnotnull
-UNION ALL
-SELECT 'constraint', concat(relname, '.', conname)
-FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid
-WHERE relnamespace = to_regnamespace('public') AND convalidated
-UNION ALL
-SELECT 'security invoker', relname
-FROM pg_class WHERE relnamespace = to_regnamespace('public') AND 'security_invoker=true' = ANY (reloptions)
-UNION ALL
-SELECT 'index', concat(t.relname, '.', i.relname)
-FROM pg_index JOIN pg_class AS i ON i.oid = indexrelid JOIN pg_class AS t ON t.oid = indrelid
-WHERE t.relnamespace = to_regnamespace('public') AND indisvalid
-UNION ALL
-SELECT 'row level security', relname
-FROM pg_class WHERE relnamespace = to_regnamespace('public') AND relrowsecurity
-UNION ALL
-SELECT 'policy', concat(tablename, '.', policyname) FROM pg_policies WHERE schemaname = 'public'
-UNION ALL
-SELECT 'trigger', concat(relname, '.', tgname)
-FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
-WHERE relnamespace = to_regnamespace('public') AND NOT tgisinternal AND tgenabled IN ('O', 'A')
-UNION ALL
-SELECT 'function', proname FROM pg_proc WHERE pronamespace = to_regnamespace('public')
-"""
 
 
 @dataclass(frozen=True)
@@ -82,13 +47,43 @@ def verify(connection: Connection) -> Iterator[Check]:
     with connection.begin_nested() as everything:
         connection.execute(text("SET LOCAL search_path = public"))
         connection.execute(text("SET LOCAL lock_timeout = '5s'"))
-        found = {(kind, name) for kind, name in connection.execute(text(_OBJECTS))}
+        found = set(_in_force(read(connection)))
         yield from _check_objects(found)
         yield _attempt(connection, "revision", _check_revision)
         yield _attempt(connection, "token rates", _check_rates)
         yield _attempt(connection, "demo accounts", _check_demo_accounts)
         yield _attempt(connection, "a call can be inserted and is active (rolled back)", _check_insert)
         everything.rollback()
+
+
+def _in_force(catalog: Catalog) -> Iterator[tuple[str, str]]:
+    """Each object that is there and does its work, as (kind, name); what belongs to a table is named table.object."""
+    items = catalog.objects.values()
+    off = {item.part_of for item in items if item.kind == "trigger state" and item.definition != "ENABLE ALWAYS"}
+    for item in items:
+        if not item.is_valid or item.address in off:
+            continue
+        kind = "constraint" if item.kind in CONSTRAINTS else item.kind
+        own, on = (_unquoted(name.removeprefix("public.")) for name in (item.own_name, item.on_name))
+        match kind:
+            case "function":
+                yield kind, own.partition("(")[0]
+            case "row level security":
+                yield kind, on
+            case "nullability":
+                yield item.definition.lower(), f"{on}.{own}"
+            case "view":
+                yield kind, own
+                if "security_invoker = true" in item.definition.partition("AS\n")[0]:
+                    yield "security invoker", own
+                for column in item.shape.removesuffix(",").split(", "):
+                    yield "column", f"{own}.{_unquoted(column.partition(' ')[0])}"
+            case _:
+                yield kind, f"{on}.{own}" if on else own
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
 def _check_objects(found: set[tuple[str, str]]) -> Iterator[Check]:
