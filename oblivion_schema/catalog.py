@@ -19,7 +19,7 @@ from .ddl import reference_tables
 from .privileges import API_ROLES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection, MetaData, Table, TextClause
 
@@ -31,6 +31,7 @@ KINDS: Final = (
     "schema",
     "table",
     "storage parameter",
+    "setting",
     "column",
     "type",
     "nullability",
@@ -74,9 +75,9 @@ class Object:
 
     `own_name`, `on_name`: names as SQL takes them; the second is that of the table, or of whatever it is a state of.
     `definition`: what is compared. `shape`: what must be the same, or go on, for CREATE OR REPLACE to do; of a grant
-    the role. `address`, `part_of`, `needs`: the object, the one that it comes and goes with, and what has to be there
-    before it, as PostgreSQL's catalogs number them. `sort`: the order of creation. `row`: of a reference row the
-    columns and their values, those of the primary key first.
+    the role, of a setting what takes it back. `address`, `part_of`, `needs`: the object, the one that it comes and goes
+    with, and what has to be there before it, as PostgreSQL's catalogs number them. `sort`: the order of creation.
+    `row`: of a reference row the columns and their values, those of the primary key first.
     """
 
     kind: str
@@ -116,7 +117,7 @@ class Object:
         return self.kind, self.name
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.name}"
+        return f"{self.kind} {self.name}" if self.kind != UNSUPPORTED else self.own_name
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class Catalog:
     """The objects of a database."""
 
     objects: Mapping[Key, Object]
-    unsupported: tuple[str, ...] = ()
+    unsupported: tuple[Object, ...] = ()
 
     def __contains__(self, key: Key) -> bool:
         return key in self.objects
@@ -165,39 +166,32 @@ def read(connection: Connection, metadata: MetaData | None = None, roles: Sequen
     )
     objects: dict[Key, Object] = {}
     unsupported = []
-    for kind, own, on, definition, shape, address, part_of, sort, needs in _in_order(rows):
-        if kind == UNSUPPORTED:
-            unsupported.append(own)
-            continue
+    for row in rows:
         item = Object(
-            kind, own, on or "", definition, shape or "", address or "", part_of or "", sort, frozenset(needs or ())
+            kind=row.kind,
+            own_name=row.own_name,
+            on_name=row.on_name or "",
+            definition=row.definition,
+            shape=row.shape or "",
+            address=row.address or "",
+            part_of=row.part_of or "",
+            sort=row.sort,
+            needs=frozenset(row.needs or ()),
         )
-        objects[item.key] = item
+        if item.kind == UNSUPPORTED:
+            unsupported.append(item)
+        else:
+            objects[item.key] = item
     for item in _reference_rows(connection, metadata, objects) if metadata is not None else ():
         objects[item.key] = item
     connection.execute(select(func.set_config("search_path", path, true())))
-    return Catalog(objects, tuple(sorted(unsupported)))
+    return Catalog(objects, tuple(unsupported))
 
 
 @cache
 def _query() -> TextClause:
     sql = Path(__file__).with_name("catalog.sql").read_text(encoding="utf-8")
     return text(sql).bindparams(*(bindparam(name) for name in ("schemas", "private", "roles", "publications")))
-
-
-def _in_order(rows: Iterable[Any]) -> Iterator[Any]:
-    for row in rows:
-        yield (
-            row.kind,
-            row.own_name,
-            row.on_name,
-            row.definition,
-            row.shape,
-            row.address,
-            row.part_of,
-            row.sort,
-            row.needs,
-        )
 
 
 def _reference_rows(connection: Connection, metadata: MetaData, objects: Mapping[Key, Object]) -> Iterator[Object]:

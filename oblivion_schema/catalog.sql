@@ -39,6 +39,9 @@ attribute AS (
   LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
   WHERE r.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
 ),
+storage AS (
+  SELECT * FROM (VALUES ('p', 'PLAIN'), ('e', 'EXTERNAL'), ('m', 'MAIN'), ('x', 'EXTENDED')) AS s (code, name)
+),
 identity AS (
   SELECT a.address, a.own_name, a.on_name, a.attidentity, a.attrelid, a.attlen, s.*
   FROM attribute AS a
@@ -150,6 +153,63 @@ found AS (
   FROM relation
   CROSS JOIN unnest(reloptions) AS o
   WHERE relkind = 'r'
+  UNION ALL
+  -- What ALTER TABLE sets; of these the shape is what takes it back.
+  SELECT 'setting', own_name, name, definition, shape, NULL, address, oid
+  FROM relation
+  CROSS JOIN LATERAL (
+    SELECT
+      'replica identity' AS own_name,
+      CASE relreplident WHEN 'f' THEN 'REPLICA IDENTITY FULL' WHEN 'n' THEN 'REPLICA IDENTITY NOTHING'
+        ELSE (
+          SELECT concat('REPLICA IDENTITY USING INDEX ', quote_ident(i.relname))
+          FROM pg_index
+          JOIN pg_class AS i ON i.oid = indexrelid
+          WHERE indrelid = relation.oid AND indisreplident
+        ) END AS definition,
+      'REPLICA IDENTITY DEFAULT' AS shape
+    WHERE relreplident <> 'd'
+    UNION ALL
+    SELECT 'cluster', concat('CLUSTER ON ', quote_ident(i.relname)), 'SET WITHOUT CLUSTER'
+    FROM pg_index
+    JOIN pg_class AS i ON i.oid = indexrelid
+    WHERE indrelid = relation.oid AND indisclustered
+    UNION ALL
+    SELECT 'access method', concat('SET ACCESS METHOD ', quote_ident(amname)), 'SET ACCESS METHOD heap'
+    FROM pg_am
+    WHERE pg_am.oid = relam AND amname <> 'heap'
+  ) AS s
+  WHERE relkind = 'r'
+  UNION ALL
+  SELECT
+    'setting',
+    concat(setting, ' of column ', own_name),
+    on_name,
+    format('ALTER COLUMN %s %s', own_name, definition),
+    format('ALTER COLUMN %s %s', own_name, shape),
+    NULL,
+    address,
+    attnum
+  FROM attribute
+  CROSS JOIN LATERAL (
+    SELECT 'statistics' AS setting, concat('SET STATISTICS ', attstattarget) AS definition, 'SET STATISTICS -1' AS shape
+    WHERE attstattarget >= 0
+    UNION ALL
+    SELECT 'storage', concat('SET STORAGE ', storage.name), concat('SET STORAGE ', standard.name)
+    FROM pg_type AS t
+    JOIN storage ON storage.code = attstorage
+    JOIN storage AS standard ON standard.code = t.typstorage
+    WHERE t.oid = atttypid AND attstorage <> typstorage
+    UNION ALL
+    SELECT
+      'compression',
+      concat('SET COMPRESSION ', CASE attcompression WHEN 'p' THEN 'pglz' ELSE 'lz4' END),
+      'SET COMPRESSION DEFAULT'
+    WHERE attcompression <> ''
+    UNION ALL
+    SELECT split_part(o, '=', 1), format('SET (%s)', replace(o, '=', ' = ')), format('RESET (%s)', split_part(o, '=', 1))
+    FROM unnest(attoptions) AS o
+  ) AS s
   UNION ALL
   SELECT
     'column',
@@ -413,6 +473,27 @@ found AS (
   LEFT JOIN pg_class AS c ON c.oid = t.typrelid
   WHERE (typtype IN ('d', 'e', 'r') OR c.relkind = 'c')
     AND NOT EXISTS (SELECT FROM extension_member WHERE classid = 'pg_type'::regclass AND objid = t.oid)
+  UNION ALL
+  SELECT 'other', format('default of view column %s.%I', r.name, attname), NULL, '', NULL, NULL, r.address, attnum
+  FROM pg_attribute
+  JOIN relation AS r ON r.oid = attrelid
+  WHERE relkind = 'v' AND atthasdef
+  UNION ALL
+  SELECT DISTINCT 'other', format('disabled triggers of %I on %s', conname, r.name), NULL, '', NULL, NULL, r.address, t.tgconstraint::bigint
+  FROM pg_trigger AS t
+  JOIN relation AS r ON r.oid = t.tgrelid
+  JOIN pg_constraint AS c ON c.oid = t.tgconstraint
+  WHERE tgisinternal AND tgenabled <> 'O'
+  UNION ALL
+  SELECT 'other', format('inheritance of %s from %s', r.name, inhparent::regclass), NULL, '', NULL, NULL, r.address, r.oid
+  FROM pg_inherits
+  JOIN relation AS r ON r.oid = inhrelid
+  WHERE NOT relispartition
+  UNION ALL
+  SELECT 'other', format('statistics object %s.%I on %s', n.nspname, stxname, r.name), NULL, '', NULL, NULL, r.address, s.oid
+  FROM pg_statistic_ext AS s
+  JOIN relation AS r ON r.oid = stxrelid
+  JOIN pg_namespace AS n ON n.oid = stxnamespace
   UNION ALL
   SELECT 'other', format('rule %I on %s', rulename, r.name), NULL, '', NULL, NULL, r.address, w.oid
   FROM pg_rewrite AS w

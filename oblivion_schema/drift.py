@@ -49,7 +49,7 @@ _LOG: Final = logging.getLogger(PLUGIN)
 _EXPRESSIONS: Final = frozenset({"check constraint", "index", "policy", "view", "default", "trigger"})
 # Without a name of their own, these are how an object is, and so never somebody else's.
 _STATES: Final = COLUMN_STATES | {
-    "storage parameter", "trigger state", "row level security", "owner", "grant", "publication", "comment",
+    "storage parameter", "setting", "trigger state", "row level security", "owner", "grant", "publication", "comment",
 }  # fmt: skip
 _VERSION_TABLE: Final = f"""\
 CREATE TABLE {PRIVATE_SCHEMA}.alembic_version (
@@ -78,7 +78,7 @@ class Difference(NamedTuple):
             "extra": "is not in the metadata",
             "unknown": "is in neither the metadata nor a revision",
         }
-        return f"{self.kind} {self.name} {says[self.change]}"
+        return f"{self.kind} {self.name} {says[self.change]}".lstrip()
 
     def explained(self) -> str:
         """The difference with both definitions, line by line."""
@@ -150,7 +150,7 @@ def find_drift(
         want = read(connection, metadata, compared)
         if want.unsupported:
             raise UserError(
-                f"The metadata makes {', '.join(want.unsupported)}, which is no kind that is compared"
+                f"The metadata makes {', '.join(map(str, want.unsupported))}, which is no kind that is compared"
                 " (oblivion_schema.catalog.KINDS): use another, or add the kind."
             )
         renames = _possible_renames(live, want)
@@ -169,8 +169,17 @@ def find_drift(
                     wanted = like_live[step.before.key]
                     step.differs = reread(connection, metadata, wanted).definition != step.before.definition
             savepoint.rollback()
+    # What is no kind that is compared is never dropped, but on an object of ours it is a difference.
+    ours = {step.before.address for step in steps if step.before and step.after and step.before.address}
+    on_ours = [item for item in live.unsupported if item.part_of in ours or f" {PRIVATE_SCHEMA}." in item.own_name]
+    others = [str(item) for item in live.unsupported if item not in on_ours]
     drift = _sort_out(steps, renames, known, drop_unknown=drop_unknown)
-    return replace(drift, left_alone=(*live.unsupported, *drift.left_alone), missing_roles=missing)
+    return replace(
+        drift,
+        differences=(*drift.differences, *(Difference("unknown", "", item.own_name) for item in on_ours)),
+        left_alone=(*sorted(others), *drift.left_alone),
+        missing_roles=missing,
+    )
 
 
 def _existing_roles(connection: Connection) -> list[str]:

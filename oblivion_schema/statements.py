@@ -63,6 +63,8 @@ def alter(item: Object) -> str:
             return f"ALTER TABLE {own} SET {definition}"
         case "storage parameter":
             return f"ALTER TABLE {on} SET ({own} = {definition})"
+        case "setting":
+            return _laid_out(f"ALTER TABLE {on}{_BREAK}{definition}")
         case "type":
             bare = definition.partition(" COLLATE ")[0]
             return _laid_out(f"ALTER TABLE {on}{_BREAK}ALTER COLUMN {own} TYPE {definition} USING {own}::{bare}")
@@ -125,6 +127,8 @@ def remove(item: Object) -> str:
             return f"ALTER TABLE {on} ALTER COLUMN {own} DROP IDENTITY"
         case "storage parameter":
             return f"ALTER TABLE {on} RESET ({own})"
+        case "setting":
+            return _laid_out(f"ALTER TABLE {on}{_BREAK}{item.shape}")
         case "trigger" | "policy":
             return f"DROP {item.kind.upper()} {own} ON {on}"
         case "trigger state":

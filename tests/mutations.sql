@@ -29,6 +29,25 @@ ALTER TABLE token_rates SET (fillfactor = 70);
 -- then:
 ALTER TABLE token_rates RESET (fillfactor);
 
+-- add setting: replica identity on public.user_presence
+ALTER TABLE user_presence REPLICA IDENTITY FULL;
+
+-- change setting: statistics of column mode on public.token_usage
+-- setup:
+ALTER TABLE token_usage ALTER mode SET STATISTICS 500, ALTER mode SET STORAGE EXTERNAL, ALTER mode SET COMPRESSION pglz;
+ALTER TABLE token_usage ALTER mode SET (n_distinct = 2), CLUSTER ON token_usage_pkey;
+ALTER TABLE user_presence REPLICA IDENTITY USING INDEX idx_user_presence_host_unique;
+-- then:
+ALTER TABLE token_usage ALTER mode SET STATISTICS 50, ALTER mode SET STORAGE MAIN, ALTER mode SET COMPRESSION DEFAULT;
+ALTER TABLE token_usage ALTER mode SET (n_distinct = 3), SET WITHOUT CLUSTER;
+ALTER TABLE user_presence REPLICA IDENTITY NOTHING;
+
+-- remove setting: storage of column mode on public.token_usage
+-- setup:
+ALTER TABLE token_usage ALTER mode SET STORAGE EXTERNAL;
+-- then:
+ALTER TABLE token_usage ALTER mode SET STORAGE EXTENDED;
+
 -- add column: public.call_sessions.note
 ALTER TABLE call_sessions ADD note varchar(10) DEFAULT 'x' NOT NULL;
 
