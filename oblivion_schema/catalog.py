@@ -63,6 +63,8 @@ CONSTRAINTS: Final = frozenset(
 )
 INVALID: Final = " -- invalid"
 """What the definition of an index ends with that PostgreSQL does not use."""
+OWNER_OF_ALL: Final = f"the owner of schema {PRIVATE_SCHEMA}"
+"""The definition of an object's owner, where it is that one."""
 UNSUPPORTED: Final = "other"
 """The kind of what is seen but not compared, such as a materialized view."""
 
@@ -105,6 +107,10 @@ class Object:
             "row level security": f"on {on}" if own == "ENABLE" else f"on {on}, forced",
         }
         return special.get(self.kind) or (f"{own} on {on}" if on else own)
+
+    def is_column_of(self, relation: str) -> bool:
+        """Whether it is a column of the table of that name in SQL."""
+        return self.kind == "column" and self.on_name == relation
 
     @property
     def is_valid(self) -> bool:
@@ -152,14 +158,28 @@ def read(connection: Connection, metadata: MetaData | None = None, roles: Sequen
 
     Changes nothing, and locks nothing but what is read, against being dropped.
     """
-    path = connection.scalar(select(func.current_setting("search_path")))
-    for name, value in (
-        ("search_path", ""),
-        ("quote_all_identifiers", "off"),
-        ("timezone", "UTC"),
-        ("datestyle", "ISO"),
-    ):
-        connection.execute(select(func.set_config(name, value, true())))
+    with connection.begin_nested() as savepoint:  # with which the settings go
+        for name, value in _SETTINGS.items():
+            connection.execute(select(func.set_config(name, value, true())))
+        catalog = _read(connection, metadata, roles)
+        savepoint.rollback()
+    return catalog
+
+
+# What PostgreSQL's print depends on.
+_SETTINGS: Final = {
+    "standard_conforming_strings": "on",
+    "search_path": "",
+    "quote_all_identifiers": "off",
+    "timezone": "UTC",
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+}
+
+
+def _read(connection: Connection, metadata: MetaData | None, roles: Sequence[str]) -> Catalog:
     rows = connection.execute(
         _query(),
         {"schemas": list(SCHEMAS), "private": PRIVATE_SCHEMA, "roles": list(roles), "publications": list(PUBLICATIONS)},
@@ -184,7 +204,6 @@ def read(connection: Connection, metadata: MetaData | None = None, roles: Sequen
             objects[item.key] = item
     for item in _reference_rows(connection, metadata, objects) if metadata is not None else ():
         objects[item.key] = item
-    connection.execute(select(func.set_config("search_path", path, true())))
     return Catalog(objects, tuple(unsupported))
 
 
@@ -196,19 +215,24 @@ def _query() -> TextClause:
 
 def _reference_rows(connection: Connection, metadata: MetaData, objects: Mapping[Key, Object]) -> Iterator[Object]:
     for table, names in reference_tables(metadata).items():
-        relation = f"{table.schema or 'public'}.{table.name}"
-        there = {item.own_name for item in objects.values() if item.kind == "column" and item.on_name == relation}
-        if there.issuperset(names):
-            yield from _rows_of(connection, table, names, objects["table", relation])
+        quote = func.quote_ident
+        name = select(func.concat(quote(table.schema or "public"), ".", quote(table.name)))
+        relation = str(connection.scalar(name))
+        columns = {unquoted(item.own_name): item.own_name for item in objects.values() if item.is_column_of(relation)}
+        key = [column.name for column in table.primary_key]
+        # A column that the database does not have yet, or any more, makes the same row another one.
+        named = [*key, *(name for name in names if name not in key and name in columns)]
+        if columns.keys() >= set(key):
+            yield from _rows_of(connection, table, {name: columns[name] for name in named}, objects["table", relation])
 
 
-def _rows_of(connection: Connection, table: Table[Any], names: Sequence[str], relation: Object) -> Iterator[Object]:
-    key = [column.name for column in table.primary_key]
-    names = [*key, *(name for name in names if name not in key)]
-    unqualified = select(*(cast(table.c[name], Text) for name in names))
+def _rows_of(connection: Connection, table: Table[Any], names: Mapping[str, str], relation: Object) -> Iterator[Object]:
+    """The rows, of the columns that `names` gives with their names in SQL, those of the primary key first."""
     connection.execute(select(func.set_config("search_path", table.schema or "public", true())))
-    for position, values in enumerate(connection.execute(unqualified.order_by(*(table.c[name] for name in key)))):
-        row = tuple(zip(names, map(_literal, values), strict=True))
+    key = list(table.primary_key)
+    rows = select(*(cast(table.c[name], Text) for name in names)).order_by(*key)
+    for position, values in enumerate(connection.execute(rows)):
+        row = tuple(zip(names.values(), map(_literal, values), strict=True))
         yield Object(
             "reference row",
             own_name=", ".join(str(value) for value in values[: len(key)]),
@@ -221,6 +245,11 @@ def _rows_of(connection: Connection, table: Table[Any], names: Sequence[str], re
             needs=frozenset({relation.address}),
             row=row,
         )
+
+
+def unquoted(name: str) -> str:
+    """The identifier that `name` is in SQL."""
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
 def _literal(value: str | None) -> str:

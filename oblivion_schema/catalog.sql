@@ -122,14 +122,19 @@ target AS (
   JOIN relation AS r ON r.oid = p.polrelid
 ),
 privilege AS (
-  SELECT t.address, replace(t.name, 'VIEW ', 'TABLE ') AS target, t.owner, '' AS columns, t.acl
+  SELECT t.address, regexp_replace(t.name, '^VIEW ', 'TABLE ') AS target, t.owner, '' AS columns, t.acl
   FROM target AS t
   WHERE t.acl IS NOT NULL
   UNION ALL
-  SELECT a.address, concat('TABLE ', a.on_name), r.relowner, format(' (%s)', a.own_name), a.attacl
-  FROM attribute AS a
-  JOIN relation AS r ON r.oid = a.attrelid
-  WHERE a.attacl IS NOT NULL
+  SELECT
+    CASE relkind WHEN 'v' THEN r.address ELSE format('column %s.%s', attrelid, attnum) END,
+    concat('TABLE ', r.name),
+    relowner,
+    format(' (%I)', attname),
+    attacl
+  FROM pg_attribute
+  JOIN relation AS r ON r.oid = attrelid
+  WHERE relkind IN ('r', 'v') AND attacl IS NOT NULL
 ),
 -- kind, own_name, on_name, definition, shape, address, part_of, sort
 found AS (
@@ -344,14 +349,14 @@ found AS (
     'trigger state',
     quote_ident(tgname),
     r.name,
-    CASE tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE ALWAYS' END,
+    CASE tgenabled WHEN 'O' THEN 'ENABLE' WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE ALWAYS' END,
     NULL,
     NULL,
     concat('trigger ', t.oid),
     t.oid
   FROM pg_trigger AS t
   JOIN relation AS r ON r.oid = t.tgrelid
-  WHERE NOT tgisinternal AND tgenabled <> 'O'
+  WHERE NOT tgisinternal
   UNION ALL
   SELECT 'row level security', CASE f WHEN 1 THEN 'ENABLE' ELSE 'FORCE' END, name, '', NULL, NULL, address, f
   FROM relation
@@ -395,10 +400,10 @@ found AS (
       ' WHERE (' || pg_get_expr(prqual, prrelid, true) || ')'
     ),
     NULL,
-    NULL,
+    concat('publication ', m.oid),
     r.address,
-    p.oid
-  FROM pg_publication_rel
+    m.oid
+  FROM pg_publication_rel AS m
   JOIN pg_publication AS p ON p.oid = prpubid
   JOIN relation AS r ON r.oid = prrelid
   WHERE pubname = ANY (CAST(:publications AS text[]))
@@ -407,7 +412,7 @@ found AS (
     'owner',
     name,
     NULL,
-    CASE owner WHEN (SELECT role FROM deployer) THEN 'CURRENT_ROLE' ELSE owner::regrole::text END,
+    CASE owner WHEN (SELECT role FROM deployer) THEN 'the owner of schema oblivion' ELSE owner::regrole::text END,
     NULL,
     NULL,
     address,
@@ -508,6 +513,7 @@ class AS (
   UNION ALL SELECT 'pg_policy'::regclass, 'policy'
   UNION ALL SELECT 'pg_attrdef'::regclass, 'default'
   UNION ALL SELECT 'pg_namespace'::regclass, 'schema'
+  UNION ALL SELECT 'pg_publication_rel'::regclass, 'publication'
 ),
 need AS (
   SELECT

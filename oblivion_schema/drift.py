@@ -23,14 +23,14 @@ from alembic.operations import MigrateOperation, Operations
 from alembic.runtime.plugins import Plugin
 from alembic.util import PriorityDispatchResult
 from sqlalchemy import select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from . import statements
 from .base import PRIVATE_SCHEMA
 from .catalog import COLUMN_STATES, SCHEMAS, Catalog, Key, Object, read
-from .errors import UserError, invalid_declaration, sqlstate
+from .errors import UserError, invalid_declaration, primary_message, sqlstate
 from .operations import literal
-from .plan import Rename, Step, plan
+from .plan import Call, Rename, Step, plan
 from .privileges import API_ROLES
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ class Drift:
     """What differs, and the steps that mend it.
 
     `kept` of the differences are dropped only when asked for; `left_alone` is somebody else's; grants to
-    `missing_roles` were not compared.
+    `missing_roles` were not compared. `unclear` columns may have got one of several new names; what is `by_hand` no
+    revision made so.
     """
 
     differences: tuple[Difference, ...]
@@ -103,6 +104,8 @@ class Drift:
     left_alone: tuple[str, ...]
     kept: tuple[Difference, ...]
     missing_roles: tuple[str, ...] = ()
+    unclear: tuple[str, ...] = ()
+    by_hand: tuple[str, ...] = ()
 
     def report(self) -> Iterator[str]:
         """Each difference, line by line, and what was not compared."""
@@ -112,17 +115,21 @@ class Drift:
             yield "What the metadata does not know, a revision drops only when told: alembic -x drop-unknown=yes"
         if self.left_alone:
             yield f"Not ours, left alone: {', '.join(self.left_alone)}"
+        if self.by_hand:
+            yield (
+                f"Altered by hand, for the revisions make it otherwise: {', '.join(self.by_hand)}."
+                " The revision fits this database, and may not fit others."
+            )
         if self.missing_roles:
             yield f"Not compared, for there is no such role: grants to {', '.join(self.missing_roles)}"
 
-    def upgrade(self) -> list[str]:
+    def upgrade(self) -> list[str | Call]:
         """The statements that make the database what the metadata is."""
         return plan(self.steps, self.renames)
 
-    def downgrade(self) -> list[str]:
-        """The statements that make it what it was; they refuse first where rows would be lost that nobody gave up."""
-        back = [step.reversed() for step in self.steps]
-        return plan(back, [rename.reversed() for rename in self.renames], keep_rows=True)
+    def downgrade(self) -> list[str | Call]:
+        """The statements that make it what it was."""
+        return plan([step.reversed() for step in self.steps], [rename.reversed() for rename in self.renames])
 
 
 def find_drift(
@@ -132,12 +139,14 @@ def find_drift(
     revisions: ScriptDirectory,
     *,
     drop_unknown: bool = False,
+    writes_revision: bool = False,
 ) -> Drift:
     """Compare `database` with what `metadata` builds on the connection of `scratch`, which may be the same one.
 
     `database` is read only. On the other everything is rolled back; it needs the rights that an upgrade needs. With
-    `drop_unknown` the steps drop what the metadata does not know, tables included. Raises UserError where nothing can
-    be built, or the metadata is not valid.
+    `drop_unknown` the steps drop what the metadata does not know, tables included; with `writes_revision` they are
+    compared with what the revisions make, too. Raises UserError where nothing can be built, or the metadata is not
+    valid.
     """
     connection = Operations(scratch).get_bind()
     roles = _existing_roles(database)
@@ -153,10 +162,10 @@ def find_drift(
                 f"The metadata makes {', '.join(map(str, want.unsupported))}, which is no kind that is compared"
                 " (oblivion_schema.catalog.KINDS): use another, or add the kind."
             )
-        renames = _possible_renames(live, want)
+        renames, unclear = _renames(live, want)
         gone = any(item.kind not in _STATES and key not in want for key, item in live.objects.items())
-        known = _made_by_revisions(scratch, metadata, revisions) if gone else set()
-        renames = [rename for rename in renames if ("column", rename.names[0]) in known]
+        made = _made_by_revisions(scratch, metadata, revisions) if gone or writes_revision else Catalog({})
+        renames = [rename for rename in renames if ("column", rename.names[0]) in made]
         with connection.begin_nested() as savepoint:
             for rename in renames:
                 back = rename.reversed()
@@ -168,17 +177,20 @@ def find_drift(
                 if step.differs and step.before and step.before.kind in _EXPRESSIONS:
                     wanted = like_live[step.before.key]
                     step.differs = reread(connection, metadata, wanted).definition != step.before.definition
+            steps = [_with_cast(connection, step) for step in steps]
             savepoint.rollback()
     # What is no kind that is compared is never dropped, but on an object of ours it is a difference.
     ours = {step.before.address for step in steps if step.before and step.after and step.before.address}
     on_ours = [item for item in live.unsupported if item.part_of in ours or f" {PRIVATE_SCHEMA}." in item.own_name]
     others = [str(item) for item in live.unsupported if item not in on_ours]
-    drift = _sort_out(steps, renames, known, drop_unknown=drop_unknown)
+    drift = _sort_out(steps, renames, set(made.objects), drop_unknown=drop_unknown)
     return replace(
         drift,
         differences=(*drift.differences, *(Difference("unknown", "", item.own_name) for item in on_ours)),
         left_alone=(*sorted(others), *drift.left_alone),
         missing_roles=missing,
+        unclear=tuple(name for name in unclear if ("column", name) in made),
+        by_hand=_by_hand(drift, made) if writes_revision else (),
     )
 
 
@@ -273,18 +285,64 @@ def _identity(item: Object) -> tuple[str, ...]:
             return item.kind, item.part_of, item.own_name
 
 
-def _possible_renames(live: Catalog, want: Catalog) -> list[Rename]:
-    """Columns that have another name in the same place and of the same type: new ones go last."""
+def _renames(live: Catalog, want: Catalog) -> tuple[list[Rename], list[str]]:
+    """The columns that have another name in the same place and of the same type, and those that may or may not.
+
+    New columns go last: one that is gone and one that is new, in one place, are the same.
+    """
+    sure, unclear = [], []
     wanted = want.columns()
-    found = []
     for table, columns in live.columns().items():
-        names = {column.own_name for column in columns}
-        new_names = {column.own_name for column in wanted.get(table, ())}
-        for old, new in zip(columns, wanted.get(table, ()), strict=False):
-            same = live["type", old.name].definition == want["type", new.name].definition
-            if same and old.own_name not in new_names and new.own_name not in names:
-                found.append(Rename(table, old.own_name, new.own_name))
-    return found
+        names = [column.own_name for column in columns]
+        new_names = [column.own_name for column in wanted.get(table, ())]
+        gone = [column for column in columns if column.own_name not in new_names]
+        new = [column for column in wanted.get(table, ()) if column.own_name not in names]
+        like = {
+            old.name: [
+                other for other in new if live["type", old.name].definition == want["type", other.name].definition
+            ]
+            for old in gone
+        }
+        for old in gone:
+            match like[old.name]:
+                case [other] if len(gone) == len(new) == 1 and (
+                    names.index(old.own_name) == new_names.index(other.own_name)
+                ):
+                    sure.append(Rename(table, old.own_name, other.own_name))
+                case [_, *_]:
+                    unclear.append(old.name)
+    return sure, unclear
+
+
+def _with_cast(scratch: Connection, step: Step) -> Step:
+    """The step with the types marked to which PostgreSQL converts only by a cast."""
+    if not (step.differs and step.before and step.after and step.before.kind == "type"):
+        return step
+
+    def marked(source: Object, target: Object) -> Object:
+        with scratch.begin_nested() as savepoint:
+            _execute(scratch, f"CREATE TABLE public.oblivion_cast (value {source.definition})")
+            try:
+                _execute(scratch, f"ALTER TABLE public.oblivion_cast ALTER value TYPE {target.definition}")
+            except DBAPIError:
+                target = replace(target, shape=statements.NEEDS_CAST)
+            savepoint.rollback()
+        return target
+
+    return Step(marked(step.after, step.before), marked(step.before, step.after), differs=True)
+
+
+def _by_hand(drift: Drift, made: Catalog) -> tuple[str, ...]:
+    """What of the differences the revisions do not make as it is in the database."""
+    named = {(difference.kind, difference.name) for difference in drift.differences}
+    found = []
+    for step in drift.steps:
+        if step.either.key in named or (step.before and step.before.key in named):
+            key = step.before.key if step.before else step.either.key
+            theirs = made.objects.get(key)
+            if (theirs and theirs.definition) != (step.before and step.before.definition):
+                found.append(str(step.either))
+    return tuple(found)
 
 
 def reread(scratch: Connection, metadata: MetaData, item: Object) -> Object:
@@ -301,14 +359,20 @@ def reread(scratch: Connection, metadata: MetaData, item: Object) -> Object:
     return again
 
 
-def _made_by_revisions(scratch: MigrationContext, metadata: MetaData, revisions: ScriptDirectory) -> set[Key]:
+def _made_by_revisions(scratch: MigrationContext, metadata: MetaData, revisions: ScriptDirectory) -> Catalog:
     """What all revisions together make, in a stand-in of its own."""
     connection = Operations(scratch).get_bind()
     with _stand_in(connection), Operations.context(scratch):
         _execute(connection, f"CREATE SCHEMA {PRIVATE_SCHEMA}")
         for script in reversed(list(revisions.walk_revisions())):
-            script.module.upgrade()
-        return set(read(connection, metadata).objects)
+            try:
+                script.module.upgrade()
+            except DBAPIError as error:
+                raise UserError(
+                    f"Revision {script.revision} does not run on an empty database: {primary_message(error)}."
+                    " Nothing was changed: mend the revision first."
+                ) from error
+        return read(connection, metadata)
 
 
 @contextmanager
@@ -340,7 +404,7 @@ def _build(connection: Connection, metadata: MetaData) -> None:
         metadata.create_all(connection, checkfirst=False)
         _execute(connection, f"CREATE SCHEMA IF NOT EXISTS {PRIVATE_SCHEMA}")
         _execute(connection, _VERSION_TABLE)
-    except DBAPIError as error:
+    except SQLAlchemyError as error:
         raise invalid_declaration(error) from error
 
 
@@ -354,7 +418,9 @@ def _execute(connection: Connection, sql: str) -> None:
 class ChangeSchema(MigrateOperation):
     """All that a revision does, both ways."""
 
-    def __init__(self, upgrade: list[str], downgrade: list[str], differences: Iterable[Difference] = ()) -> None:
+    def __init__(
+        self, upgrade: Sequence[str | Call], downgrade: Sequence[str | Call], differences: Iterable[Difference] = ()
+    ) -> None:
         self.upgrade = upgrade
         self.downgrade = downgrade
         self.ops = [_Found(difference) for difference in differences]
@@ -375,13 +441,17 @@ class _Found(MigrateOperation):
 
 
 @renderers.dispatch_for(ChangeSchema)
-def _render(_: AutogenContext, change: ChangeSchema) -> list[str]:
-    return [
-        f"run_sql({source})"
-        if "\n" not in (source := literal(sql))
-        else "run_sql(\n    " + source.replace("\n", "\n    ") + "\n)"
-        for sql in change.upgrade
-    ]
+def _render(context: AutogenContext, change: ChangeSchema) -> list[str]:
+    lines = []
+    for statement in change.upgrade:
+        if isinstance(statement, Call):
+            context.imports.add(f"from oblivion_schema.operations import {statement.function}")
+            lines.append(f"{statement.function}({', '.join(map(repr, statement.arguments))})")
+        elif "\n" in (source := literal(statement)):
+            lines.append("run_sql(\n    " + source.replace("\n", "\n    ") + "\n)")
+        else:
+            lines.append(f"run_sql({source})")
+    return lines
 
 
 def _compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchResult:
@@ -392,17 +462,34 @@ def _compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRe
         context.opts["target_metadata"],
         context.opts["revisions"],
         drop_unknown=context.opts["drop_unknown"],
+        writes_revision=context.opts["writes_revision"],
     )
-    if drift.missing_roles and context.opts["writes_revision"]:
-        raise UserError(
-            f"This server has no role {', '.join(drift.missing_roles)}, so the revision would grant them nothing: write"
-            " it on a database that a superuser upgraded, such as the embedded one, or create the roles."
-        )
+    if context.opts["writes_revision"]:
+        _refuse_revision(drift)
     for line in drift.report():
         _LOG.info("%s", line)
     if drift.differences:
         upgrade.ops.append(ChangeSchema(drift.upgrade(), drift.downgrade(), drift.differences))
     return PriorityDispatchResult.CONTINUE
+
+
+def _refuse_revision(drift: Drift) -> None:
+    """Raise UserError where a revision would be wrong, or would not run."""
+    if drift.missing_roles:
+        raise UserError(
+            f"This server has no role {', '.join(drift.missing_roles)}, so the revision would grant them nothing: write"
+            " it on a database that a superuser upgraded, such as the embedded one, or create the roles."
+        )
+    if drift.unclear:
+        raise UserError(
+            f"{', '.join(drift.unclear)}: gone, while several columns are new in that table, and one of them may be its"
+            " new name. Write one revision for the new name, and another for the rest."
+        )
+    if tables := [item.name for item in drift.kept if item.kind == "table" and item.change == "extra"]:
+        raise UserError(
+            f"{', '.join(tables)}: no longer in the metadata. Put it back, or drop it, rows included, by"
+            " alembic -x drop-unknown=yes revision --autogenerate."
+        )
 
 
 def setup(plugin: Plugin) -> None:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from alembic.util import CommandError
 from sqlalchemy import create_engine, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
-    from sqlalchemy.exc import DBAPIError
 
 
 class UserError(CommandError):
@@ -73,41 +72,51 @@ def explain(error: DBAPIError, engine: Engine) -> UserError:
     return UserError(". ".join([*filter(None, (message, detail, hint)), "Nothing was changed"]) + ".")
 
 
-def invalid_declaration(error: DBAPIError) -> UserError:
-    """Which object of the metadata PostgreSQL does not take, why, and in which of its lines."""
+def invalid_declaration(error: SQLAlchemyError) -> UserError:
+    """Which object of the metadata SQLAlchemy or PostgreSQL does not take, why, and in which of its lines."""
+    if not isinstance(error, DBAPIError):
+        said = one_line(error).partition(" (Background")[0].rstrip(".")
+        return UserError(f"The metadata cannot be built: {said}. Nothing was changed.")
+    diagnostics = getattr(error.orig, "diag", None)
+    inner = getattr(diagnostics, "internal_query", None)
     statement = error.statement or ""
     _, message, detail, hint = _fields(error)
     said = ". ".join(filter(None, (message, detail, hint)))
-    where = _line_of(error, statement)
-    return UserError(
-        f"PostgreSQL does not take the metadata's {_object_of(statement)}: {said}{where}. Nothing was changed."
-    )
+    where = _line_of(error, inner or statement)
+    named = _object_of(inner if inner and statement.startswith("DO ") else statement)
+    return UserError(f"PostgreSQL does not take the metadata's {named}: {said}{where}. Nothing was changed.")
 
 
 def _line_of(error: DBAPIError, statement: str) -> str:
     """The line that PostgreSQL points at or, where it does not, one that has what it names."""
     diagnostics = getattr(error.orig, "diag", None)
-    inner = getattr(diagnostics, "internal_query", None)
-    position = getattr(diagnostics, "internal_position" if inner else "statement_position", None)
-    excerpt = inner or statement
+    position = getattr(diagnostics, "internal_position", None) or getattr(diagnostics, "statement_position", None)
     if not position:
         named = re.search(r'"([^"]+)"', _fields(error)[1])
-        position = excerpt.find(named[1]) + 1 if named else 0
+        position = statement.find(named[1]) + 1 if named else 0
     if not position:
         return ""
-    line = excerpt.count("\n", 0, int(position) - 1)
-    return f', line {line + 1}: "{excerpt.splitlines()[line].strip()}"'
+    number = statement.count("\n", 0, int(position) - 1)
+    lines = statement.split("\n")
+    return f', line {number + 1}: "{lines[min(number, len(lines) - 1)].strip()}"'
+
+
+_STATEMENT: Final = re.compile(
+    r"""\s*(?:CREATE(?:\ OR\ REPLACE)?(?:\ UNIQUE)?|ALTER|COMMENT\ ON|INSERT\ INTO)
+    \s+(?P<kind>(?:(?!CONCURRENTLY|IF\ )[A-Z]+\s+)*)(?:CONCURRENTLY\s+|IF\ NOT\ EXISTS\s+)*
+    (?P<name>(?:"[^"]+"|[\w.])+)(?:\s+ON\s+(?P<on>(?:"[^"]+"|[\w.])+))?""",
+    re.VERBOSE,
+)
 
 
 def _object_of(statement: str) -> str:
     """What a statement is about, as its first words say."""
-    verb = r"(?:CREATE(?: OR REPLACE)?(?: UNIQUE)?|ALTER|COMMENT ON|INSERT INTO)"
-    found = re.match(rf"\s*{verb}\s+([A-Z]*)\s*(\S+?)(\s+ON\s+[^\s(]+)?[\s(]", statement)
+    found = _STATEMENT.match(statement)
     if not found:
-        return f'statement "{one_line(statement)[:80]}"'
-    kind, name, on = found.groups()
-    on = one_line(on or "").replace("ON ", " on ") if kind in {"POLICY", "TRIGGER", "INDEX"} else ""
-    return f"{kind.lower() or 'rows of'} {name}{on}"
+        return f'statement "{one_line(statement)}"'
+    kind = found["kind"].strip().lower() or "rows of"
+    on = f" on {found['on']}" if found["on"] and kind in {"policy", "trigger", "index"} else ""
+    return f"{kind} {found['name']}{on}"
 
 
 def sqlstate(error: DBAPIError) -> str:

@@ -1,6 +1,6 @@
-"""The one operation that revisions have beside Alembic's own; all that a revision may import of this package.
+"""The operations that revisions have beside Alembic's own; all that a revision may import of this package.
 
-Revisions that have landed call it: what it does never changes.
+Revisions that have landed call them: what they do never changes.
 """
 
 from __future__ import annotations
@@ -45,6 +45,52 @@ def run_sql(sql: str) -> None:
     """
     run: Callable[[str], None] = op.run_sql  # type: ignore[attr-defined]
     run(unindented(sql))
+
+
+def keep_grants(*names: str) -> None:
+    """Note what other roles than PostgREST's may do with views and functions that make way, until `restore_grants()`.
+
+    `names`: such as `public.active_calls` and `public.tokens_due(text)`.
+    """
+    views = ", ".join(f"'{name}'::regclass" for name in names if not name.endswith(")"))
+    functions = ", ".join(f"'{name}'::regprocedure" for name in names if name.endswith(")"))
+    run_sql(_KEEP_GRANTS.format(views=views or "NULL", functions=functions or "NULL"))
+
+
+def restore_grants() -> None:
+    """Give other roles what `keep_grants()` noted."""
+    run_sql(_RESTORE_GRANTS)
+
+
+_KEEP_GRANTS = """
+DO $$
+BEGIN
+  PERFORM set_config('oblivion.grants', coalesce(string_agg(format(
+    'GRANT %s ON %s TO %I%s', privilege_type, name, rolname, CASE WHEN is_grantable THEN ' WITH GRANT OPTION' END
+  ), '; '), ''), true)
+  FROM (
+    SELECT concat('TABLE ', oid::regclass) AS name, relowner AS owner, (aclexplode(relacl)).*
+    FROM pg_catalog.pg_class
+    WHERE oid IN ({views})
+    UNION ALL
+    SELECT concat('FUNCTION ', oid::regprocedure), proowner, (aclexplode(proacl)).*
+    FROM pg_catalog.pg_proc
+    WHERE oid IN ({functions})
+  ) AS kept
+  JOIN pg_catalog.pg_roles AS r ON r.oid = grantee
+  WHERE grantee <> owner AND rolname NOT IN ('anon', 'authenticated', 'service_role');
+END
+$$
+"""
+_RESTORE_GRANTS = """
+DO $$
+BEGIN
+  IF current_setting('oblivion.grants') <> '' THEN
+    EXECUTE current_setting('oblivion.grants');
+  END IF;
+END
+$$
+"""
 
 
 def unindented(sql: str) -> str:

@@ -8,17 +8,19 @@ with its grants and comments. The way back is the same plan with the two catalog
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, field
+from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
 from . import statements
-from .catalog import COLUMN_STATES, CONSTRAINTS, KINDS, Object
+from .catalog import COLUMN_STATES, CONSTRAINTS, KINDS, OWNER_OF_ALL, Object
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
 # What PostgreSQL does not let stand on a column that changes its type; it rebuilds constraints and indexes itself.
-_BLOCKS_TYPE_CHANGE: Final = frozenset({"view", "policy", "trigger", "function", "column", "default"})
+_BLOCKS_TYPE_CHANGE: Final = frozenset({"view", "policy", "trigger", "function", "column", "default", "publication"})
+_GRANTED: Final = frozenset({"view", "function"})
 _RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
 _OWN_NAME_IS_TARGET: Final = {"schema": "SCHEMA", "table": "TABLE", "view": "TABLE"}
 
@@ -42,6 +44,14 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Call:
+    """One of the package's operations, by name."""
+
+    function: str
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Rename:
     """A column that gets another name."""
 
@@ -59,217 +69,248 @@ class Rename:
         return Rename(self.table, self.after, self.before)
 
 
-def plan(steps: Sequence[Step], renames: Sequence[Rename] = (), *, keep_rows: bool = False) -> list[str]:
+def plan(steps: Sequence[Step], renames: Sequence[Rename] = ()) -> list[str | Call]:
     """Statements that lead from what the steps have before to what they have after.
 
-    With `keep_rows` they begin by refusing to drop a table or a column in which somebody wrote something.
+    They begin by refusing to drop a table or a column in which somebody wrote something.
     """
-    return _Plan(list(steps)).statements(renames, keep_rows=keep_rows)
+    return _Plan(steps).statements(renames)
 
 
-@dataclass
+def in_the_way(steps: Sequence[Step], others: Iterable[Object]) -> list[Object]:
+    """Those of `others`, which no step touches, that the steps cannot pass: on or above something that makes way."""
+    made = _Plan(steps)
+    gone = {step.before.address for step in made.dropped if step.before}
+    return [item for item in others if item.part_of in gone or _makes_way(item, gone, made.moved)]
+
+
+class _Side:
+    """The steps as they are before, or after: by address, and what is part of what."""
+
+    def __init__(self, steps: Sequence[Step], item: Callable[[Step], Object | None]) -> None:
+        self.item = item
+        self.steps: dict[str, Step] = {}
+        self.parts: dict[str, list[Step]] = defaultdict(list)
+        for step in steps:
+            if (found := item(step)) is not None:
+                self.parts[found.part_of].append(step)
+                if _stands_alone(found):
+                    self.steps[found.address] = step
+
+    def ancestors(self, step: Step) -> Iterable[Step]:
+        """What it is part of, and what that is part of."""
+        found = self.item(step)
+        while found is not None and (parent := self.steps.get(found.part_of)) is not None:
+            yield parent
+            found = self.item(parent)
+
+    def place(self, step: Step) -> tuple[int, int, int]:
+        """Where it comes in the order of creation: with its table, then by kind."""
+        item = self.item(step)
+        if item is None:
+            return (0, 0, 0)
+        *_, root = (step, *self.ancestors(step))
+        top = self.item(root) or item
+        return (top.sort, _RANK[item.kind], item.sort)
+
+
 class _Plan:
-    steps: list[Step]
-    dropped: set[Step] = field(default_factory=set)
-    fresh: set[Step] = field(default_factory=set)
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self.steps = steps
+        self.before = _Side(steps, lambda step: step.before)
+        self.after = _Side(steps, lambda step: step.after)
+        # Columns that change their type.
+        self.moved = {
+            step.before.part_of for step in steps if step.differs and step.before and step.before.kind == "type"
+        }
+        self.dropped = self._find_dropped()
+        self.fresh = {
+            step
+            for step in steps
+            if step.after and any(not s.before or s in self.dropped for s in (step, *self.after.ancestors(step)))
+        }
 
-    def __post_init__(self) -> None:
-        self.before = {step.before.address: step for step in self.steps if step.before and _stands_alone(step.before)}
-        self.after = {step.after.address: step for step in self.steps if step.after and _stands_alone(step.after)}
-        self._find_dropped()
-        self._find_fresh()
-
-    def statements(self, renames: Sequence[Rename], *, keep_rows: bool) -> list[str]:
+    def statements(self, renames: Sequence[Rename]) -> list[str | Call]:
+        back = sorted(step.after.own_name for step in self.dropped if step.after and step.after.kind in _GRANTED)
         return [
-            *(self._refusals() if keep_rows else ()),
+            *self._refusals(),
+            *([Call("keep_grants", tuple(back))] if back else ()),
             *self._removals(),
             *(statements.rename_column(rename.table, rename.before, rename.after) for rename in renames),
             *self._creations(),
+            *([Call("restore_grants")] if back else ()),
         ]
 
-    def _find_dropped(self) -> None:
-        self.dropped = {
+    def _find_dropped(self) -> set[Step]:
+        dropped = {
             step
-            for step in self.before.values()
+            for step in self.before.steps.values()
             if step.before and (not step.after or (step.differs and not statements.can_alter(step.before, step.after)))
         }
-        moved = {
-            step.before.part_of for step in self.steps if step.differs and step.before and step.before.kind == "type"
-        }
         while True:
-            gone = {step.before.address for step in self.dropped if step.before}
+            gone = {step.before.address for step in dropped if step.before}
             more = {
                 step
-                for step in self.before.values()
-                if step not in self.dropped and step.before and step.after and _makes_way(step.before, gone, moved)
+                for step in self.before.steps.values()
+                if step not in dropped and step.before and step.after and _makes_way(step.before, gone, self.moved)
             }
             if not more:
-                return
-            self.dropped |= more
+                return dropped
+            dropped |= more
 
-    def _find_fresh(self) -> None:
-        def is_fresh(step: Step) -> bool:
-            if not step.after:
-                return False
-            parent = self.after.get(step.after.part_of)
-            return not step.before or step in self.dropped or (parent is not None and is_fresh(parent))
-
-        self.fresh = {step for step in self.steps if is_fresh(step)}
-
-    def _vanishes(self, step: Step) -> bool:
-        """Whether something that it is part of goes, and takes it along."""
-        parent = self.before.get(step.before.part_of) if step.before else None
-        return parent is not None and (parent in self.dropped or self._vanishes(parent))
+    def _goes_with(self, step: Step) -> Step:
+        """What is dropped, and takes it along: the outermost of those that it is part of, or itself."""
+        *_, root = (step, *(parent for parent in self.before.ancestors(step) if parent in self.dropped))
+        return root
 
     def _refusals(self) -> Iterable[str]:
-        for step in sorted(self.dropped, key=lambda step: self._place(step.before, self.before)):
+        for step in sorted(self.dropped, key=self.before.place):
             before = step.before
-            if before is None or step.after or self._vanishes(step):
+            if before is None or step.after or self._goes_with(step) is not step:
                 continue
+            table = before.address if before.kind == "table" else before.part_of
+            parts = [part.before for part in self.before.parts[table] if part.before]
+            rows = [part for part in parts if part.kind == "reference row"]
+            forced = any(part.kind == "row level security" and part.own_name == "FORCE" for part in parts)
             if before.kind == "table":
-                forced = self._state_of(before.address, "row level security", "FORCE")
-                yield statements.refuse_to_drop_rows(before.own_name, forced=forced is not None)
+                yield statements.refuse_to_drop_rows(before.own_name, rows=rows, forced=forced)
             elif before.kind == "column" and not before.definition:
-                forced = self._state_of(before.part_of, "row level security", "FORCE")
-                default = self._state_of(before.address, "default", before.own_name)
-                value = default.definition if default else ""
-                yield statements.refuse_to_drop_rows(before.on_name, before.own_name, value, forced=forced is not None)
-
-    def _state_of(self, address: str, kind: str, own_name: str) -> Object | None:
-        found = (step.before for step in self.steps if step.before and step.before.part_of == address)
-        return next((item for item in found if (item.kind, item.own_name) == (kind, own_name)), None)
+                defaults = [
+                    part.before.definition
+                    for part in self.before.parts[before.address]
+                    if part.before and part.before.kind == "default"
+                ]
+                written = f"IS DISTINCT FROM ({defaults[0]})" if defaults else "IS NOT NULL"
+                rows = [row for row in rows if before.own_name in dict(row.row)]
+                yield statements.refuse_to_drop_rows(
+                    before.on_name, f"{before.own_name} {written}", rows=rows, forced=forced
+                )
 
     def _removals(self) -> Iterable[str]:
         # Who needs another one goes before it; what goes with a table needs for the table.
-        needs: dict[tuple[Step, Step], list[Step]] = {}
+        needs: dict[tuple[Step, Step], list[Step]] = defaultdict(list)
         for step in self.dropped:
             root = self._goes_with(step)
             for needed in _needed(step.before):
-                other = self.before.get(needed)
-                if other in self.dropped and (other := self._goes_with(other)) is not root:
-                    needs.setdefault((root, other), []).append(step)
+                other = self.before.steps.get(needed)
+                if other in self.dropped and other and (other := self._goes_with(other)) is not root:
+                    needs[root, other].append(step)
         # Two tables that need each other cannot each go first: what ties them has to.
         ties = {
             step
-            for (root, other), steps in needs.items()
+            for (root, other), found in needs.items()
             if _leads(other, root, needs)
-            for step in steps
+            for step in found
             if step is not root
         }
         waits: dict[Step, set[Step]] = {step: set() for step in {*map(self._goes_with, self.dropped), *ties}}
-        for (root, other), steps in needs.items():
-            waits[other] |= {step if step in ties else root for step in steps}
-        for step in _in_order(waits, lambda step: tuple(-part for part in self._place(step.before, self.before))):
+        for (root, other), found in needs.items():
+            waits[other] |= {step if step in ties else root for step in found}
+        for step in _sorted(waits, lambda step: tuple(-part for part in self.before.place(step))):
             if step.before:
                 yield statements.remove(step.before)
-        for step in sorted(self.steps, key=lambda step: self._place(step.before, self.before)):
-            before = step.before
-            is_state = before is not None and before.kind != "grant" and not _stands_alone(before)
-            if before and is_state and not step.after and not self._vanishes(step):
-                yield statements.remove(before)
-
-    def _goes_with(self, step: Step) -> Step:
-        """What is dropped, and takes it along: itself, or the table that it is part of."""
-        parent = self.before.get(step.before.part_of) if step.before else None
-        return self._goes_with(parent) if parent in self.dropped and parent else step
+        gone = [
+            step.before
+            for step in sorted(self.steps, key=self.before.place)
+            if step.before and not step.after and not _stands_alone(step.before) and self._goes_with(step) is step
+        ]
+        yield from (statements.remove(item) for item in gone if item.kind != "grant")
+        yield from statements.revoke([item for item in gone if item.kind == "grant"])
 
     def _creations(self) -> Iterable[str]:
-        made: dict[Step, list[str]] = {}
-        grants: dict[str, list[Step]] = {}
-        for step in self.steps:
-            if step.either.kind == "grant":
-                grants.setdefault(step.either.on_name, []).append(step)
-            elif step.after and step in self.fresh:
-                if not self._is_inline(step):
-                    made[step] = [statements.create(step.after, self._inline_parts(step))]
-            elif step.after and step.differs:
-                made[step] = [statements.alter(step.after)]
-        extra = dict(self._grant_steps(grants))
-        made |= extra
+        made, waits = self._made()
         by_address = {step.after.address: step for step in made if step.after and _stands_alone(step.after)}
-        waits: dict[Step, set[Step]] = {}
-        for step in made:
-            waits[step] = {by_address[needed] for needed in _needed(step.after) if needed in by_address} - {step}
-            waits[step] |= {
-                other
-                for other in made
-                if other.after and other.after.kind == "type" and step.after and other.after.part_of in step.after.needs
-            } - {step}
-            parent = self.after.get(step.after.part_of) if step.after else None
-            while parent is not None:
-                if parent in made:
-                    waits[step].add(parent)
-                parent = self.after.get(parent.after.part_of) if parent.after else None
-        for step in _in_order(waits, lambda step: self._place(step.after, self.after)):
+        types = {step.after.part_of: step for step in made if step.after and step.after.kind == "type"}
+        order = {
+            step: {found[address] for found in (by_address, types) for address in needs & found.keys()} - {step}
+            for step, needs in waits.items()
+        }
+        for step in _sorted(order, self.after.place):
             yield from made[step]
 
-    def _grant_steps(self, grants: dict[str, list[Step]]) -> Iterable[tuple[Step, list[str]]]:
-        """A step for the grants on each object, which on a new one leaves nothing to default privileges."""
-        fresh = {target: step for step in self.fresh if (target := _grant_target(step.after))}
-        for target, step in fresh.items():
-            after = [grant.after for grant in grants.get(target, ()) if grant.after]
-            yield _grants_of(step, target), statements.set_grants(target, after)
-        for target, steps in grants.items():
-            if target in fresh:
-                continue
-            vanished = [step for step in steps if step.before and self._vanishes(step)]
-            removed = [step.before for step in steps if step.before and not step.after and step not in vanished]
-            added = [step.after for step in steps if step.after and step in self.fresh]
-            changed = [
-                statements.alter(step.after) for step in steps if step.after and step.differs and step not in self.fresh
-            ]
-            if removed or added or changed:
-                yield (
-                    _grants_of(self.after.get(steps[0].either.part_of), target, steps[0]),
-                    [*statements.change_grants(removed, added), *changed],
-                )
+    def _made(self) -> tuple[dict[Step, list[str]], dict[Step, set[str]]]:
+        """What is made or altered, in no order yet, and the addresses that each waits for."""
+        made: dict[Step, list[str]] = {}
+        waits: dict[Step, set[str]] = {}
+        together: dict[tuple[str, str], list[Step]] = defaultdict(list)
+
+        def add(step: Step, *sql: str, parts: Sequence[Step] = ()) -> None:
+            made[step] = list(sql)
+            waits[step] = {need for part in (step, *parts) for need in self._waits_for(part)}
+
+        fresh_targets = {target: step for step in self.fresh if (target := _grant_target(step.after))}
+        for step in self.steps:
+            if step.after and (step in self.fresh or step.differs) and step.after.kind in {"grant", "reference row"}:
+                if step in self.fresh:
+                    together[step.after.kind, step.after.on_name].append(step)
+                else:
+                    add(step, statements.alter(step.after))
+            elif step.after and step in self.fresh:
+                if not self._is_inline(step):
+                    parts = self._inline_parts(step)
+                    add(step, statements.create(step.after, [part.after for part in parts if part.after]), parts=parts)
+            elif step.after and step.differs:
+                add(step, statements.alter(step.after))
+        for target, step in fresh_targets.items():
+            granted = together.pop(("grant", target), [])
+            first = granted[0] if granted else Step(None, _no_grant(step, target))
+            grants = [grant.after for grant in granted if grant.after]
+            add(first, *statements.set_grants(target, grants), parts=[*granted, step])
+        for (kind, _), steps in together.items():
+            items = [step.after for step in steps if step.after]
+            # Rows in one statement, for they may name each other.
+            sql = statements.grant(items) if kind == "grant" else [statements.insert(items)]
+            add(steps[0], *sql, parts=steps)
+        return made, waits
+
+    def _waits_for(self, step: Step) -> set[str]:
+        parents = {parent.after.address for parent in self.after.ancestors(step) if parent.after}
+        return {*_needed(step.after), *parents}
 
     def _is_inline(self, step: Step) -> bool:
         """Whether the statement that makes its table or column makes it, too."""
         item = step.after
-        parent = self.after.get(item.part_of) if item else None
-        if item is None or parent is None or parent not in self.fresh:
+        parent = self.after.steps.get(item.part_of) if item else None
+        if item is None or parent is None or parent not in self.fresh or not item.is_valid:
             return False
-        if item.kind == "foreign key":
-            return not any(
-                other in self.fresh and other is not parent and other.either.kind == "table"
-                for needed in _needed(item)
-                if (other := self.after.get(needed)) is not None
-            )
-        if item.kind == "owner":
-            return item.definition == "CURRENT_ROLE"
+        match item.kind:
+            case "owner":
+                return item.definition == OWNER_OF_ALL
+            case "trigger state":
+                return item.definition == "ENABLE"
+            case "foreign key":
+                others = {self.after.steps.get(needed) for needed in _needed(item)} & self.fresh - {parent}
+                return not any(other and other.either.kind == "table" for other in others)
+            case "default" | "check constraint":
+                return not self._needs_its_table(step)
         return item.kind in {"column", "storage parameter"} | COLUMN_STATES | CONSTRAINTS
 
-    def _inline_parts(self, step: Step) -> list[Object]:
-        if step.either.kind not in {"table", "column"}:
+    def _needs_its_table(self, step: Step) -> bool:
+        """Whether something new that it needs, such as a function, needs the new table in its turn."""
+        own = {step, *self.after.ancestors(step)}
+        seen: set[Step] = set()
+        ahead = [step]
+        while ahead:
+            for needed in _needed(ahead.pop().after):
+                other = self.after.steps.get(needed)
+                if other is None or other not in self.fresh or other in seen:
+                    continue
+                if other in own:
+                    if seen:
+                        return True
+                    continue
+                seen.add(other)
+                ahead.append(other)
+        return False
+
+    def _inline_parts(self, step: Step) -> list[Step]:
+        """Those of its parts, and of theirs, that its statement makes."""
+        address = step.after.address if step.after else ""
+        if step.either.kind not in {"table", "column"} or not address:
             return []
-
-        def belongs(other: Step) -> bool:
-            parent = self.after.get(other.after.part_of) if other.after else None
-            return parent is step or (parent is not None and belongs(parent))
-
-        parts = [other.after for other in self.steps if other.after and belongs(other) and self._is_inline(other)]
-        return sorted(parts, key=lambda part: (_RANK[part.kind], part.sort))
-
-    def _place(self, item: Object | None, side: dict[str, Step]) -> tuple[int, int, int]:
-        """Where it comes in the order of creation: with its table, then by kind."""
-        if item is None:
-            return (0, 0, 0)
-        root = item
-        while (parent := side.get(root.part_of)) is not None:
-            found = parent.before if side is self.before else parent.after
-            if found is None:
-                break
-            root = found
-        return (root.sort, _RANK[item.kind], item.sort)
-
-
-def _leads(start: Step, end: Step, edges: Iterable[tuple[Step, Step]]) -> bool:
-    """Whether the edges lead from one step to another."""
-    seen = {start}
-    while more := {other for step, other in edges if step in seen} - seen:
-        seen |= more
-    return end in seen
+        own = [part for part in self.after.parts[address] if self._is_inline(part)]
+        own = sorted(own, key=lambda part: (_RANK[part.either.kind], part.either.sort))
+        return [found for part in own for found in (part, *self._inline_parts(part))]
 
 
 def _stands_alone(item: Object) -> bool:
@@ -290,7 +331,9 @@ def _makes_way(item: Object, gone: set[str], moved: set[str]) -> bool:
         return False
     if not gone.isdisjoint(_needed(item)):
         return True
-    return item.kind in _BLOCKS_TYPE_CHANGE and not moved.isdisjoint(item.needs)
+    changed = moved & item.needs
+    # PostgreSQL converts the two ends of a foreign key one after the other, and compares them in between.
+    return len(changed) > 1 if item.kind == "foreign key" else bool(changed) and item.kind in _BLOCKS_TYPE_CHANGE
 
 
 def _grant_target(item: Object | None) -> str:
@@ -305,20 +348,27 @@ def _grant_target(item: Object | None) -> str:
     return f"{word} {item.own_name}" if word else ""
 
 
-def _grants_of(step: Step | None, target: str, like: Step | None = None) -> Step:
-    """A step that stands for all grants on `target`, where its owner is made."""
-    owner = step.after if step and step.after else None
-    part_of = owner.address if owner else (like.either.part_of if like else "")
-    return Step(None, Object("grant", "", target, "", "", "", part_of, 0, frozenset()))
+def _no_grant(step: Step, target: str) -> Object:
+    """What stands for the privileges of a new object on which nobody has any."""
+    part_of = step.after.address if step.after else ""
+    return Object("grant", "", target, "", "", "", part_of, 0, frozenset())
 
 
-def _in_order(waits: dict[Step, set[Step]], place: Callable[[Step], tuple[int, ...]]) -> Iterable[Step]:
+def _leads(start: Step, end: Step, edges: Iterable[tuple[Step, Step]]) -> bool:
+    """Whether the edges lead from one step to another."""
+    seen = {start}
+    while more := {other for step, other in edges if step in seen} - seen:
+        seen |= more
+    return end in seen
+
+
+def _sorted(waits: dict[Step, set[Step]], place: Callable[[Step], tuple[int, ...]]) -> Iterable[Step]:
     """The steps, each after those that it waits for; else by place."""
     waiting = {step: set(others) for step, others in waits.items()}
-    followers: dict[Step, list[Step]] = {}
+    followers: dict[Step, list[Step]] = defaultdict(list)
     for step, others in waits.items():
         for other in others:
-            followers.setdefault(other, []).append(step)
+            followers[other].append(step)
     numbered = {step: number for number, step in enumerate(waits)}
     ready = [(place(step), numbered[step], step) for step, others in waiting.items() if not others]
     heapq.heapify(ready)
@@ -327,7 +377,7 @@ def _in_order(waits: dict[Step, set[Step]], place: Callable[[Step], tuple[int, .
         _, _, step = heapq.heappop(ready)
         done += 1
         yield step
-        for follower in followers.get(step, ()):
+        for follower in followers[step]:
             waiting[follower].discard(step)
             if not waiting[follower]:
                 heapq.heappush(ready, (place(follower), numbered[follower], follower))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, count
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -44,12 +45,24 @@ def exact_grants(target: str, granted: Mapping[str, Sequence[str]]) -> str:
     lines = [f"  REVOKE ALL ON {target} FROM PUBLIC;"]
     if granted.get(PUBLIC):
         lines.append(f"  GRANT {', '.join(granted[PUBLIC])} ON {target} TO PUBLIC;")
+    alike = all(granted.get(role, ()) == granted.get(API_ROLES[0], ()) for role in API_ROLES)
+    if alike and not set(target) & set("%'"):
+        return block([*lines, *_for_each_role(target, granted.get(API_ROLES[0], ()))], ["  api_role name;"])
     for role in API_ROLES:
         statements = [f"REVOKE ALL ON {target} FROM {role};"]
         if granted.get(role):
             statements.append(f"GRANT {', '.join(granted[role])} ON {target} TO {role};")
         lines += if_role_exists(role, statements)
     return block(lines)
+
+
+def _for_each_role(target: str, privileges: Sequence[str]) -> list[str]:
+    roles = ", ".join(f"'{role}'" for role in API_ROLES)
+    lines = [f"    EXECUTE format('REVOKE ALL ON {target} FROM %I', api_role);"]
+    if privileges:
+        lines.append(f"    EXECUTE format('GRANT {', '.join(privileges)} ON {target} TO %I', api_role);")
+    head = f"  FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ({roles}) LOOP"  # noqa: S608
+    return [head, *lines, "  END LOOP;"]
 
 
 def if_role_exists(role: str, statements: Sequence[str]) -> list[str]:
@@ -61,6 +74,9 @@ def if_role_exists(role: str, statements: Sequence[str]) -> list[str]:
     ]
 
 
-def block(lines: Sequence[str]) -> str:
+def block(lines: Sequence[str], variables: Sequence[str] = ()) -> str:
     """`lines` of PL/pgSQL as one statement."""
-    return "\n".join(["DO $$", "BEGIN", *lines, "END", "$$"])
+    body = "\n".join(lines)
+    tag = next(tag for tag in chain(["$$"], (f"$do{number}$" for number in count())) if tag not in body)
+    declared = ["DECLARE", *variables] if variables else []
+    return "\n".join([f"DO {tag}", *declared, "BEGIN", body, "END", tag])

@@ -5,13 +5,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from .catalog import COLUMN_STATES, CONSTRAINTS, INVALID, Object
+from .base import PRIVATE_SCHEMA
+from .catalog import COLUMN_STATES, CONSTRAINTS, INVALID, OWNER_OF_ALL, Object, unquoted
 from .privileges import API_ROLES, PUBLIC, block, exact_grants, if_role_exists
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+NEEDS_CAST: Final = "cast"
+"""The shape of a type to which PostgreSQL does not convert the column's values by itself."""
+
 _WIDTH: Final = 100
+_OWNER: Final = f"SELECT nspowner::regrole FROM pg_catalog.pg_namespace WHERE nspname = '{PRIVATE_SCHEMA}'"  # noqa: S608
+
 _BREAK: Final = "\x1f"
 """Where a statement that is too long for a line may be broken."""
 
@@ -47,10 +53,9 @@ def create(item: Object, parts: Sequence[Object] = ()) -> str:
         case "grant":
             return _guarded(item, f"GRANT {own} ON {on} TO {item.shape}{definition and f' {definition}'}")
         case "publication":
-            return _if_publication_exists(item, [f"ALTER PUBLICATION {own} ADD TABLE {on}{definition};"])
+            return _if_published(item, "NOT EXISTS", [f"ALTER PUBLICATION {own} ADD TABLE {on}{definition};"])
         case "reference row":
-            names, values = zip(*item.row, strict=True)
-            return _laid_out(f"INSERT INTO {on} ({', '.join(names)}){_BREAK}VALUES ({', '.join(values)})", always=True)
+            return insert([item])
         case _:
             return alter(item)
 
@@ -66,8 +71,9 @@ def alter(item: Object) -> str:
         case "setting":
             return _laid_out(f"ALTER TABLE {on}{_BREAK}{definition}")
         case "type":
-            bare = definition.partition(" COLLATE ")[0]
-            return _laid_out(f"ALTER TABLE {on}{_BREAK}ALTER COLUMN {own} TYPE {definition} USING {own}::{bare}")
+            # A cast cuts off what is too long, where the assignment that PostgreSQL tries by itself refuses.
+            using = f" USING {own}::{definition.partition(' COLLATE ')[0]}" if item.shape == NEEDS_CAST else ""
+            return _laid_out(f"ALTER TABLE {on}{_BREAK}ALTER COLUMN {own} TYPE {definition}{using}")
         case "nullability":
             return f"ALTER TABLE {on} ALTER COLUMN {own} {'SET' if definition == 'NOT NULL' else 'DROP'} NOT NULL"
         case "default":
@@ -85,16 +91,15 @@ def alter(item: Object) -> str:
         case "view":
             return f"CREATE OR REPLACE VIEW {own}{_view(definition)}"
         case "owner":
-            return f"ALTER {own} OWNER TO {definition}"
+            if definition != OWNER_OF_ALL:
+                return f"ALTER {own} OWNER TO {definition}"
+            return block([f"  EXECUTE format('ALTER {own} OWNER TO %s', ({_OWNER}));"])
         case "comment":
             return _laid_out(f"COMMENT ON {own} IS{_BREAK}{_literal(definition)}")
         case "grant":
             # What can be granted on to others is not less of a privilege: one of the two becomes the other.
             plain = _guarded(item, f"REVOKE GRANT OPTION FOR {own} ON {on} FROM {item.shape}")
             return create(item) if definition else plain
-        case "publication":
-            table = f"ALTER PUBLICATION {own} {{}} TABLE {on}"
-            return _if_publication_exists(item, [f"{table.format('DROP')};", f"{table.format('ADD')}{definition};"])
         case "reference row":
             return _laid_out(f"UPDATE {on}{_BREAK}SET {definition}{_BREAK}WHERE {item.shape}", always=True)
     raise AssertionError(item)
@@ -131,8 +136,6 @@ def remove(item: Object) -> str:
             return _laid_out(f"ALTER TABLE {on}{_BREAK}{item.shape}")
         case "trigger" | "policy":
             return f"DROP {item.kind.upper()} {own} ON {on}"
-        case "trigger state":
-            return f"ALTER TABLE {on} ENABLE TRIGGER {own}"
         case "row level security":
             return f"ALTER TABLE {on} {'DISABLE' if own == 'ENABLE' else 'NO FORCE'} ROW LEVEL SECURITY"
         case "comment":
@@ -140,37 +143,51 @@ def remove(item: Object) -> str:
         case "grant":
             return _guarded(item, f"REVOKE {own} ON {on} FROM {item.shape}")
         case "publication":
-            return _if_publication_exists(item, [f"ALTER PUBLICATION {own} DROP TABLE {on};"])
+            return _if_published(item, "EXISTS", [f"ALTER PUBLICATION {own} DROP TABLE {on};"])
         case "reference row":
             return f"DELETE FROM {on} WHERE {item.shape}"  # noqa: S608 - PostgreSQL printed both
     raise AssertionError(item)
 
 
+def insert(rows: Sequence[Object]) -> str:
+    """What inserts reference rows of one table, which may name each other."""
+    names = ", ".join(name for name, _ in rows[0].row)
+    values = [f"({', '.join(value for _, value in row.row)})" for row in rows]
+    if len(values) == 1:
+        return _laid_out(f"INSERT INTO {rows[0].on_name} ({names}){_BREAK}VALUES {values[0]}", always=True)
+    lines = ",\n".join(f"    {value}" for value in values)
+    return f"INSERT INTO {rows[0].on_name} ({names})\n  VALUES\n{lines}"
+
+
 def rename_column(table: str, before: str, after: str) -> str:
-    """What renames a column."""
-    return f"ALTER TABLE {table} RENAME COLUMN {before} TO {after}"
+    """What renames a column, told to whoever reads the revision."""
+    comment = "-- Taken for the same column, by its place and type: if it is not, drop it and add the other one."
+    return f"{comment}\nALTER TABLE {table} RENAME COLUMN {before} TO {after}"
 
 
-def refuse_to_drop_rows(table: str, column: str = "", default: str = "", *, forced: bool = False) -> str:
-    """What fails where `table` has rows, or `column` values that are not its default, unless told -x drop-data=yes.
+def refuse_to_drop_rows(table: str, lost: str = "", *, rows: Iterable[Object] = (), forced: bool = False) -> str:
+    """What fails, unless told -x drop-data=yes, where `table` has rows, or some for which `lost`, `name IS ...`, holds.
 
-    `forced`: row level security holds for the owner, too, who would not see the rows.
+    The reference `rows` may go. `forced`: row level security holds for the owner, too, who would not see the rows.
     """
-    lost = f"{column} IS DISTINCT FROM ({default})" if default else f"{column} IS NOT NULL"
-    found = f"SELECT FROM {table}{column and f' WHERE {lost}'}"
-    what = f"{table} holds {f'values in {column}' if column else 'rows'}, which this downgrade would drop"
+    ours = [" AND ".join(f"{name} IS NOT DISTINCT FROM {value}" for name, value in row.row) for row in rows]
+    conditions = [*filter(None, [lost]), *(f"NOT ({own})" for own in ours)]
+    where = f" WHERE {conditions[0]}" if conditions else ""
+    held = f"values in {lost.partition(' IS ')[0]}" if lost else "rows"
+    what = f"{table} holds {held}, which would be dropped"
     return block(
         [
             f"  LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;",
             *([f"  ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY;"] if forced else ()),
-            "  IF coalesce(current_setting('oblivion.drop_data', true), '') <> 'yes'",
-            f"    AND EXISTS ({found})",
-            "  THEN",
+            "  IF coalesce(current_setting('oblivion.drop_data', true), '') <> 'yes' AND EXISTS (",
+            f"    SELECT FROM {table}{where}",
+            *(f"      AND {condition}" for condition in conditions[1:]),
+            "  ) THEN",
             f"    RAISE EXCEPTION {_literal(what.replace('%', '%%'))}",
             "      USING ERRCODE = 'object_not_in_prerequisite_state',",
-            "        HINT = 'Save them first, then say alembic -x drop-data=yes downgrade';",
+            "        HINT = 'Save them first, then say it again with alembic -x drop-data=yes';",
             "  END IF;",
-            *([f"  ALTER TABLE {table} FORCE ROW LEVEL SECURITY;"] if forced and column else ()),
+            *([f"  ALTER TABLE {table} FORCE ROW LEVEL SECURITY;"] if forced and lost else ()),
         ]
     )
 
@@ -186,21 +203,27 @@ def set_grants(target: str, grants: Iterable[Object]) -> list[str]:
     return [exact_grants(target, granted), *further]
 
 
-def change_grants(removed: Iterable[Object], added: Iterable[Object]) -> Iterable[str]:
-    """What takes and gives privileges, a statement for each object and role."""
-    revoked: dict[tuple[str, str], list[str]] = {}
-    granted: dict[tuple[str, str, str], list[str]] = {}
-    first: dict[str, Object] = {}
-    for item in removed:
-        first[item.shape] = item
-        revoked.setdefault((item.on_name, item.shape), []).append(item.own_name)
-    for item in added:
-        first[item.shape] = item
-        granted.setdefault((item.on_name, item.shape, item.definition), []).append(item.own_name)
-    for (on, role), names in revoked.items():
-        yield _guarded(first[role], f"REVOKE {', '.join(names)} ON {on} FROM {role}")
-    for (on, role, option), names in granted.items():
-        yield _guarded(first[role], f"GRANT {', '.join(names)} ON {on} TO {role}{option and f' {option}'}")
+def grant(items: Iterable[Object]) -> list[str]:
+    """What gives privileges, a statement for each object and role."""
+    return [
+        _guarded(found[0], f"GRANT {names} ON {on} TO {role}{option and f' {option}'}")
+        for (on, role, option), found, names in _by_role(items)
+    ]
+
+
+def revoke(items: Iterable[Object]) -> list[str]:
+    """What takes privileges, a statement for each object and role."""
+    return [
+        _guarded(found[0], f"REVOKE {names} ON {on} FROM {role}") for (on, role, _), found, names in _by_role(items)
+    ]
+
+
+def _by_role(items: Iterable[Object]) -> Iterable[tuple[tuple[str, str, str], list[Object], str]]:
+    found: dict[tuple[str, str, str], list[Object]] = {}
+    for item in items:
+        found.setdefault((item.on_name, item.shape, item.definition), []).append(item)
+    for key, its in found.items():
+        yield key, its, ", ".join(item.own_name for item in its)
 
 
 def _create_table(table: Object, parts: Sequence[Object]) -> str:
@@ -256,8 +279,16 @@ def _set_identity(definition: str) -> str:
 
 
 def _function(definition: str) -> str:
+    """PostgreSQL's layout without the blank before each clause."""
     head, start, body = definition.rstrip("\n").partition("\nAS ")
+    if _goes_on_over_a_line(head):
+        return head + start + body
     return re.sub(r"^ (?=\S)", "", head, flags=re.MULTILINE) + start + body
+
+
+def _goes_on_over_a_line(sql: str) -> bool:
+    """Whether a literal or a quoted name may, in which no blank must change."""
+    return any(line.count("'") % 2 or line.count('"') % 2 for line in sql.splitlines())
 
 
 def _breakable(statement: str) -> str:
@@ -276,7 +307,7 @@ def _view(definition: str) -> str:
     """Options and query, with the clauses of the outermost query at the margin."""
     options, _, query = definition.partition("AS\n")
     head = f" {options.strip()} AS\n" if options else " AS\n"
-    if any(line.count("'") % 2 for line in query.splitlines()):  # a literal goes on over the line's end
+    if _goes_on_over_a_line(query):
         return head + query
     lines = []
     for line in query.splitlines():
@@ -303,10 +334,22 @@ def _guarded(item: Object, statement: str) -> str:
     return block(if_role_exists(item.shape, [f"{statement};"]))
 
 
-def _if_publication_exists(item: Object, lines: Sequence[str]) -> str:
-    name = _literal(item.own_name.strip('"'))
-    condition = f"EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = {name})"
-    return block([f"  IF {condition} THEN", *(f"    {line}" for line in lines), "  END IF;"])
+def _if_published(item: Object, exists: str, lines: Sequence[str]) -> str:
+    """Lines for databases that have the publication, with the table in it or not."""
+    name = _literal(unquoted(item.own_name))
+    table = _literal(item.on_name)
+    member = f"SELECT FROM pg_catalog.pg_publication_rel WHERE prpubid = p.oid AND prrelid = {table}::regclass"
+    return block(
+        [
+            "  IF EXISTS (",
+            f"    SELECT FROM pg_catalog.pg_publication AS p WHERE pubname = {name} AND {exists} (",
+            f"      {member}",
+            "    )",
+            "  ) THEN",
+            *(f"    {line}" for line in lines),
+            "  END IF;",
+        ]
+    )
 
 
 def _literal(value: str) -> str:

@@ -13,7 +13,7 @@ from . import migrate
 from .accounts import DEMO_ACCOUNTS, user_accounts
 from .base import metadata
 from .calls import active_calls, call_sessions
-from .catalog import CONSTRAINTS, Catalog, read
+from .catalog import CONSTRAINTS, Catalog, read, unquoted
 from .ddl import declared
 from .errors import primary_message
 from .rates import RATES, token_rates
@@ -59,12 +59,13 @@ def verify(connection: Connection) -> Iterator[Check]:
 def _in_force(catalog: Catalog) -> Iterator[tuple[str, str]]:
     """Each object that is there and does its work, as (kind, name); what belongs to a table is named table.object."""
     items = catalog.objects.values()
-    off = {item.part_of for item in items if item.kind == "trigger state" and item.definition != "ENABLE ALWAYS"}
+    fires = {"ENABLE", "ENABLE ALWAYS"}
+    off = {item.part_of for item in items if item.kind == "trigger state" and item.definition not in fires}
     for item in items:
         if not item.is_valid or item.address in off:
             continue
         kind = "constraint" if item.kind in CONSTRAINTS else item.kind
-        own, on = (_unquoted(name.removeprefix("public.")) for name in (item.own_name, item.on_name))
+        own, on = (unquoted(name.removeprefix("public.")) for name in (item.own_name, item.on_name))
         match kind:
             case "function":
                 yield kind, own.partition("(")[0]
@@ -77,13 +78,9 @@ def _in_force(catalog: Catalog) -> Iterator[tuple[str, str]]:
                 if "security_invoker = true" in item.definition.partition("AS\n")[0]:
                     yield "security invoker", own
                 for column in item.shape.removesuffix(",").split(", "):
-                    yield "column", f"{own}.{_unquoted(column.partition(' ')[0])}"
+                    yield "column", f"{own}.{unquoted(column.partition(' ')[0])}"
             case _:
                 yield kind, f"{on}.{own}" if on else own
-
-
-def _unquoted(name: str) -> str:
-    return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
 def _check_objects(found: set[tuple[str, str]]) -> Iterator[Check]:

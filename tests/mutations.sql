@@ -193,20 +193,9 @@ CREATE OR REPLACE TRIGGER update_user_accounts_updated_at BEFORE UPDATE OF email
 -- remove trigger: update_user_accounts_updated_at
 DROP TRIGGER update_user_accounts_updated_at ON user_accounts;
 
--- add trigger state: update_user_accounts_updated_at
-ALTER TABLE user_accounts DISABLE TRIGGER update_user_accounts_updated_at;
-
 -- change trigger state: update_user_accounts_updated_at
--- setup:
-ALTER TABLE user_accounts ENABLE REPLICA TRIGGER update_user_accounts_updated_at;
--- then:
-ALTER TABLE user_accounts ENABLE ALWAYS TRIGGER update_user_accounts_updated_at;
-
--- remove trigger state: update_user_accounts_updated_at
--- setup:
 ALTER TABLE user_accounts DISABLE TRIGGER update_user_accounts_updated_at;
--- then:
-ALTER TABLE user_accounts ENABLE TRIGGER update_user_accounts_updated_at;
+ALTER TABLE call_sessions ENABLE ALWAYS TRIGGER update_call_sessions_updated_at;
 
 -- add row level security: public.token_usage, forced
 ALTER TABLE token_usage FORCE ROW LEVEL SECURITY;

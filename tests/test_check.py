@@ -96,10 +96,7 @@ def test_check_is_clean_after_an_upgrade_and_revisions_written_here_work(databas
 
         execute(database, "CREATE POLICY rooms_insert ON rooms FOR INSERT WITH CHECK (true)")
         execute(database, "INSERT INTO rooms (room) VALUES ('r')")
-        assert (
-            "public.rooms holds rows, which this downgrade would drop"
-            in run(*here, "downgrade", "-1", url=database).error
-        )
+        assert "public.rooms holds rows, which would be dropped" in run(*here, "downgrade", "-1", url=database).error
         execute(database, "DROP POLICY rooms_insert ON rooms; TRUNCATE rooms")
     assert run(*here, "downgrade", "-1", url=database).status == 0
     assert re.sub(r"'004'|'003'", "", dump(database)) == re.sub(r"'003'", "", before)
@@ -241,10 +238,9 @@ def test_table_that_left_the_metadata_is_seen_and_dropped_only_when_asked(
     with declared("DROP TABLE user_presence"):
         assert "table public.user_presence is not in the metadata" in run(*here, "check", url=upgraded).error
         assert "only when told: alembic -x drop-unknown=yes" in caplog.text
-        assert run(*here, "revision", "--autogenerate", "-m", "nothing", url=upgraded).status == 0
+        refused = run(*here, "revision", "--autogenerate", "-m", "nothing", url=upgraded).error
+        assert "public.user_presence: no longer in the metadata. Put it back, or drop it" in refused
         versions = checkout / "alembic" / "versions"
-        assert "user_presence" not in next(versions.glob("*_nothing.py")).read_text()
-        assert run(*here, "upgrade", "head", url=upgraded).status == 0
         told = (*here, "-x", "drop-unknown=yes", "revision", "--autogenerate", "-m", "drop it")
         assert run(*told, url=upgraded).status == 0
         assert "DROP TABLE public.user_presence" in next(versions.glob("*_drop_it.py")).read_text()
@@ -386,9 +382,7 @@ def test_check_against_reads_production_only(upgraded: URL, reader: URL, scratch
     )
     differs = run(*against(reader, *to_scratch(scratch)))
     assert "index public.idx_user_accounts_email on public.user_accounts is missing" in differs.error
-    assert (
-        "trigger state update_user_accounts_updated_at on public.user_accounts is not in the metadata" in differs.error
-    )
+    assert "trigger state update_user_accounts_updated_at on public.user_accounts differs" in differs.error
     assert dump(scratch) == empty
     execute(upgraded, "ALTER TABLE user_accounts ENABLE TRIGGER update_user_accounts_updated_at")
     execute(upgraded, "CREATE INDEX idx_user_accounts_email ON user_accounts (email)")

@@ -16,12 +16,14 @@ from support import PROJECT, declared
 from oblivion_schema import metadata, migrate
 from oblivion_schema.catalog import KINDS, Catalog, read
 from oblivion_schema.drift import ChangeSchema, Drift, find_drift, reread
-from oblivion_schema.operations import run_sql
+from oblivion_schema.operations import keep_grants, restore_grants, run_sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Engine
+
+    from oblivion_schema.plan import Call
 
 REVISIONS = ScriptDirectory.from_config(migrate.config())
 
@@ -61,6 +63,7 @@ NOT_POSSIBLE = {
     "type": {"add", "remove"},
     "nullability": {"add", "remove"},
     "row level security": {"change"},
+    "trigger state": {"add", "remove"},
     "owner": {"add", "remove"},
 }
 
@@ -80,7 +83,7 @@ def test_every_kind_has_its_mutations() -> None:
 def connection(shared_engine: Engine) -> Iterator[Connection]:
     """A transaction as an Alembic run has it, rolled back."""
     with shared_engine.connect() as connection:
-        connection.execute(text("SET LOCAL search_path = public"))
+        connection.execute(text("SET LOCAL search_path = public; SET LOCAL oblivion.drop_data = yes"))
         yield connection
 
 
@@ -94,11 +97,14 @@ def drift(connection: Connection, *, drop_unknown: bool = False) -> Drift:
     return find_drift(connection, scratch, metadata, REVISIONS, drop_unknown=drop_unknown)
 
 
-def run_rendered(connection: Connection, statements: list[str]) -> None:
+def run_rendered(connection: Connection, statements: list[str | Call]) -> None:
     """Execute the Python source that a revision would have."""
     source = render_python_code(ops.UpgradeOps([ChangeSchema(statements, [])]))
     with Operations.context(MigrationContext.configure(connection=connection)):
-        exec(f"def upgrade():\n    {source}\nupgrade()", {"run_sql": run_sql})
+        exec(
+            f"def upgrade():\n    {source}\nupgrade()",
+            {"run_sql": run_sql, "keep_grants": keep_grants, "restore_grants": restore_grants},
+        )
 
 
 def objects(catalog: Catalog) -> dict[tuple[str, str], str]:
