@@ -38,7 +38,12 @@ def open_to_clients(table: Table[Any], *commands: Command) -> None:
 
 
 def grant(relation: Table[Any], *commands: Command, to: Sequence[str] = API_ROLES) -> None:
-    """Let the roles `to`, where they exist, use `commands` on a table or view, and API roles nothing else."""
+    """Let the roles `to`, where they exist, use `commands` on a table or view, and API roles nothing else.
+
+    Raises ValueError for a role that is not one of `API_ROLES`.
+    """
+    if unknown := set(to) - set(API_ROLES):
+        raise ValueError(f"{', '.join(unknown)}: only grants to {', '.join(API_ROLES)} are kept and compared.")
     privileges = [command.upper() for command in commands]
     declare(
         relation,

@@ -13,7 +13,8 @@ from . import embedded
 from .base import PRIVATE_SCHEMA, metadata
 from .database import EMBEDDED, OLDEST_POSTGRESQL, Database
 from .drift import Drift, find_drift
-from .errors import UserError, explain, sqlstate
+from .errors import UserError, explain, primary_message, sqlstate
+from .standin import MayNotBuildError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
     from sqlalchemy import Connection
 
-_FIX = "Upgrade it first, or install the version of oblivion_schema that it was upgraded with."
+_FIX = "Upgrade it first."
 
 
 def check_against(database: Database, scratch: Database | None, revisions: ScriptDirectory) -> Drift:
@@ -30,6 +31,8 @@ def check_against(database: Database, scratch: Database | None, revisions: Scrip
     That is `scratch`, or the embedded server where it has that version; all that is built there is rolled back. Raises
     UserError where one of the two cannot be reached, may not be read or built on, or is at another revision.
     """
+    if scratch is not None and scratch.url == database.url:
+        raise UserError("--scratch is the database of --against, which shall only be read: name another one.")
     with database.connect() as live:
         # One snapshot for all that is read.
         live.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -38,7 +41,14 @@ def check_against(database: Database, scratch: Database | None, revisions: Scrip
             with _built_on(scratch, _major(live)) as migration:
                 return find_drift(live, migration, metadata, revisions)
         except DBAPIError as error:
+            if sqlstate(error) == "42501":
+                raise UserError(f"{primary_message(error)}: GRANT SELECT to the role of --against.") from error
             raise explain(error, live.engine) from error
+        except MayNotBuildError as error:
+            raise UserError(
+                "The role of --scratch has to own schema public there, and to have CREATE on the database, which must"
+                " not be read-only: name its owner. What is built is rolled back."
+            ) from error
 
 
 def _require_revision(live: Connection, revisions: ScriptDirectory) -> None:
@@ -55,6 +65,11 @@ def _require_revision(live: Connection, revisions: ScriptDirectory) -> None:
             f"The database has no {PRIVATE_SCHEMA}.alembic_version: no revision was applied. {_FIX}"
         ) from error
     heads = revisions.get_heads()
+    if newer := set(found) - {script.revision for script in revisions.walk_revisions()}:
+        raise UserError(
+            f"The database is at {', '.join(newer)}, which this version of oblivion_schema does not have, the code at"
+            f" {', '.join(heads)}: install the version that it was upgraded with."
+        )
     if sorted(found) != sorted(heads):
         raise UserError(
             f"The database is at {', '.join(found) or 'no revision'}, the code at {', '.join(heads)}. {_FIX}"

@@ -13,25 +13,24 @@ from __future__ import annotations
 import difflib
 import logging
 import sys
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from alembic.autogenerate import renderers
 from alembic.operations import MigrateOperation, Operations
 from alembic.runtime.plugins import Plugin
 from alembic.util import PriorityDispatchResult
-from sqlalchemy import select, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from . import statements
 from .base import PRIVATE_SCHEMA
-from .catalog import COLUMN_STATES, SCHEMAS, Catalog, Key, Object, read
-from .errors import UserError, invalid_declaration, primary_message, sqlstate
+from .catalog import COLUMN_STATES, Catalog, Key, Object, read
+from .errors import UserError
 from .operations import literal
-from .plan import Call, Rename, Step, plan
+from .plan import Call, Rename, Step, in_the_way, plan
 from .privileges import API_ROLES
+from .standin import build, execute, made_by_revisions, reread, stand_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -51,11 +50,7 @@ _EXPRESSIONS: Final = frozenset({"check constraint", "index", "policy", "view", 
 _STATES: Final = COLUMN_STATES | {
     "storage parameter", "setting", "trigger state", "row level security", "owner", "grant", "publication", "comment",
 }  # fmt: skip
-_VERSION_TABLE: Final = f"""\
-CREATE TABLE {PRIVATE_SCHEMA}.alembic_version (
-  version_num varchar(32) NOT NULL,
-  CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
-)"""
+_SHOWN: Final = 30
 
 
 class Difference(NamedTuple):
@@ -93,7 +88,8 @@ class Difference(NamedTuple):
 class Drift:
     """What differs, and the steps that mend it.
 
-    `kept` of the differences are dropped only when asked for; `left_alone` is somebody else's; grants to
+    `kept` of the differences are dropped only when asked for; `left_alone` is somebody else's, and `others` is all that
+    no step touches; the columns of `misplaced` tables are in another order than a revision can give them; grants to
     `missing_roles` were not compared. `unclear` columns may have got one of several new names; what is `by_hand` no
     revision made so.
     """
@@ -103,6 +99,8 @@ class Drift:
     renames: tuple[Rename, ...]
     left_alone: tuple[str, ...]
     kept: tuple[Difference, ...]
+    others: tuple[Object, ...]
+    misplaced: tuple[str, ...] = ()
     missing_roles: tuple[str, ...] = ()
     unclear: tuple[str, ...] = ()
     by_hand: tuple[str, ...] = ()
@@ -114,7 +112,9 @@ class Drift:
         if self.kept:
             yield "What the metadata does not know, a revision drops only when told: alembic -x drop-unknown=yes"
         if self.left_alone:
-            yield f"Not ours, left alone: {', '.join(self.left_alone)}"
+            more = len(self.left_alone) - _SHOWN
+            rest = f" and {more} more" if more > 0 else ""
+            yield f"Not ours, left alone: {', '.join(self.left_alone[:_SHOWN])}{rest}"
         if self.by_hand:
             yield (
                 f"Altered by hand, for the revisions make it otherwise: {', '.join(self.by_hand)}."
@@ -151,8 +151,8 @@ def find_drift(
     connection = Operations(scratch).get_bind()
     roles = _existing_roles(database)
     live = read(database, metadata, roles)
-    with _stand_in(connection):
-        _build(connection, metadata)
+    with stand_in(connection):
+        build(connection, metadata)
         compared = sorted(set(roles) & set(_existing_roles(connection)))
         missing = tuple(sorted(set(API_ROLES) - set(compared)))
         live = live.without_grants_to(missing)
@@ -164,12 +164,12 @@ def find_drift(
             )
         renames, unclear = _renames(live, want)
         gone = any(item.kind not in _STATES and key not in want for key, item in live.objects.items())
-        made = _made_by_revisions(scratch, metadata, revisions) if gone or writes_revision else Catalog({})
+        made = made_by_revisions(scratch, metadata, revisions) if gone or writes_revision else Catalog({})
         renames = [rename for rename in renames if ("column", rename.names[0]) in made]
         with connection.begin_nested() as savepoint:
             for rename in renames:
                 back = rename.reversed()
-                _execute(connection, statements.rename_column(back.table, back.before, back.after))
+                execute(connection, statements.rename_column(back.table, back.before, back.after))
             # In the names of the database, so that PostgreSQL's own renaming is no difference.
             like_live = read(connection, metadata, compared) if renames else want
             steps = _steps(live, like_live, want)
@@ -188,6 +188,8 @@ def find_drift(
         drift,
         differences=(*drift.differences, *(Difference("unknown", "", item.own_name) for item in on_ours)),
         left_alone=(*sorted(others), *drift.left_alone),
+        others=(*drift.others, *live.unsupported),
+        misplaced=tuple(_misplaced(live, want, renames)),
         missing_roles=missing,
         unclear=tuple(name for name in unclear if ("column", name) in made),
         by_hand=_by_hand(drift, made) if writes_revision else (),
@@ -238,6 +240,7 @@ def _sort_out(steps: Sequence[Step], renames: Sequence[Rename], known: set[Key],
             str(step.either) for step, told in kept.items() if told is None and step.either.kind != "reference row"
         ),
         kept=tuple(filter(None, kept.values())),
+        others=tuple(step.before for step in steps if step.before and is_kept(step)),
     )
 
 
@@ -314,6 +317,17 @@ def _renames(live: Catalog, want: Catalog) -> tuple[list[Rename], list[str]]:
     return sure, unclear
 
 
+def _misplaced(live: Catalog, want: Catalog, renames: Sequence[Rename]) -> Iterator[str]:
+    """Tables whose new columns are not the last ones in their definition."""
+    new_names = {rename.names[0]: rename.after for rename in renames}
+    wanted = want.columns()
+    for table, columns in live.columns().items():
+        names = [column.own_name for column in wanted.get(table, ())]
+        old = [new_names.get(column.name, column.own_name) for column in columns]
+        if names != [*(name for name in old if name in names), *(name for name in names if name not in old)]:
+            yield table
+
+
 def _with_cast(scratch: Connection, step: Step) -> Step:
     """The step with the types marked to which PostgreSQL converts only by a cast."""
     if not (step.differs and step.before and step.after and step.before.kind == "type"):
@@ -321,9 +335,9 @@ def _with_cast(scratch: Connection, step: Step) -> Step:
 
     def marked(source: Object, target: Object) -> Object:
         with scratch.begin_nested() as savepoint:
-            _execute(scratch, f"CREATE TABLE public.oblivion_cast (value {source.definition})")
+            execute(scratch, f"CREATE TABLE public.oblivion_cast (value {source.definition})")
             try:
-                _execute(scratch, f"ALTER TABLE public.oblivion_cast ALTER value TYPE {target.definition}")
+                execute(scratch, f"ALTER TABLE public.oblivion_cast ALTER value TYPE {target.definition}")
             except DBAPIError:
                 target = replace(target, shape=statements.NEEDS_CAST)
             savepoint.rollback()
@@ -343,73 +357,6 @@ def _by_hand(drift: Drift, made: Catalog) -> tuple[str, ...]:
             if (theirs and theirs.definition) != (step.before and step.before.definition):
                 found.append(str(step.either))
     return tuple(found)
-
-
-def reread(scratch: Connection, metadata: MetaData, item: Object) -> Object:
-    """`item` as PostgreSQL prints it once it is made from its own print, as in restored databases; all is rolled back.
-
-    `scratch` holds an object of that name, which nobody else may use meanwhile.
-    """
-    with scratch.begin_nested() as savepoint:
-        if item.kind != "default":
-            _execute(scratch, f"{statements.remove(item)} CASCADE")
-        _execute(scratch, statements.create(item))
-        again = read(scratch, metadata)[item.key]
-        savepoint.rollback()
-    return again
-
-
-def _made_by_revisions(scratch: MigrationContext, metadata: MetaData, revisions: ScriptDirectory) -> Catalog:
-    """What all revisions together make, in a stand-in of its own."""
-    connection = Operations(scratch).get_bind()
-    with _stand_in(connection), Operations.context(scratch):
-        _execute(connection, f"CREATE SCHEMA {PRIVATE_SCHEMA}")
-        for script in reversed(list(revisions.walk_revisions())):
-            try:
-                script.module.upgrade()
-            except DBAPIError as error:
-                raise UserError(
-                    f"Revision {script.revision} does not run on an empty database: {primary_message(error)}."
-                    " Nothing was changed: mend the revision first."
-                ) from error
-        return read(connection, metadata)
-
-
-@contextmanager
-def _stand_in(connection: Connection) -> Iterator[None]:
-    """An empty schema public, and no private one, until all is rolled back."""
-    with connection.begin_nested() as savepoint:
-        there = set(connection.scalars(select(text("nspname FROM pg_namespace"))))
-        try:
-            for schema in SCHEMAS:
-                if schema in there:
-                    names = (f"{PRIVATE_SCHEMA}_aside_{schema}_{number}" for number in count())
-                    away = next(name for name in names if name not in there)
-                    _execute(connection, f"ALTER SCHEMA {schema} RENAME TO {away}")
-            _execute(connection, "CREATE SCHEMA public")
-        except DBAPIError as error:
-            if sqlstate(error) not in {"42501", "25006"}:
-                raise
-            raise UserError(
-                "The comparison builds the schema once more, and rolls that back; this role may not do it here: it has"
-                " to own schema public and to have CREATE on the database, which must not be read-only."
-                " Run it as the database's owner, or compare read-only: oblivion-schema check --against URL."
-            ) from error
-        yield
-        savepoint.rollback()
-
-
-def _build(connection: Connection, metadata: MetaData) -> None:
-    try:
-        metadata.create_all(connection, checkfirst=False)
-        _execute(connection, f"CREATE SCHEMA IF NOT EXISTS {PRIVATE_SCHEMA}")
-        _execute(connection, _VERSION_TABLE)
-    except SQLAlchemyError as error:
-        raise invalid_declaration(error) from error
-
-
-def _execute(connection: Connection, sql: str) -> None:
-    connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
 
 
 # The plugin.
@@ -479,6 +426,18 @@ def _refuse_revision(drift: Drift) -> None:
         raise UserError(
             f"This server has no role {', '.join(drift.missing_roles)}, so the revision would grant them nothing: write"
             " it on a database that a superuser upgraded, such as the embedded one, or create the roles."
+        )
+    if blocked := in_the_way(drift.steps, drift.others):
+        raise UserError(
+            f"{', '.join(map(str, blocked))}: not ours, and on or above something that has to make way. Drop it first,"
+            " and make it again after the upgrade."
+        )
+    reordered = [step.after for step in drift.steps if step.differs and step.after and step.after.kind == "view"]
+    if drift.misplaced and any(need.startswith("function ") for view in reordered for need in view.needs):
+        # PostgreSQL prints the columns of a function's rows by their place: the view would read other ones.
+        raise UserError(
+            f"{', '.join(drift.misplaced)}: new columns go last in a definition, as they do in a database."
+            " Put them there."
         )
     if drift.unclear:
         raise UserError(

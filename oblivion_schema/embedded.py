@@ -75,7 +75,7 @@ def start(
     at_exit: Literal["stop", "delete"] | None = None,
     major: int | None = None,
 ) -> PostgresServer:
-    """Start the server of `directory`, made on the first call, or find it running; of version `major`, or `version()`.
+    """Start the server of `directory`, or find it running; the first call makes it, of version `major` or `version()`.
 
     `settings` are lines of postgresql.conf for a cluster that is made now. `at_exit`: what becomes of the server, and
     of its data, when the last process that asked for it ends; None leaves it running. Raises UserError.

@@ -275,6 +275,8 @@ def _set_identity(definition: str) -> str:
     words.append(f"SET START WITH {given.get('START', given.get('MINVALUE', 1))}")
     words.append(f"SET CACHE {given.get('CACHE', 1)}")
     words.append("SET CYCLE" if options.endswith("CYCLE") else "SET NO CYCLE")
+    if "MINVALUE" in given or "MAXVALUE" in given:
+        words.append("RESTART")  # the number at which it stands may be out of bounds
     return " ".join(words)
 
 

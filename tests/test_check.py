@@ -408,6 +408,10 @@ def test_check_against_builds_on_the_embedded_server_of_that_version(upgraded: U
         ("DROP TABLE oblivion.alembic_version", "has no oblivion.alembic_version: no revision was applied"),
         ("UPDATE oblivion.alembic_version SET version_num = '002'", "The database is at 002, the code at "),
         ("DELETE FROM oblivion.alembic_version", "The database is at no revision, the code at "),
+        (
+            "UPDATE oblivion.alembic_version SET version_num = '999'",
+            "The database is at 999, which this version of oblivion_schema does not have",
+        ),
     ],
 )
 def test_check_against_another_revision_says_so(upgraded: URL, prepare: str, said: str) -> None:
@@ -421,9 +425,12 @@ def test_check_against_names_the_rights_that_are_missing(upgraded: URL, scratch:
     url = upgraded.set(username=name, password=name)
     assert "GRANT USAGE ON SCHEMA oblivion" in run(*against(url, *to_scratch(scratch))).error
     execute(upgraded, f"GRANT USAGE ON SCHEMA oblivion TO {name}; GRANT SELECT ON oblivion.alembic_version TO {name}")
-    assert "permission denied for table token_rates" in run(*against(url, *to_scratch(scratch))).error
+    denied = run(*against(url, *to_scratch(scratch))).error
+    assert "permission denied for table token_rates: GRANT SELECT to the role of --against" in denied
     execute(upgraded, f"GRANT SELECT ON token_rates TO {name}")
-    assert "has to own schema public" in run(*against(url, *to_scratch(url))).error
+    assert "--scratch is the database of --against" in run(*against(url, *to_scratch(url))).error
+    elsewhere = url.set(database=scratch.database)
+    assert "The role of --scratch has to own schema public" in run(*against(url, *to_scratch(elsewhere))).error
     assert run(*against(url, *to_scratch(scratch))).status == 0
     execute(upgraded, f"DROP OWNED BY {name}; DROP ROLE {name}")
 

@@ -15,8 +15,9 @@ from support import PROJECT, declared
 
 from oblivion_schema import metadata, migrate
 from oblivion_schema.catalog import KINDS, Catalog, read
-from oblivion_schema.drift import ChangeSchema, Drift, find_drift, reread
+from oblivion_schema.drift import ChangeSchema, Drift, find_drift
 from oblivion_schema.operations import keep_grants, restore_grants, run_sql
+from oblivion_schema.standin import reread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
