@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .ddl import declare
-from .privileges import API_ROLES, exact_grants
+from .privileges import API_ROLES, exact_grants, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,13 +27,14 @@ def open_to_clients(table: Table[Any], *commands: Command) -> None:
 
     One policy per command, named `<table>_<command>`: several for the same command would all be evaluated for each row.
     """
-    declare(table, "row level security", table.name, f"ALTER TABLE public.{table.name} ENABLE ROW LEVEL SECURITY")
+    declare(
+        table, "row level security", table.name, f"ALTER TABLE {quoted('public', table.name)} ENABLE ROW LEVEL SECURITY"
+    )
     for command in commands:
         rows = {"insert": "WITH CHECK (true)", "update": "USING (true) WITH CHECK (true)"}.get(command, "USING (true)")
         name = f"{table.name}_{command}"
-        declare(
-            table, "policy", name, f"CREATE POLICY {name} ON public.{table.name} FOR {command.upper()} TO public {rows}"
-        )
+        create = f"CREATE POLICY {quoted(name)} ON {on} FOR {command.upper()} TO public {rows}"
+        declare(table, "policy", name, create)
     grant(table, *commands)
 
 
@@ -49,5 +50,5 @@ def grant(relation: Table[Any], *commands: Command, to: Sequence[str] = API_ROLE
         relation,
         "grant",
         relation.name,
-        exact_grants(f"TABLE public.{relation.name}", dict.fromkeys(to, privileges)),
+        exact_grants(f"TABLE {quoted('public', relation.name)}", dict.fromkeys(to, privileges)),
     )

@@ -15,7 +15,7 @@ from sqlalchemy import Column, Connection, MetaData, Table, TypedColumns, event,
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateView, ExecutableDDLElement
 
-from .privileges import exact_grants
+from .privileges import exact_grants, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -101,12 +101,9 @@ def function(owner: Table[Any] | MetaData, name: str, arguments: str = "", *, co
 
 def trigger(table: Table[Any], name: str, moment: str, function: str) -> None:
     """Declare a trigger of each row, `moment` such as BEFORE UPDATE, that executes `public.<function>()`."""
-    declare(
-        table,
-        "trigger",
-        name,
-        f"CREATE TRIGGER {name} {moment} ON public.{table.name} FOR EACH ROW EXECUTE FUNCTION public.{function}()",
-    )
+    on = quoted("public", table.name)
+    create = f"CREATE TRIGGER {quoted(name)} {moment} ON {on} FOR EACH ROW EXECUTE FUNCTION public.{function}()"
+    declare(table, "trigger", name, create)
 
 
 def view(
@@ -121,7 +118,7 @@ def view(
         table.c[column.name].comment = column.comment
     for read in reads:
         table.add_is_dependent_on(read)
-    declare(table, "comment", name, f"COMMENT ON VIEW public.{name} IS {_literal(comment)}")
+    declare(table, "comment", name, f"COMMENT ON VIEW {quoted('public', name)} IS {_literal(comment)}")
     return table.with_cols(columns)
 
 

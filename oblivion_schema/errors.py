@@ -116,7 +116,7 @@ def _object_of(statement: str) -> str:
         return f'statement "{one_line(statement)}"'
     kind = found["kind"].strip().lower() or "rows of"
     on = f" on {found['on']}" if found["on"] and kind in {"policy", "trigger", "index"} else ""
-    return f"{kind} {found['name']}{on}"
+    return f"{kind} {found['name']}{on}".replace('"', "")
 
 
 def sqlstate(error: DBAPIError) -> str:

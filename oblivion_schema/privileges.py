@@ -36,6 +36,11 @@ $$"""
 """Makes the API roles that are missing, where the role that runs it may; without them nothing is granted to them."""
 
 
+def quoted(*names: str) -> str:
+    """Names as SQL takes them whatever they are, each qualified by the one before it."""
+    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
+
+
 def exact_grants(target: str, granted: Mapping[str, Sequence[str]]) -> str:
     """One statement after which the API roles and PUBLIC have on `target` what `granted` says, and nothing else.
 

@@ -6,13 +6,15 @@ import re
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import NullPool, create_engine, event
+from sqlalchemy import Column, ForeignKey, Integer, NullPool, Table, Text, create_engine, event
 from support import API_ROLES, PROJECT, declared, dump, execute, libpq, psql, query, run, spawn, temporary_home
 
 from oblivion_schema import embedded, metadata
+from oblivion_schema.access import open_to_clients
+from oblivion_schema.ddl import reference_rows
 from oblivion_schema.operations import literal, unindented
 
 if TYPE_CHECKING:
@@ -518,3 +520,165 @@ def test_without_the_api_roles_grants_are_not_compared_and_revisions_not_written
     assert min(made) == ("anon", False, False)
     assert ("service_role", False, True) in made
     assert "grant SELECT on table public.token_usage to anon is missing" in run("check", url=shop).error
+
+
+@pytest.fixture
+def reference_table() -> Iterator[Table[Any]]:
+    """A table of the metadata with reference rows, names that need quoting, and rows that name each other."""
+    table = Table(
+        "order",
+        metadata,
+        Column("user", Integer, primary_key=True, autoincrement=False),
+        Column("timestamp", Text),
+        Column("Mixed", Text),
+        Column("next", ForeignKey("order.user")),
+    )
+    rows = ({"user": 1, "timestamp": "it's", "Mixed": "50 %", "next": 2}, {"user": 2, "timestamp": "x", "next": None})
+    reference_rows(table, *({"Mixed": None, **row} for row in rows))
+    open_to_clients(table, "select")
+    yield table
+    metadata.remove(table)
+
+
+def test_reference_rows_are_written_whatever_the_names(
+    upgraded: URL, checkout: Path, reference_table: Table[Any]
+) -> None:
+    here = ("-c", str(checkout / "alembic.ini"))
+    before = dump(upgraded)
+    assert run(*here, "revision", "--autogenerate", "-m", "orders", url=upgraded).status == 0
+    assert run(*here, "upgrade", "head", url=upgraded).status == 0
+    assert run(*here, "check", url=upgraded).status == 0
+    written = query(upgraded, 'SELECT "user", "timestamp", "Mixed", next FROM "order" ORDER BY 1')
+    assert written == [(1, "it's", "50 %", 2), (2, "x", None, None)]
+    assert run(*here, "downgrade", "-1", url=upgraded).status == 0, "the rows are the schema's, not a user's"
+    assert dump(upgraded) == before
+    assert reference_table.name == "order"
+
+
+def test_new_column_of_reference_rows_updates_them(upgraded: URL, checkout: Path, reference_table: Table[Any]) -> None:
+    here = ("-c", str(checkout / "alembic.ini"))
+    assert run(*here, "revision", "--autogenerate", "-m", "orders", url=upgraded).status == 0
+    assert run(*here, "upgrade", "head", url=upgraded).status == 0
+    execute(upgraded, 'ALTER TABLE "order" DROP "Mixed"')
+    before = dump(upgraded)
+    assert f'reference row 1 on public."{reference_table.name}" differs' in run(*here, "check", url=upgraded).error
+    assert run(*here, "revision", "--autogenerate", "-m", "mixed", url=upgraded).status == 0
+    assert run(*here, "upgrade", "head", url=upgraded).status == 0
+    assert query(upgraded, 'SELECT "Mixed" FROM "order" ORDER BY "user"') == [("50 %",), (None,)]
+    assert run(*here, "downgrade", "-1", url=upgraded).status == 0
+    assert dump(upgraded).replace("'005'", "") == before.replace("'005'", "")
+
+
+def test_narrower_type_refuses_what_does_not_fit(upgraded: URL, checkout: Path) -> None:
+    here = ("-c", str(checkout / "alembic.ini"))
+    with declared(
+        "ALTER TABLE user_accounts ALTER email TYPE varchar(12)",
+        "ALTER TABLE user_presence ALTER room_token TYPE uuid USING room_token::uuid",
+    ):
+        run(*here, "revision", "--autogenerate", "-m", "narrow", url=upgraded)
+    text = next((checkout / "alembic" / "versions").glob("*_narrow.py")).read_text()
+    assert "TYPE character varying(12)" in text
+    assert "USING email" not in text
+    assert text.count("USING room_token::uuid") == 1, "the way back needs no cast"
+    assert "value too long" in run(*here, "upgrade", "head", url=upgraded).error
+
+
+def test_what_other_roles_may_do_outlives_a_view_that_makes_way(upgraded: URL, checkout: Path) -> None:
+    other = f"other_{upgraded.database}"
+    execute(
+        upgraded,
+        f"CREATE ROLE {other}; GRANT SELECT, UPDATE ON user_token_summary TO {other} WITH GRANT OPTION;"
+        f" GRANT SELECT ON daily_token_usage TO {other}",
+    )
+    here = ("-c", str(checkout / "alembic.ini"))
+    change = (
+        "DROP VIEW user_token_summary; CREATE VIEW user_token_summary WITH (security_invoker = true) AS"
+        " SELECT user_id AS account FROM user_accounts"
+    )
+    before = dump(upgraded)
+    with declared(change):
+        assert run(*here, "revision", "--autogenerate", "-m", "narrow", url=upgraded).status == 0
+        assert run(*here, "upgrade", "head", url=upgraded).status == 0
+        may = query(
+            upgraded, f"SELECT has_table_privilege('{other}', 'user_token_summary', 'UPDATE WITH GRANT OPTION')"
+        )
+        assert may == [(True,)]
+    assert run(*here, "downgrade", "-1", url=upgraded).status == 0
+    assert sorted(dump(upgraded).splitlines()) == sorted(before.splitlines())
+    execute(upgraded, f"DROP OWNED BY {other}; DROP ROLE {other}")
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "change", "said"),
+    [
+        (
+            "",
+            "ALTER TABLE user_presence DROP room_token, ADD greeting text, ADD token text",
+            "public.user_presence.room_token: gone, while several columns are new in that table",
+        ),
+        (
+            "CREATE VIEW theirs AS SELECT email FROM user_accounts",
+            "ALTER TABLE user_accounts ALTER email TYPE varchar(99)",
+            "view public.theirs: not ours, and on or above something that has to make way",
+        ),
+        (
+            "CREATE RULE theirs AS ON INSERT TO user_token_summary DO INSTEAD NOTHING",
+            "DROP VIEW user_token_summary",
+            "rule theirs on public.user_token_summary: not ours",
+        ),
+    ],
+)
+def test_revision_that_would_be_wrong_is_not_written(
+    upgraded: URL, checkout: Path, by_hand: str, change: str, said: str
+) -> None:
+    if by_hand:
+        execute(upgraded, by_hand)
+    versions = sorted((checkout / "alembic" / "versions").iterdir())
+    with declared(change):
+        error = run("-c", str(checkout / "alembic.ini"), "revision", "--autogenerate", "-m", "x", url=upgraded).error
+    assert said in error
+    assert sorted((checkout / "alembic" / "versions").iterdir()) == versions
+
+
+def test_new_column_that_is_not_the_last_is_refused_where_a_view_would_read_another_one(
+    upgraded: URL, checkout: Path
+) -> None:
+    here = ("-c", str(checkout / "alembic.ini"))
+    rest = (
+        "CREATE FUNCTION pairs() RETURNS SETOF pair LANGUAGE sql STABLE SET search_path = ''"
+        " AS 'SELECT * FROM public.pair';"
+        " CREATE VIEW firsts AS SELECT a FROM pairs()"
+    )
+    with declared(f"CREATE TABLE pair (a text, b text); {rest}"):
+        assert run(*here, "revision", "--autogenerate", "-m", "pair", url=upgraded).status == 0
+        assert run(*here, "upgrade", "head", url=upgraded).status == 0
+    with declared(f"CREATE TABLE pair (b text, a text); {rest}"):
+        error = run(*here, "revision", "--autogenerate", "-m", "x", url=upgraded).error
+    assert "public.pair: new columns go last in a definition" in error
+
+
+def test_what_was_altered_by_hand_is_said_when_a_revision_is_written(
+    upgraded: URL, checkout: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    execute(upgraded, "DELETE FROM token_rates WHERE mode = 'voice' AND NOT used_turn")
+    here = ("-c", str(checkout / "alembic.ini"))
+    with declared("COMMENT ON TABLE token_rates IS 'other'"):
+        assert run(*here, "revision", "--autogenerate", "-m", "x", url=upgraded).status == 0
+    [said] = [message for message in caplog.messages if message.startswith("Altered by hand")]
+    assert "reference row voice, false" in said
+    assert "comment" not in said
+
+
+def test_check_on_a_callers_connection_leaves_its_settings(upgraded: URL) -> None:
+    from alembic import command
+
+    from oblivion_schema.migrate import config
+
+    names = ("timezone", "datestyle", "search_path", "lock_timeout", "intervalstyle")
+    with create_engine(upgraded, poolclass=NullPool).begin() as connection:
+        connection.exec_driver_sql("SET timezone = 'Europe/Berlin'; SET datestyle = 'German'; SET lock_timeout = '7s'")
+        before = [connection.exec_driver_sql(f"SHOW {name}").scalar() for name in names]
+        configuration = config()
+        configuration.attributes["connection"] = connection
+        command.check(configuration)
+        assert [connection.exec_driver_sql(f"SHOW {name}").scalar() for name in names] == before
