@@ -27,9 +27,8 @@ def open_to_clients(table: Table[Any], *commands: Command) -> None:
 
     One policy per command, named `<table>_<command>`: several for the same command would all be evaluated for each row.
     """
-    declare(
-        table, "row level security", table.name, f"ALTER TABLE {quoted('public', table.name)} ENABLE ROW LEVEL SECURITY"
-    )
+    on = quoted("public", table.name)
+    declare(table, "row level security", table.name, f"ALTER TABLE {on} ENABLE ROW LEVEL SECURITY")
     for command in commands:
         rows = {"insert": "WITH CHECK (true)", "update": "USING (true) WITH CHECK (true)"}.get(command, "USING (true)")
         name = f"{table.name}_{command}"
