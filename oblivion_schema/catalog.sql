@@ -134,7 +134,7 @@ privilege AS (
     attacl
   FROM pg_attribute
   JOIN relation AS r ON r.oid = attrelid
-  WHERE relkind IN ('r', 'v') AND attacl IS NOT NULL
+  WHERE relkind IN ('r', 'v') AND attacl IS NOT NULL AND NOT attisdropped
 ),
 -- kind, own_name, on_name, definition, shape, address, part_of, sort
 found AS (

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from alembic.config import CommandLine, Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
 
 from . import embedded, migrate
 from .check import check_against as run_check_against
 from .database import EMBEDDED, hear_interrupts, parse
 from .environment import Options, find_database
-from .errors import UserError, interrupted
+from .errors import UserError, explain, interrupted
 from .verify import verify as run_checks
 
 if TYPE_CHECKING:
@@ -48,9 +49,12 @@ def verify(config: Config) -> None:
     hear_interrupts()
     failed = 0
     with find_database(config).connect() as connection:
-        for check in run_checks(connection):
-            failed += not check.passed
-            config.print_stdout(str(check))
+        try:
+            for check in run_checks(connection):
+                failed += not check.passed
+                config.print_stdout(str(check))
+        except DBAPIError as error:
+            raise explain(error, connection.engine) from error
     if failed:
         sys.exit(1)
 
