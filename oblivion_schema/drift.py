@@ -441,8 +441,8 @@ def _refuse_revision(drift: Drift) -> None:
         )
     if drift.unclear:
         raise UserError(
-            f"{', '.join(drift.unclear)}: gone, while several columns are new in that table, and one of them may be its"
-            " new name. Write one revision for the new name, and another for the rest."
+            f"{', '.join(drift.unclear)}: gone, while the table has a new column of the same type in another place, or"
+            " several, which may be its new name. Write one revision for what is gone, and another for what is new."
         )
     if tables := [item.name for item in drift.kept if item.kind == "table" and item.change == "extra"]:
         raise UserError(

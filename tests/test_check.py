@@ -614,7 +614,7 @@ def test_what_other_roles_may_do_outlives_a_view_that_makes_way(upgraded: URL, c
         (
             "",
             "ALTER TABLE user_presence DROP room_token, ADD greeting text, ADD token text",
-            "public.user_presence.room_token: gone, while several columns are new in that table",
+            "public.user_presence.room_token: gone, while the table has a new column of the same type",
         ),
         (
             "CREATE VIEW theirs AS SELECT email FROM user_accounts",
