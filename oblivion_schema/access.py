@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .ddl import declare
-from .privileges import API_ROLES, exact_grants, quoted
+from .privileges import API_ROLES, exact_grants
+from .sql import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

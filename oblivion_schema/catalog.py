@@ -17,6 +17,7 @@ from sqlalchemy import Text, bindparam, cast, func, select, text, true
 from .base import PRIVATE_SCHEMA
 from .ddl import reference_tables
 from .privileges import API_ROLES
+from .sql import text_literal, unquoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -76,10 +77,10 @@ class Object:
     """An object, or a state of one, in PostgreSQL's words.
 
     `own_name`, `on_name`: names as SQL takes them; the second is that of the table, or of whatever it is a state of.
-    `definition`: what is compared. `shape`: what must be the same, or go on, for CREATE OR REPLACE to do; of a grant
-    the role, of a setting what takes it back. `address`, `part_of`, `needs`: the object, the one that it comes and goes
-    with, and what has to be there before it, as PostgreSQL's catalogs number them. `sort`: the order of creation.
-    `row`: of a reference row the columns and their values, those of the primary key first.
+    `definition`: what is compared. `shape`: what must be the same, or go on, for CREATE OR REPLACE to do; of other
+    kinds what the properties say. `address`, `part_of`, `needs`: the object, the one that it comes and goes with, and
+    what has to be there before it, as PostgreSQL's catalogs number them. `sort`: the order of creation. `row`: of a
+    reference row the columns and their values, those of the primary key first.
     """
 
     kind: str
@@ -100,7 +101,7 @@ class Object:
         if self.kind == "column" or self.kind in COLUMN_STATES:
             return f"{on}.{own}"
         special = {
-            "grant": f"{own} on {_lower_first_word(on)} to {self.shape}",
+            "grant": f"{own} on {_lower_first_word(on)} to {self.role}",
             "comment": f"on {_lower_first_word(own)}",
             "owner": f"of {_lower_first_word(own)}",
             "publication": f"{own} of {on}",
@@ -111,6 +112,26 @@ class Object:
     def is_column_of(self, relation: str) -> bool:
         """Whether it is a column of the table of that name in SQL."""
         return self.kind == "column" and self.on_name == relation
+
+    @property
+    def role(self) -> str:
+        """To whom a grant is."""
+        return self.shape
+
+    @property
+    def sequence(self) -> str:
+        """What numbers an identity column."""
+        return self.shape
+
+    @property
+    def condition(self) -> str:
+        """Which row a reference row is."""
+        return self.shape
+
+    @property
+    def undone_by(self) -> str:
+        """What takes a setting back."""
+        return self.shape
 
     @property
     def is_valid(self) -> bool:
@@ -141,7 +162,7 @@ class Catalog:
 
     def without_grants_to(self, roles: Sequence[str]) -> Catalog:
         """The same but for grants to `roles`."""
-        kept = {key: item for key, item in self.objects.items() if item.kind != "grant" or item.shape not in roles}
+        kept = {key: item for key, item in self.objects.items() if item.kind != "grant" or item.role not in roles}
         return Catalog(kept, self.unsupported)
 
     def columns(self) -> dict[str, list[Object]]:
@@ -232,7 +253,7 @@ def _rows_of(connection: Connection, table: Table[Any], names: Mapping[str, str]
     key = list(table.primary_key)
     rows = select(*(cast(table.c[name], Text) for name in names)).order_by(*key)
     for position, values in enumerate(connection.execute(rows)):
-        row = tuple(zip(names.values(), map(_literal, values), strict=True))
+        row = tuple(zip(names.values(), map(_value, values), strict=True))
         yield Object(
             "reference row",
             own_name=", ".join(str(value) for value in values[: len(key)]),
@@ -247,17 +268,12 @@ def _rows_of(connection: Connection, table: Table[Any], names: Mapping[str, str]
         )
 
 
-def unquoted(name: str) -> str:
-    """The identifier that `name` is in SQL."""
-    return name[1:-1].replace('""', '"') if name.startswith('"') else name
-
-
-def _literal(value: str | None) -> str:
+def _value(value: str | None) -> str:
     if value is None:
         return "NULL"
     if value in {"true", "false"} or value.removeprefix("-").isdecimal():
         return value
-    return "'" + value.replace("'", "''") + "'"
+    return text_literal(value)
 
 
 def _lower_first_word(name: str) -> str:

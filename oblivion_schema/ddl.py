@@ -15,7 +15,8 @@ from sqlalchemy import Column, Connection, MetaData, Table, TypedColumns, event,
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateView, ExecutableDDLElement
 
-from .privileges import exact_grants, quoted
+from .privileges import exact_grants
+from .sql import quoted, text_literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,7 +95,7 @@ def function(owner: Table[Any] | MetaData, name: str, arguments: str = "", *, co
     """
     signature = f"public.{name}({arguments})"
     declare(owner, "function", name, (_FUNCTIONS / f"{name}.sql").read_text(encoding="utf-8"))
-    declare(owner, "comment", signature, f"COMMENT ON FUNCTION {signature} IS {_literal(comment)}")
+    declare(owner, "comment", signature, f"COMMENT ON FUNCTION {signature} IS {text_literal(comment)}")
     declare(owner, "grant", signature, exact_grants(f"FUNCTION {signature}", {}))
     _execute_on(owner, "after_drop", f"DROP FUNCTION IF EXISTS {signature}")
 
@@ -118,7 +119,7 @@ def view(
         table.c[column.name].comment = column.comment
     for read in reads:
         table.add_is_dependent_on(read)
-    declare(table, "comment", name, f"COMMENT ON VIEW {quoted('public', name)} IS {_literal(comment)}")
+    declare(table, "comment", name, f"COMMENT ON VIEW {quoted('public', name)} IS {text_literal(comment)}")
     return table.with_cols(columns)
 
 
@@ -145,7 +146,3 @@ def _execute_on(owner: Table[Any] | MetaData, moment: str, sql: str) -> None:
         connection.execute(Statement(sql), execution_options={"no_parameters": True})
 
     event.listen(owner, moment, execute)
-
-
-def _literal(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

@@ -277,7 +277,7 @@ def _identity(item: Object) -> tuple[str, ...]:
     """Which object it is in its own catalog, whatever its column is called."""
     match item.kind:
         case "grant":
-            return item.kind, item.part_of, item.on_name, item.shape, item.own_name.partition(" ")[0]
+            return item.kind, item.part_of, item.on_name, item.role, item.own_name.partition(" ")[0]
         case "comment" | "reference row":
             return item.kind, item.part_of, str(item.sort), item.own_name.partition(" ")[0]
         case _ if item.address:

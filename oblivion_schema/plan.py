@@ -343,7 +343,7 @@ def _grant_target(item: Object | None) -> str:
     if item.kind == "function":
         return f"{'PROCEDURE' if item.shape.startswith('p') else 'FUNCTION'} {item.own_name}"
     if item.kind == "identity":
-        return f"SEQUENCE {item.shape}"
+        return f"SEQUENCE {item.sequence}"
     word = _OWN_NAME_IS_TARGET.get(item.kind)
     return f"{word} {item.own_name}" if word else ""
 

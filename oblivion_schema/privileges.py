@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import chain, count
 from typing import TYPE_CHECKING, Final
+
+from .sql import block
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,11 +35,6 @@ BEGIN
 END
 $$"""
 """Makes the API roles that are missing, where the role that runs it may; without them nothing is granted to them."""
-
-
-def quoted(*names: str) -> str:
-    """Names as SQL takes them whatever they are, each qualified by the one before it."""
-    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
 def exact_grants(target: str, granted: Mapping[str, Sequence[str]]) -> str:
@@ -77,11 +73,3 @@ def if_role_exists(role: str, statements: Sequence[str]) -> list[str]:
         *(f"    {statement}" for statement in statements),
         "  END IF;",
     ]
-
-
-def block(lines: Sequence[str], variables: Sequence[str] = ()) -> str:
-    """`lines` of PL/pgSQL as one statement."""
-    body = "\n".join(lines)
-    tag = next(tag for tag in chain(["$$"], (f"$do{number}$" for number in count())) if tag not in body)
-    declared = ["DECLARE", *variables] if variables else []
-    return "\n".join([f"DO {tag}", *declared, "BEGIN", body, "END", tag])

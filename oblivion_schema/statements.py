@@ -6,8 +6,9 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from .base import PRIVATE_SCHEMA
-from .catalog import COLUMN_STATES, CONSTRAINTS, INVALID, OWNER_OF_ALL, Object, unquoted
-from .privileges import API_ROLES, PUBLIC, block, exact_grants, if_role_exists
+from .catalog import COLUMN_STATES, CONSTRAINTS, INVALID, OWNER_OF_ALL, Object
+from .privileges import API_ROLES, PUBLIC, exact_grants, if_role_exists
+from .sql import block, text_literal, unquoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -51,7 +52,7 @@ def create(item: Object, parts: Sequence[Object] = ()) -> str:
         case "view":
             return f"CREATE VIEW {own}{_view(definition)}"
         case "grant":
-            return _guarded(item, f"GRANT {own} ON {on} TO {item.shape}{definition and f' {definition}'}")
+            return _guarded(item, f"GRANT {own} ON {on} TO {item.role}{definition and f' {definition}'}")
         case "publication":
             return _if_published(item, "NOT EXISTS", [f"ALTER PUBLICATION {own} ADD TABLE {on}{definition};"])
         case "reference row":
@@ -95,13 +96,13 @@ def alter(item: Object) -> str:
                 return f"ALTER {own} OWNER TO {definition}"
             return block([f"  EXECUTE format('ALTER {own} OWNER TO %s', ({_OWNER}));"])
         case "comment":
-            return _laid_out(f"COMMENT ON {own} IS{_BREAK}{_literal(definition)}")
+            return _laid_out(f"COMMENT ON {own} IS{_BREAK}{text_literal(definition)}")
         case "grant":
             # What can be granted on to others is not less of a privilege: one of the two becomes the other.
-            plain = _guarded(item, f"REVOKE GRANT OPTION FOR {own} ON {on} FROM {item.shape}")
+            plain = _guarded(item, f"REVOKE GRANT OPTION FOR {own} ON {on} FROM {item.role}")
             return create(item) if definition else plain
         case "reference row":
-            return _laid_out(f"UPDATE {on}{_BREAK}SET {definition}{_BREAK}WHERE {item.shape}", always=True)
+            return _laid_out(f"UPDATE {on}{_BREAK}SET {definition}{_BREAK}WHERE {item.condition}", always=True)
     raise AssertionError(item)
 
 
@@ -133,7 +134,7 @@ def remove(item: Object) -> str:
         case "storage parameter":
             return f"ALTER TABLE {on} RESET ({own})"
         case "setting":
-            return _laid_out(f"ALTER TABLE {on}{_BREAK}{item.shape}")
+            return _laid_out(f"ALTER TABLE {on}{_BREAK}{item.undone_by}")
         case "trigger" | "policy":
             return f"DROP {item.kind.upper()} {own} ON {on}"
         case "row level security":
@@ -141,11 +142,11 @@ def remove(item: Object) -> str:
         case "comment":
             return f"COMMENT ON {own} IS NULL"
         case "grant":
-            return _guarded(item, f"REVOKE {own} ON {on} FROM {item.shape}")
+            return _guarded(item, f"REVOKE {own} ON {on} FROM {item.role}")
         case "publication":
             return _if_published(item, "EXISTS", [f"ALTER PUBLICATION {own} DROP TABLE {on};"])
         case "reference row":
-            return f"DELETE FROM {on} WHERE {item.shape}"  # noqa: S608 - PostgreSQL printed both
+            return f"DELETE FROM {on} WHERE {item.condition}"  # noqa: S608 - PostgreSQL printed both
     raise AssertionError(item)
 
 
@@ -183,7 +184,7 @@ def refuse_to_drop_rows(table: str, lost: str = "", *, rows: Iterable[Object] = 
             f"    SELECT FROM {table}{where}",
             *(f"      AND {condition}" for condition in conditions[1:]),
             "  ) THEN",
-            f"    RAISE EXCEPTION {_literal(what.replace('%', '%%'))}",
+            f"    RAISE EXCEPTION {text_literal(what.replace('%', '%%'))}",
             "      USING ERRCODE = 'object_not_in_prerequisite_state',",
             "        HINT = 'Save them first, then say it again with alembic -x drop-data=yes';",
             "  END IF;",
@@ -197,7 +198,7 @@ def set_grants(target: str, grants: Iterable[Object]) -> list[str]:
     granted: dict[str, list[str]] = {}
     further = []
     for item in grants:
-        granted.setdefault(item.shape, []).append(item.own_name)
+        granted.setdefault(item.role, []).append(item.own_name)
         if item.definition:
             further.append(create(item))
     return [exact_grants(target, granted), *further]
@@ -221,7 +222,7 @@ def revoke(items: Iterable[Object]) -> list[str]:
 def _by_role(items: Iterable[Object]) -> Iterable[tuple[tuple[str, str, str], list[Object], str]]:
     found: dict[tuple[str, str, str], list[Object]] = {}
     for item in items:
-        found.setdefault((item.on_name, item.shape, item.definition), []).append(item)
+        found.setdefault((item.on_name, item.role, item.definition), []).append(item)
     for key, its in found.items():
         yield key, its, ", ".join(item.own_name for item in its)
 
@@ -275,8 +276,6 @@ def _set_identity(definition: str) -> str:
     words.append(f"SET START WITH {given.get('START', given.get('MINVALUE', 1))}")
     words.append(f"SET CACHE {given.get('CACHE', 1)}")
     words.append("SET CYCLE" if options.endswith("CYCLE") else "SET NO CYCLE")
-    if "MINVALUE" in given or "MAXVALUE" in given:
-        words.append("RESTART")  # the number at which it stands may be out of bounds
     return " ".join(words)
 
 
@@ -331,15 +330,15 @@ def _laid_out(statement: str, *, always: bool = False) -> str:
 
 
 def _guarded(item: Object, statement: str) -> str:
-    if item.shape == PUBLIC or item.shape not in API_ROLES:
+    if item.role == PUBLIC or item.role not in API_ROLES:
         return statement
-    return block(if_role_exists(item.shape, [f"{statement};"]))
+    return block(if_role_exists(item.role, [f"{statement};"]))
 
 
 def _if_published(item: Object, exists: str, lines: Sequence[str]) -> str:
     """Lines for databases that have the publication, with the table in it or not."""
-    name = _literal(unquoted(item.own_name))
-    table = _literal(item.on_name)
+    name = text_literal(unquoted(item.own_name))
+    table = text_literal(item.on_name)
     member = f"SELECT FROM pg_catalog.pg_publication_rel WHERE prpubid = p.oid AND prrelid = {table}::regclass"
     return block(
         [
@@ -352,7 +351,3 @@ def _if_published(item: Object, exists: str, lines: Sequence[str]) -> str:
             "  END IF;",
         ]
     )
-
-
-def _literal(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

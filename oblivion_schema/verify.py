@@ -13,10 +13,11 @@ from . import migrate
 from .accounts import DEMO_ACCOUNTS, user_accounts
 from .base import metadata
 from .calls import active_calls, call_sessions
-from .catalog import CONSTRAINTS, Catalog, read, unquoted
+from .catalog import CONSTRAINTS, Catalog, read
 from .ddl import declared
 from .errors import primary_message
 from .rates import RATES, token_rates
+from .sql import unquoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
