@@ -1,6 +1,6 @@
--- Changes of each kind of object that drift has to see, in the order of oblivion_schema.catalog.KINDS.
--- Each begins with `-- <change> <kind>: <what the report names>`; before it come, where it needs them, `-- once:` what
--- is set up in the database alone, and `-- setup:` what is set up in database and metadata.
+-- Changes that drift has to see: of each kind of object, in the order of oblivion_schema.catalog.KINDS, and of several.
+-- Each begins with `-- <change> <kind>: <what the report names>`. Where it needs something first, `-- once:` is what is
+-- set up in the database alone, `-- setup:` what is in database and metadata, and `-- then:` the change.
 
 -- remove schema: oblivion
 DROP SCHEMA oblivion CASCADE;
