@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from .base import PRIVATE_SCHEMA
 from .catalog import COLUMN_STATES, CONSTRAINTS, INVALID, OWNER_OF_ALL, Object
-from .privileges import API_ROLES, PUBLIC, exact_grants, if_role_exists
+from .privileges import PUBLIC, exact_grants, if_role_exists
 from .sql import block, text_literal, unquoted
 
 if TYPE_CHECKING:
@@ -205,26 +205,32 @@ def set_grants(target: str, grants: Iterable[Object]) -> list[str]:
 
 
 def grant(items: Iterable[Object]) -> list[str]:
-    """What gives privileges, a statement for each object and role."""
-    return [
-        _guarded(found[0], f"GRANT {names} ON {on} TO {role}{option and f' {option}'}")
-        for (on, role, option), found, names in _by_role(items)
-    ]
+    """What gives privileges, a statement for each object and set of privileges."""
+    return list(_by_privileges(items, "GRANT {names} ON {on} TO {role}{option}"))
 
 
 def revoke(items: Iterable[Object]) -> list[str]:
-    """What takes privileges, a statement for each object and role."""
-    return [
-        _guarded(found[0], f"REVOKE {names} ON {on} FROM {role}") for (on, role, _), found, names in _by_role(items)
-    ]
+    """What takes privileges, a statement for each object and set of privileges."""
+    return list(_by_privileges(items, "REVOKE {names} ON {on} FROM {role}"))
 
 
-def _by_role(items: Iterable[Object]) -> Iterable[tuple[tuple[str, str, str], list[Object], str]]:
-    found: dict[tuple[str, str, str], list[Object]] = {}
+def _by_privileges(items: Iterable[Object], statement: str) -> Iterable[str]:
+    names: dict[tuple[str, str, str], list[str]] = {}
     for item in items:
-        found.setdefault((item.on_name, item.role, item.definition), []).append(item)
-    for key, its in found.items():
-        yield key, its, ", ".join(item.own_name for item in its)
+        names.setdefault((item.on_name, item.role, item.definition), []).append(item.own_name)
+    roles: dict[tuple[str, str, str], list[str]] = {}
+    for (on, role, option), its in names.items():
+        roles.setdefault((on, ", ".join(its), option and f" {option}"), []).append(role)
+    for (on, privileges, option), its in roles.items():
+        lines: list[str] = []
+        for role in its:
+            sql = statement.format(names=privileges, on=on, role=role, option=option)
+            if role == PUBLIC:
+                yield sql
+            else:
+                lines += if_role_exists(role, [f"{sql};"])
+        if lines:
+            yield block(lines)
 
 
 def _create_table(table: Object, parts: Sequence[Object]) -> str:
@@ -330,9 +336,7 @@ def _laid_out(statement: str, *, always: bool = False) -> str:
 
 
 def _guarded(item: Object, statement: str) -> str:
-    if item.role == PUBLIC or item.role not in API_ROLES:
-        return statement
-    return block(if_role_exists(item.role, [f"{statement};"]))
+    return statement if item.role == PUBLIC else block(if_role_exists(item.role, [f"{statement};"]))
 
 
 def _if_published(item: Object, exists: str, lines: Sequence[str]) -> str:
