@@ -416,7 +416,8 @@ def _compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRe
     for line in drift.report():
         _LOG.info("%s", line)
     if drift.differences:
-        upgrade.ops.append(ChangeSchema(drift.upgrade(), drift.downgrade(), drift.differences))
+        both = (drift.upgrade(), drift.downgrade()) if context.opts["writes_revision"] else ([], [])
+        upgrade.ops.append(ChangeSchema(*both, drift.differences))
     return PriorityDispatchResult.CONTINUE
 
 

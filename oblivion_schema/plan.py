@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from . import statements
 from .catalog import COLUMN_STATES, CONSTRAINTS, KINDS, OWNER_OF_ALL, Object
+from .errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -382,4 +383,5 @@ def _sorted(waits: dict[Step, set[Step]], place: Callable[[Step], tuple[int, ...
             if not waiting[follower]:
                 heapq.heappush(ready, (place(follower), numbered[follower], follower))
     if done < len(waits):
-        raise AssertionError("objects that need each other")
+        left = ", ".join(sorted(str(step.either) for step, others in waiting.items() if others and step.either.address))
+        raise UserError(f"There is no order for {left}, which need each other: write this revision by hand.")

@@ -608,9 +608,23 @@ def test_what_other_roles_may_do_outlives_a_view_that_makes_way(upgraded: URL, c
     execute(upgraded, f"DROP OWNED BY {other}; DROP ROLE {other}")
 
 
+# A view and a function that read each other.
+RING = """
+CREATE VIEW ring AS SELECT 1::bigint AS it;
+CREATE FUNCTION round() RETURNS bigint LANGUAGE sql STABLE SET search_path = ''
+  BEGIN ATOMIC SELECT max(it) FROM public.ring; END;
+CREATE OR REPLACE VIEW ring AS SELECT public.round() AS it;
+"""
+
+
 @pytest.mark.parametrize(
     ("by_hand", "change", "said"),
     [
+        (
+            "",
+            RING,
+            "There is no order for function public.round(), view public.ring, which need each other",
+        ),
         (
             "",
             "ALTER TABLE user_presence DROP room_token, ADD greeting text, ADD token text",
