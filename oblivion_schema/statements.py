@@ -141,8 +141,6 @@ def remove(item: Object) -> str:
             return f"ALTER TABLE {on} {'DISABLE' if own == 'ENABLE' else 'NO FORCE'} ROW LEVEL SECURITY"
         case "comment":
             return f"COMMENT ON {own} IS NULL"
-        case "grant":
-            return _guarded(item, f"REVOKE {own} ON {on} FROM {item.role}")
         case "publication":
             return _if_published(item, "EXISTS", [f"ALTER PUBLICATION {own} DROP TABLE {on};"])
         case "reference row":

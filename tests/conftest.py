@@ -102,6 +102,19 @@ def _upgrade(*, host: str, port: int, user: str, dbname: str, password: str | No
     oblivion_schema.upgrade(_url(host, port, user, password, dbname))
 
 
+def _janitor(server: Any) -> DatabaseJanitor:
+    """What makes, and drops, a database of a new name; a clone where `server` has a template."""
+    return DatabaseJanitor(
+        user=server.user,
+        host=server.host,
+        port=server.port,
+        password=server.password,
+        dbname=f"oblivion_{_RUN}_{uuid.uuid4().hex[:8]}",
+        template_dbname=server.template_dbname,
+        maintenance_dbname=server.maintenance_dbname,
+    )
+
+
 pg_template = factories.postgresql_noproc(depends_on="pg_server", dbname=f"oblivion_{_RUN}", load=[_upgrade])
 pg_clone = factories.postgresql("pg_template")
 
@@ -115,15 +128,7 @@ def upgraded(pg_clone: Any, pg_template: Any) -> URL:
 @pytest.fixture(scope="module")
 def shared_engine(pg_template: Any) -> Iterator[Engine]:
     """An engine on a database like `upgraded` that a module's tests share: each of them rolls back."""
-    janitor = DatabaseJanitor(
-        user=pg_template.user,
-        host=pg_template.host,
-        port=pg_template.port,
-        password=pg_template.password,
-        dbname=f"oblivion_{_RUN}_{uuid.uuid4().hex[:8]}",
-        template_dbname=pg_template.template_dbname,
-        maintenance_dbname=pg_template.maintenance_dbname,
-    )
+    janitor = _janitor(pg_template)
     with janitor:
         engine = create_engine(
             _url(pg_template.host, pg_template.port, pg_template.user, pg_template.password, janitor.dbname),
@@ -148,15 +153,8 @@ def new_database(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[.
     owners: list[str] = []
 
     def make(*, owner: bool = False) -> URL:
-        name = f"oblivion_{_RUN}_{uuid.uuid4().hex[:8]}"
-        janitor = DatabaseJanitor(
-            user=pg_server.user,
-            host=pg_server.host,
-            port=pg_server.port,
-            password=pg_server.password,
-            dbname=name,
-            maintenance_dbname=pg_server.maintenance_dbname,
-        )
+        janitor = _janitor(pg_server)
+        name = janitor.dbname
         janitor.init()
         made.append(janitor)
         url = server.set(database=name)
