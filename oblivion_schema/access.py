@@ -1,54 +1,134 @@
 """Who may do what: row level security, policies and grants, each declared below the table that it guards.
 
-The database is open to whoever holds the project's public key, as its deployed browser clients expect: policies let
-every row through, and the roles of PostgREST may read and write. Reference tables are read-only to them.
+A database is in one of two modes. In the open one everybody who holds the project's public key may read and write, as
+the deployed browser clients expect; in the authenticated one a signed-in user reaches the own rows, and a visitor next
+to nothing. The mode is what the function `oblivion.open_access()` returns, a constant: PostgreSQL folds it into a plan,
+of which only the condition on the own rows is left, or nothing, and plans anew in every session when it is replaced.
+Policies are the same in both modes; grants are not.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from .ddl import declare
-from .privileges import API_ROLES, exact_grants
-from .sql import quoted
+from sqlalchemy import text
+
+from .base import metadata
+from .ddl import declare, function, function_text, granted, grants
+from .privileges import API_ROLES, PUBLIC, Grants, all_grants
+from .sql import add_to_publication, block, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from sqlalchemy import Connection, MetaData, Table
 
-    from sqlalchemy import Table
+Mode = Literal["open", "authenticated"]
+MODES: Final[tuple[Mode, ...]] = ("open", "authenticated")
 
-Command = Literal["select", "insert", "update", "delete"]
+READ: Final = ("SELECT",)
+READ_WRITE: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
+EXECUTE: Final = ("EXECUTE",)
 
-READ_WRITE: Final[tuple[Command, ...]] = ("select", "insert", "update", "delete")
-READ_ONLY: Final[tuple[Command, ...]] = ("select",)
+
+def _open_access(mode: Mode) -> str:
+    """The statement that makes the function, whose result is the mode."""
+    _, create, rest = function_text("oblivion.open_access").rstrip().partition("CREATE OR REPLACE ")
+    return (create + rest).replace("RETURN true", f"RETURN {str(mode == 'open').lower()}")
 
 
-def open_to_clients(table: Table[Any], *commands: Command) -> None:
-    """Guard `table` by row level security, and let everybody use `commands` on all of its rows.
+# Whoever may query a table, an operator's own role too, has to be able to call what its policies call.
+_ANYBODY: Final = {PUBLIC: EXECUTE}
+function(metadata, "oblivion.open_access", comment="The access mode: true in the open one.", granted=_ANYBODY)
+# A new database is in the mode that the setting names, or open.
+declare(
+    metadata,
+    "access mode",
+    "oblivion.access",
+    block(
+        [
+            "  IF current_setting('oblivion.access', true) = 'authenticated' THEN",
+            *(f"    {line}" for line in _open_access("authenticated").splitlines()),
+            "  END IF;",
+        ]
+    ),
+)
+function(
+    metadata,
+    "oblivion.is_service_role",
+    comment="Whether service_role asks, which reaches all rows in both modes.",
+    granted=_ANYBODY,
+)
+function(
+    metadata,
+    "oblivion.current_user_id",
+    comment="Who is signed in: sub of the JWT, or NULL where that is no text.",
+    granted=_ANYBODY,
+)
+
+# What a policy lets through: the condition that a row has to meet.
+EVERYBODY: Final = "true"
+SERVICE: Final = "oblivion.is_service_role()"
+WHEN_OPEN: Final = f"oblivion.open_access() OR {SERVICE}"
+
+
+def own(column: str, *, further: str = "") -> str:
+    """The condition that `column` names the signed-in user, and `further`; in the open mode any row meets it."""
+    # In a subquery it is called once for each statement, and an index can be asked for what it returns.
+    condition = f"{column} = (SELECT oblivion.current_user_id())"
+    return f"{WHEN_OPEN} OR ({condition} AND {further})" if further else f"{WHEN_OPEN} OR {condition}"
+
+
+def row_level_security(
+    table: Table[Any], *, select: str, insert: str = WHEN_OPEN, update: str = WHEN_OPEN, delete: str = WHEN_OPEN
+) -> None:
+    """Guard `table` by row level security: the condition that a row has to meet for each command.
 
     One policy per command, named `<table>_<command>`: several for the same command would all be evaluated for each row.
+    An updated row has to meet its condition before and after.
     """
     on = quoted("public", table.name)
     declare(table, "row level security", table.name, f"ALTER TABLE {on} ENABLE ROW LEVEL SECURITY")
-    for command in commands:
-        rows = {"insert": "WITH CHECK (true)", "update": "USING (true) WITH CHECK (true)"}.get(command, "USING (true)")
+    for command, rows in {
+        "select": f"USING ({select})",
+        "insert": f"WITH CHECK ({insert})",
+        "update": f"USING ({update}) WITH CHECK ({update})",
+        "delete": f"USING ({delete})",
+    }.items():
         name = f"{table.name}_{command}"
         create = f"CREATE POLICY {quoted(name)} ON {on} FOR {command.upper()} TO public {rows}"
         declare(table, "policy", name, create)
-    grant(table, *commands)
 
 
-def grant(relation: Table[Any], *commands: Command, to: Sequence[str] = API_ROLES) -> None:
-    """Let the roles `to`, where they exist, use `commands` on a table or view, and API roles nothing else.
+def grant(relation: Table[Any], *, when_open: Grants, authenticated: Grants) -> None:
+    """Give the API roles, where they exist, these privileges on a table or view in each mode, and nothing else.
 
     Raises ValueError for a role that is not one of `API_ROLES`.
     """
-    if unknown := set(to) - set(API_ROLES):
+    if unknown := {*when_open, *authenticated} - set(API_ROLES):
         raise ValueError(f"{', '.join(unknown)}: only grants to {', '.join(API_ROLES)} are kept and compared.")
-    privileges = [command.upper() for command in commands]
-    declare(
-        relation,
-        "grant",
-        relation.name,
-        exact_grants(f"TABLE {quoted('public', relation.name)}", dict.fromkeys(to, privileges)),
-    )
+    grants(relation, relation.name, f"TABLE {quoted('public', relation.name)}", when_open, authenticated)
+
+
+def grant_reading(view: Table[Any]) -> None:
+    """Let the API roles read a view of rows that policies guard; in the authenticated mode not visitors."""
+    grant(view, when_open=dict.fromkeys(API_ROLES, READ), authenticated=dict.fromkeys(API_ROLES[1:], READ))
+
+
+def publish(table: Table[Any]) -> None:
+    """Let Realtime tell clients of changes in `table`: it joins Supabase's publication, where there is one."""
+    name = "supabase_realtime"
+    declare(table, "publication", name, add_to_publication(name, quoted("public", table.name)))
+
+
+def current_mode(connection: Connection) -> Mode:
+    """The mode that the database is in; one without these functions is open."""
+    known = connection.scalar(text("SELECT to_regprocedure('oblivion.open_access()') IS NOT NULL"))
+    return "open" if not known or connection.scalar(text("SELECT oblivion.open_access()")) else "authenticated"
+
+
+def switch(metadata: MetaData, mode: Mode) -> str:
+    """One statement that takes a database to `mode`: in all sessions at once, with no lock that a query waits for.
+
+    It gives all grants anew, so that roles that were made meanwhile get theirs.
+    """
+    lines = [f"  {line}" for line in _open_access(mode).splitlines()]
+    return block([*lines, *all_grants((target, its[mode]) for target, its in granted(metadata))])

@@ -8,9 +8,10 @@ from typing import Final
 from sqlalchemy import CheckConstraint, Column, Index, Integer, Named, Table, Text, TypedColumns, text
 from sqlalchemy.schema import conv
 
-from .access import READ_WRITE, open_to_clients
+from .access import READ, READ_WRITE, grant, own, publish, row_level_security
 from .base import Timestamp, metadata
 from .ddl import trigger
+from .privileges import API_ROLES
 
 
 class UserAccountColumns(TypedColumns):
@@ -40,8 +41,15 @@ user_accounts: Final = Table(
     Index("idx_user_accounts_email", "email"),
     comment="Token balances, one row for each account.",
 )
-open_to_clients(user_accounts, *READ_WRITE)
-trigger(user_accounts, "update_user_accounts_updated_at", "BEFORE UPDATE", "update_updated_at_column")
+# Balance and tier are what an account pays with: a user of the authenticated mode only says where to reach him.
+row_level_security(user_accounts, select=own("user_id"), update=own("user_id"))
+grant(
+    user_accounts,
+    when_open=dict.fromkeys(API_ROLES, READ_WRITE),
+    authenticated={"authenticated": [*READ, "UPDATE (email)"], "service_role": READ_WRITE},
+)
+publish(user_accounts)
+trigger(user_accounts, "update_user_accounts_updated_at", "BEFORE UPDATE", "public.update_updated_at_column")
 
 DEMO_ACCOUNTS: Final = (
     {"user_id": "demo_user", "tokens_remaining": 500, "subscription_tier": "free", "email": "demo@oblivn.com"},

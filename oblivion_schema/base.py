@@ -10,7 +10,7 @@ from typing import Final
 
 from sqlalchemy import DateTime, MetaData
 
-from .ddl import declare
+from .ddl import declare, grants
 from .privileges import CREATE_API_ROLES
 
 PRIVATE_SCHEMA: Final = "oblivion"
@@ -36,6 +36,8 @@ declare(
     PRIVATE_SCHEMA,
     f"COMMENT ON SCHEMA {PRIVATE_SCHEMA} IS 'What clients never see: the version table, and helpers of the schema.'",
 )
+
+grants(metadata, PRIVATE_SCHEMA, f"SCHEMA {PRIVATE_SCHEMA}", {})
 
 Timestamp: Final = DateTime(timezone=True)
 """timestamptz: an instant. Days are UTC days, by the view or query that cuts them."""

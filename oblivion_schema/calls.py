@@ -24,9 +24,10 @@ from sqlalchemy import (
     text,
 )
 
-from .access import READ_WRITE, grant, open_to_clients
+from .access import READ, READ_WRITE, grant, grant_reading, own, publish, row_level_security
 from .base import Timestamp, metadata
 from .ddl import declare, function, trigger, view
+from .privileges import API_ROLES
 
 
 class CallSessionColumns(TypedColumns):
@@ -77,11 +78,21 @@ declare(
     "idx_call_sessions_active",
     "CREATE INDEX idx_call_sessions_active ON public.call_sessions (start_time) WHERE end_time IS NULL",
 )
-open_to_clients(call_sessions, *READ_WRITE)
+# A user of the authenticated mode starts calls as clients do, with a cost of 0; what they cost is not his to say.
+row_level_security(call_sessions, select=own("user_id"), insert=own("user_id", further="credit_cost = 0"))
+grant(
+    call_sessions,
+    when_open=dict.fromkeys(API_ROLES, READ_WRITE),
+    authenticated={
+        "authenticated": [*READ, "INSERT (room_id, start_time, mode, used_turn, credit_cost, user_id)"],
+        "service_role": READ_WRITE,
+    },
+)
+publish(call_sessions)
 
 # Serves user_accounts, too.
-function(metadata, "update_updated_at_column", comment="Trigger: stamps updated_at with the server's clock.")
-trigger(call_sessions, "update_call_sessions_updated_at", "BEFORE UPDATE", "update_updated_at_column")
+function(metadata, "public.update_updated_at_column", comment="Trigger: stamps updated_at with the server's clock.")
+trigger(call_sessions, "update_call_sessions_updated_at", "BEFORE UPDATE", "public.update_updated_at_column")
 
 
 class ActiveCallColumns(TypedColumns):
@@ -113,7 +124,7 @@ ORDER BY start_time DESC""",
     reads=[call_sessions],
     comment="Calls that are going on, newest first.",
 )
-grant(active_calls, "select")
+grant_reading(active_calls)
 
 
 class DailyBillingSummaryColumns(TypedColumns):
@@ -149,4 +160,4 @@ ORDER BY call_date DESC""",
     reads=[call_sessions],
     comment="Calls by the UTC day on which they began, newest day first.",
 )
-grant(daily_billing_summary, "select")
+grant_reading(daily_billing_summary)

@@ -165,6 +165,14 @@ class Catalog:
         kept = {key: item for key, item in self.objects.items() if item.kind != "grant" or item.role not in roles}
         return Catalog(kept, self.unsupported)
 
+    def grants(self) -> dict[str, dict[str, list[str]]]:
+        """The privileges of each role on each object, which is named as GRANT does."""
+        found: dict[str, dict[str, list[str]]] = {}
+        for item in self.objects.values():
+            if item.kind == "grant":
+                found.setdefault(item.on_name, {}).setdefault(item.role, []).append(item.own_name)
+        return found
+
     def columns(self) -> dict[str, list[Object]]:
         """The columns of each table, in order."""
         found: dict[str, list[Object]] = {}

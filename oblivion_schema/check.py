@@ -37,7 +37,7 @@ def check_against(database: Database, scratch: Database | None, revisions: Scrip
         # One snapshot for all that is read.
         live.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         try:
-            _require_revision(live, revisions)
+            require_newest_revision(live, revisions, "The role of --against")
             with _built_on(scratch, _major(live)) as migration:
                 return find_drift(live, migration, metadata, revisions)
         except DBAPIError as error:
@@ -51,14 +51,15 @@ def check_against(database: Database, scratch: Database | None, revisions: Scrip
             ) from error
 
 
-def _require_revision(live: Connection, revisions: ScriptDirectory) -> None:
+def require_newest_revision(live: Connection, revisions: ScriptDirectory, role: str) -> None:
+    """Raise UserError where the database is not at the newest revision, or `role` may not see at which it is."""
     try:
         with live.begin_nested():
             found = live.scalars(text(f"SELECT version_num FROM {PRIVATE_SCHEMA}.alembic_version")).all()  # noqa: S608
     except DBAPIError as error:
         if sqlstate(error) == "42501":
             raise UserError(
-                f"The role of --against may not read {PRIVATE_SCHEMA}.alembic_version: GRANT USAGE ON SCHEMA"
+                f"{role} may not read {PRIVATE_SCHEMA}.alembic_version: GRANT USAGE ON SCHEMA"
                 f" {PRIVATE_SCHEMA} and SELECT on that table to it, or connect as its owner."
             ) from error
         raise UserError(

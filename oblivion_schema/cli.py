@@ -1,4 +1,4 @@
-"""`oblivion-schema`: Alembic's command line on the packaged revisions, and three commands beside it."""
+"""`oblivion-schema`: Alembic's command line on the packaged revisions, and a few commands beside it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING
 from alembic.config import CommandLine, Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from . import embedded, migrate
+from .access import current_mode, switch
+from .base import metadata
 from .check import check_against as run_check_against
+from .check import require_newest_revision
 from .database import EMBEDDED, hear_interrupts, parse
-from .environment import Options, find_database
+from .environment import Options, find_database, parse_mode, wait_for_other_deployers
 from .errors import UserError, explain, interrupted
 from .verify import verify as run_checks
 
@@ -74,6 +78,28 @@ def check_against(config: Config, against: str, scratch: str | None) -> None:
     config.print_stdout("No difference: the database is what the code says.")
 
 
+def access(config: Config, mode: str | None, *, sql: bool) -> None:
+    """Say who may do what, `open` or `authenticated`; with one of these, switch to it, in all sessions at once."""
+    statement = switch(metadata, parse_mode(mode, f"access {mode}")) if mode is not None else ""
+    if sql:
+        if not statement:
+            raise UserError("access --sql prints a switch: say access open --sql or access authenticated --sql.")
+        config.print_stdout("%s;", statement)
+        return
+    hear_interrupts()
+    with find_database(config).connect() as connection:
+        try:
+            require_newest_revision(connection, ScriptDirectory.from_config(config), "This role")
+            if statement:
+                connection.execute(text(f"SET LOCAL lock_timeout = '{Options.from_config(config).lock_timeout}'"))
+                wait_for_other_deployers(connection)
+                connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+                connection.commit()
+            config.print_stdout(current_mode(connection))
+        except DBAPIError as error:
+            raise explain(error, connection.engine) from error
+
+
 def stop(config: Config) -> None:
     """Stop the embedded PostgreSQL; its data stays."""
     if not embedded.is_installed():
@@ -92,6 +118,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     line = CommandLine(prog="oblivion-schema")
     line.register_command(verify)
     line.register_command(stop)
+    switch_access = line.subparsers.add_parser("access", help=access.__doc__)
+    switch_access.add_argument("mode", nargs="?", help="open or authenticated")
+    switch_access.add_argument("--sql", action="store_true", help="print the statement, and do nothing")
+    switch_access.set_defaults(cmd=(access, ["mode"], ["sql"]))
     check = line.subparsers.choices["check"]
     check.add_argument("--against", metavar="URL", help="read that database only, and build the schema elsewhere")
     check.add_argument(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from sqlalchemy import Column, Connection, MetaData, Table, TypedColumns, event, text
@@ -19,15 +20,21 @@ from .privileges import exact_grants
 from .sql import quoted, text_literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from sqlalchemy.sql.compiler import DDLCompiler
 
-Kind = Literal["comment", "function", "grant", "index", "policy", "role", "row level security", "schema", "trigger"]
+    from .privileges import Grants
+
+Kind = Literal[
+    "access mode", "comment", "function", "grant", "index", "policy", "publication", "role", "row level security",
+    "schema", "trigger",
+]  # fmt: skip
 Columns = TypeVar("Columns", bound=TypedColumns)
 
 _FUNCTIONS = Path(__file__).with_name("functions")
 _DECLARED = "oblivion_schema.declared"
+_GRANTED = "oblivion_schema.granted"
 _REFERENCE = "oblivion_schema.reference"
 
 
@@ -87,23 +94,56 @@ def declared(owner: Table[Any] | MetaData) -> tuple[Declared, ...]:
     return tuple(owner.info.get(_DECLARED, ()))
 
 
-def function(owner: Table[Any] | MetaData, name: str, arguments: str = "", *, comment: str) -> None:
-    """Declare the function of `functions/<name>.sql`; nobody but its owner may execute it unless granted.
+def grants(
+    owner: Table[Any] | MetaData, name: str, target: str, when_open: Grants, authenticated: Grants | None = None
+) -> None:
+    """Declare what PUBLIC and the API roles may do with an object in the open and in the authenticated mode.
 
-    `arguments` are the types of its arguments, as DROP FUNCTION takes them. It is created before all tables, for their
-    triggers and policies, or after the table that owns it, whose rows it may then name.
+    `target` is the object as GRANT takes it; without `authenticated` both modes are alike.
     """
-    signature = f"public.{name}({arguments})"
-    declare(owner, "function", name, (_FUNCTIONS / f"{name}.sql").read_text(encoding="utf-8"))
+    closed = when_open if authenticated is None else authenticated
+    owner.info.setdefault(_GRANTED, []).append((target, {"open": when_open, "authenticated": closed}))
+    declare(owner, "grant", name, exact_grants(target, when_open, closed))
+
+
+def granted(metadata: MetaData) -> Iterator[tuple[str, Mapping[str, Grants]]]:
+    """Each object that has grants, as GRANT takes it, and what they are in each mode."""
+    for owner in (metadata, *metadata.tables.values()):
+        yield from owner.info.get(_GRANTED, ())
+
+
+def function(
+    owner: Table[Any] | MetaData,
+    name: str,
+    arguments: str = "",
+    *,
+    comment: str,
+    granted: Grants = MappingProxyType({}),
+) -> None:
+    """Declare the function of `functions/<schema>/<name>.sql`; but for its owner only those `granted` may execute it.
+
+    `name` is qualified, `arguments` are the types of its arguments, as DROP FUNCTION takes them. It is created before
+    all tables, for their triggers and policies, or after the table that owns it, whose rows it may then name.
+    """
+    signature = f"{name}({arguments})"
+    declare(owner, "function", name, function_text(name))
     declare(owner, "comment", signature, f"COMMENT ON FUNCTION {signature} IS {text_literal(comment)}")
-    declare(owner, "grant", signature, exact_grants(f"FUNCTION {signature}", {}))
-    _execute_on(owner, "after_drop", f"DROP FUNCTION IF EXISTS {signature}")
+    grants(owner, signature, f"FUNCTION {signature}", granted)
+    # One that names the rows of its table, or another such function, is in their way.
+    moment, further = ("after_drop", "") if isinstance(owner, MetaData) else ("before_drop", " CASCADE")
+    _execute_on(owner, moment, f"DROP FUNCTION IF EXISTS {signature}{further}")
+
+
+def function_text(name: str) -> str:
+    """The statement that makes the function of that qualified name."""
+    schema, _, own_name = name.partition(".")
+    return (_FUNCTIONS / schema / f"{own_name}.sql").read_text(encoding="utf-8")
 
 
 def trigger(table: Table[Any], name: str, moment: str, function: str) -> None:
-    """Declare a trigger of each row, `moment` such as BEFORE UPDATE, that executes `public.<function>()`."""
+    """Declare a trigger of each row, `moment` such as BEFORE UPDATE, that executes `function`, a qualified name."""
     on = quoted("public", table.name)
-    create = f"CREATE TRIGGER {quoted(name)} {moment} ON {on} FOR EACH ROW EXECUTE FUNCTION public.{function}()"
+    create = f"CREATE TRIGGER {quoted(name)} {moment} ON {on} FOR EACH ROW EXECUTE FUNCTION {function}()"
     declare(table, "trigger", name, create)
 
 

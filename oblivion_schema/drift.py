@@ -13,7 +13,7 @@ from __future__ import annotations
 import difflib
 import logging
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from alembic.autogenerate import renderers
@@ -24,22 +24,25 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from . import statements
+from .access import MODES, current_mode
 from .base import PRIVATE_SCHEMA
 from .catalog import COLUMN_STATES, Catalog, Key, Object, read
 from .errors import UserError
 from .operations import literal
-from .plan import Call, Rename, Step, in_the_way, plan
-from .privileges import API_ROLES
+from .plan import Call, ModeGrants, Rename, Step, grant_target, in_the_way, plan
+from .privileges import API_ROLES, exact_grants
 from .standin import build, execute, made_by_revisions, reread, stand_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from alembic.autogenerate.api import AutogenContext
     from alembic.operations.ops import UpgradeOps
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
     from sqlalchemy import Connection, MetaData
+
+    from .access import Mode
 
 PLUGIN: Final = "oblivion_schema.drift"
 _LOG: Final = logging.getLogger(PLUGIN)
@@ -91,7 +94,7 @@ class Drift:
     `kept` of the differences are dropped only when asked for; `left_alone` is somebody else's, and `others` is all that
     no step touches; the columns of `misplaced` tables are in another order than a revision can give them; grants to
     `missing_roles` were not compared. `unclear` columns may have got one of several new names; what is `by_hand` no
-    revision made so.
+    revision made so. `grants_after` and `grants_before` are those that depend on the access mode.
     """
 
     differences: tuple[Difference, ...]
@@ -104,6 +107,8 @@ class Drift:
     missing_roles: tuple[str, ...] = ()
     unclear: tuple[str, ...] = ()
     by_hand: tuple[str, ...] = ()
+    grants_after: Mapping[str, ModeGrants] = field(default_factory=dict)
+    grants_before: Mapping[str, ModeGrants] = field(default_factory=dict)
 
     def report(self) -> Iterator[str]:
         """Each difference, line by line, and what was not compared."""
@@ -125,11 +130,12 @@ class Drift:
 
     def upgrade(self) -> list[str | Call]:
         """The statements that make the database what the metadata is."""
-        return plan(self.steps, self.renames)
+        return plan(self.steps, self.renames, self.grants_after)
 
     def downgrade(self) -> list[str | Call]:
         """The statements that make it what it was."""
-        return plan([step.reversed() for step in self.steps], [rename.reversed() for rename in self.renames])
+        back = [step.reversed() for step in self.steps]
+        return plan(back, [rename.reversed() for rename in self.renames], self.grants_before)
 
 
 def find_drift(
@@ -145,14 +151,15 @@ def find_drift(
 
     `database` is read only. On the other everything is rolled back; it needs the rights that an upgrade needs. With
     `drop_unknown` the steps drop what the metadata does not know, tables included; with `writes_revision` they are
-    compared with what the revisions make, too. Raises UserError where nothing can be built, or the metadata is not
-    valid.
+    compared with what the revisions make, too, and grants in both access modes. Raises UserError where nothing can be
+    built, or the metadata is not valid.
     """
     connection = Operations(scratch).get_bind()
+    mode = current_mode(database)
     roles = _existing_roles(database)
     live = read(database, metadata, roles)
     with stand_in(connection):
-        build(connection, metadata)
+        build(connection, metadata, mode)
         compared = sorted(set(roles) & set(_existing_roles(connection)))
         missing = tuple(sorted(set(API_ROLES) - set(compared)))
         live = live.without_grants_to(missing)
@@ -164,7 +171,7 @@ def find_drift(
             )
         renames, unclear = _renames(live, want)
         gone = any(item.kind not in _STATES and key not in want for key, item in live.objects.items())
-        made = made_by_revisions(scratch, metadata, revisions) if gone or writes_revision else Catalog({})
+        made = made_by_revisions(scratch, metadata, revisions, mode) if gone or writes_revision else Catalog({})
         renames = [rename for rename in renames if ("column", rename.names[0]) in made]
         with connection.begin_nested() as savepoint:
             for rename in renames:
@@ -179,14 +186,33 @@ def find_drift(
                     step.differs = reread(connection, metadata, wanted).definition != step.before.definition
             steps = [_with_cast(connection, step) for step in steps]
             savepoint.rollback()
+        before, after = {mode: live}, {mode: want}
+        if writes_revision:
+            [other] = set(MODES) - {mode}
+            before[other] = made_by_revisions(scratch, metadata, revisions, other).without_grants_to(missing)
+            with stand_in(connection):
+                build(connection, metadata, other)
+                after[other] = read(connection, metadata, compared)
     # What is no kind that is compared is never dropped, but on an object of ours it is a difference.
     ours = {step.before.address for step in steps if step.before and step.after and step.before.address}
     on_ours = [item for item in live.unsupported if item.part_of in ours or f" {PRIVATE_SCHEMA}." in item.own_name]
     others = [str(item) for item in live.unsupported if item not in on_ours]
     drift = _sort_out(steps, renames, set(made.objects), drop_unknown=drop_unknown)
+    grants_after, grants_before = _grants_by_mode(before, after), _grants_by_mode(after, before)
+    in_the_other = [
+        Difference("different", "grant", f"on {target} in the {' and '.join(its.differs_in)} mode")
+        for target, its in grants_after.items()
+        if its.differs_in and mode not in its.differs_in
+    ]
     return replace(
         drift,
-        differences=(*drift.differences, *(Difference("unknown", "", item.own_name) for item in on_ours)),
+        differences=(
+            *drift.differences,
+            *in_the_other,
+            *(Difference("unknown", "", item.own_name) for item in on_ours),
+        ),
+        grants_after=grants_after,
+        grants_before=grants_before,
         left_alone=(*sorted(others), *drift.left_alone),
         others=(*drift.others, *live.unsupported),
         misplaced=tuple(_misplaced(live, want, renames)),
@@ -194,6 +220,20 @@ def find_drift(
         unclear=tuple(name for name in unclear if ("column", name) in made),
         by_hand=_by_hand(drift, made) if writes_revision else (),
     )
+
+
+def _grants_by_mode(before: Mapping[Mode, Catalog], after: Mapping[Mode, Catalog]) -> dict[str, ModeGrants]:
+    """The grants that are not the same in both modes, before or after, by what GRANT calls their object."""
+    if len(after) < len(MODES):
+        return {}
+    old, new = ({mode: catalog.grants() for mode, catalog in side.items()} for side in (before, after))
+    found = {}
+    for target in filter(None, dict.fromkeys(grant_target(item) for item in after["open"].objects.values())):
+        was, becomes = ({mode: side[mode].get(target, {}) for mode in MODES} for side in (old, new))
+        if any(its["open"] != its["authenticated"] for its in (was, becomes)):
+            statement = exact_grants(target, becomes["open"], becomes["authenticated"])
+            found[target] = ModeGrants(statement, tuple(mode for mode in MODES if was[mode] != becomes[mode]))
+    return found
 
 
 def _existing_roles(connection: Connection) -> list[str]:

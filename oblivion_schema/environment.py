@@ -2,8 +2,8 @@
 
 A run is one transaction, online and in `--sql` output: a command that fails, is killed or is cut off leaves the
 database as it was; so a revision must not leave the transaction, as `autocommit_block()` does. Revisions are static
-SQL; what a run is told reaches them as PostgreSQL settings (`oblivion.demo`, `oblivion.drop_data`), so that both ways
-do the same.
+SQL; what a run is told reaches them as PostgreSQL settings (`oblivion.demo`, `oblivion.drop_data`, `oblivion.access`),
+so that both ways do the same.
 """
 
 from __future__ import annotations
@@ -13,18 +13,22 @@ import os
 import re
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from alembic import context
+from alembic.operations import Operations
 from alembic.util import CommandError
 from sqlalchemy import Connection, event, func, select, true
 from sqlalchemy.exc import DBAPIError
 
 from . import database
+from .access import MODES, switch
 from .base import PRIVATE_SCHEMA, metadata
 from .drift import PLUGIN
 from .errors import UserError, explain, interrupted
+from .operations import RunSQL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
     from alembic.operations import MigrationScript
     from alembic.runtime.migration import MigrationContext
     from sqlalchemy import Engine
+
+    from .access import Mode
 
 ADVISORY_LOCK: Final = 0x0B11_1710_5C4E_3A00
 """Key of the advisory lock that a run holds in its transaction."""
@@ -46,6 +52,7 @@ class Options:
     """The `-x key=value` options of the command line."""
 
     url: str | None = None
+    access: Mode | None = None
     demo: bool = True
     drop_data: bool = False
     drop_unknown: bool = False
@@ -60,10 +67,11 @@ class Options:
     @classmethod
     def parse(cls, given: Mapping[str, str]) -> Options:
         """Read them. Raises UserError for an unknown key or value."""
-        known = {"demo", "drop-data", "drop-unknown", "lock-timeout", "url"}
+        known = {"access", "demo", "drop-data", "drop-unknown", "lock-timeout", "url"}
         for key in given.keys() - known:
             shown = f" {key}" if re.fullmatch(r"[a-z-]{1,20}", key) else ""  # it may be a URL, password and all
             raise UserError(f"Unknown option -x{shown}: the options are {', '.join(sorted(known))}, as in -x demo=no.")
+        mode = parse_mode(given["access"], f"-x access={given['access']}") if "access" in given else None
         for key in ("demo", "drop-data", "drop-unknown"):
             if given.get(key, "no") not in _YES_NO:
                 raise UserError(f"-x {key}={given[key]}: say {key}=yes or {key}=no.")
@@ -74,6 +82,7 @@ class Options:
             raise UserError("-x url is empty: write -x url=postgresql://user:password@host:5432/database.")
         return cls(
             url=given.get("url"),
+            access=mode,
             demo=given.get("demo") != "no",
             drop_data=given.get("drop-data") == "yes",
             drop_unknown=given.get("drop-unknown") == "yes",
@@ -83,11 +92,21 @@ class Options:
     def settings(self) -> dict[str, str]:
         """PostgreSQL settings for the run's transaction; what a revision's SQL reads is set only where it matters."""
         settings = {"lock_timeout": self.lock_timeout, "search_path": "public"}
+        if self.access:
+            settings[f"{PRIVATE_SCHEMA}.access"] = self.access
         if not self.demo:
             settings[f"{PRIVATE_SCHEMA}.demo"] = "no"
         if self.drop_data:
             settings[f"{PRIVATE_SCHEMA}.drop_data"] = "yes"
         return settings
+
+
+def parse_mode(name: str, said: str) -> Mode:
+    """The access mode of that name. Raises UserError, which quotes what was `said`."""
+    for mode in MODES:
+        if name == mode:
+            return mode
+    raise UserError(f"{said}: the modes are open (everybody may) and authenticated (users reach their own rows).")
 
 
 def find_database(config: Config) -> database.Database:
@@ -101,6 +120,8 @@ def run() -> None:
     if _command():  # a service's process is its own to arrange
         _log(quiet=getattr(context.config.cmd_opts, "quiet", False))
     options = Options.from_config(context.config)
+    if options.access:
+        _require_upgrade_to_the_newest()
     if context.is_offline_mode():
         context.configure(
             dialect_name="postgresql",
@@ -171,7 +192,7 @@ def _run_on(connection: Connection, options: Options) -> None:
         before = {name: _setting(connection, name) for name in options.settings()} if joined else {}
         with context.begin_transaction():
             if not looks or _command() in {"check", "revision"}:
-                _wait_for_other_deployers(connection)
+                wait_for_other_deployers(connection)
             _migrate(options)
         for name, value in before.items():
             connection.execute(select(func.set_config(name, value or "", true())))
@@ -217,9 +238,23 @@ def _migrate(options: Options) -> None:
     for name, value in options.settings().items():
         context.execute(f"SET LOCAL {name} = '{value}'")
     context.run_migrations()
+    if options.access:
+        Operations(migration).invoke(RunSQL(switch(metadata, options.access)))
 
 
-def _wait_for_other_deployers(connection: Connection) -> None:
+def _require_upgrade_to_the_newest() -> None:
+    """Raise UserError where the run does not end at the revision whose objects the access mode is about."""
+    found = None
+    if _command() in {"", "upgrade"}:
+        with suppress(CommandError):  # of a revision that is none, or that depends on where the database is
+            found = context.get_revision_argument()
+    head = context.script.get_current_head()
+    if found not in {head, (head,)}:
+        raise UserError("-x access=... goes with upgrade head; at any other time use oblivion-schema access.")
+
+
+def wait_for_other_deployers(connection: Connection) -> None:
+    """Hold the deployers' lock until the transaction ends; one of them at a time."""
     # Polled: a waiter that blocked would hold a snapshot, for which CREATE INDEX CONCURRENTLY waits in its turn.
     # In the transaction: a pooler may hand a lock of the session to somebody else.
     attempt = select(func.pg_try_advisory_xact_lock(ADVISORY_LOCK))

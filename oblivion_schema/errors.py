@@ -102,7 +102,7 @@ def _line_of(error: DBAPIError, statement: str) -> str:
 
 
 _STATEMENT: Final = re.compile(
-    r"""\s*(?:CREATE(?:\ OR\ REPLACE)?(?:\ UNIQUE)?|ALTER|COMMENT\ ON|INSERT\ INTO)
+    r"""\s*(?:--[^\n]*\n\s*)*(?:CREATE(?:\ OR\ REPLACE)?(?:\ UNIQUE)?|ALTER|COMMENT\ ON|INSERT\ INTO)
     \s+(?P<kind>(?:(?!CONCURRENTLY|IF\ )[A-Z]+\s+)*)(?:CONCURRENTLY\s+|IF\ NOT\ EXISTS\s+)*
     (?P<name>(?:"[^"]+"|[\w.])+)(?:\s+ON\s+(?P<on>(?:"[^"]+"|[\w.])+))?""",
     re.VERBOSE,

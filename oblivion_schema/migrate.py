@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import URL, Connection, Engine
 
+    from .access import Mode
+
 _PACKAGE = Path(__file__).parent
 _PACKAGED = _PACKAGE / "migrations"
 _ONE_AT_A_TIME = threading.Lock()
@@ -47,8 +49,16 @@ def config(cmd_opts: Namespace | None = None) -> Config:
     return Config(_PACKAGE.parent / "alembic.ini", cmd_opts=cmd_opts, stdout=sys.stdout)
 
 
-def upgrade(target: str | URL | Engine | Connection, revision: str = "head", *, demo: bool = True) -> None:
+def upgrade(
+    target: str | URL | Engine | Connection,
+    revision: str = "head",
+    *,
+    demo: bool = True,
+    access: Mode | None = None,
+) -> None:
     """Bring a database to `revision`, the newest by default; `demo=False` leaves the demo accounts out.
+
+    `access` says who may do what, as `oblivion-schema access` does; else the mode stays, open in a new database.
 
     A connection's open transaction is joined, and is the caller's to commit; otherwise the upgrade is a transaction of
     its own. Upgrades take turns: those of one database on the server, those of one process here, for Alembic's state is
@@ -63,7 +73,8 @@ def upgrade(target: str | URL | Engine | Connection, revision: str = "head", *, 
 
     from .database import parse
 
-    configuration = config(Namespace(x=[f"demo={'yes' if demo else 'no'}"]))
+    options = [f"demo={'yes' if demo else 'no'}", *([f"access={access}"] if access is not None else ())]
+    configuration = config(Namespace(x=options))
     if isinstance(target, Connection | Engine):
         configuration.attributes["connection"] = target
     else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, cast
 
 from . import statements
@@ -17,7 +18,7 @@ from .catalog import COLUMN_STATES, CONSTRAINTS, KINDS, OWNER_OF_ALL, Object
 from .errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 # What PostgreSQL does not let stand on a column that changes its type; it rebuilds constraints and indexes itself.
 _BLOCKS_TYPE_CHANGE: Final = frozenset({"view", "policy", "trigger", "function", "column", "default", "publication"})
@@ -70,12 +71,26 @@ class Rename:
         return Rename(self.table, self.after, self.before)
 
 
-def plan(steps: Sequence[Step], renames: Sequence[Rename] = ()) -> list[str | Call]:
+@dataclass(frozen=True)
+class ModeGrants:
+    """Grants on one object that the access modes differ in: the statement that gives them whichever mode there is.
+
+    `differs_in` names the modes in which something else is granted before.
+    """
+
+    statement: str
+    differs_in: tuple[str, ...]
+
+
+def plan(
+    steps: Sequence[Step], renames: Sequence[Rename] = (), by_mode: Mapping[str, ModeGrants] = MappingProxyType({})
+) -> list[str | Call]:
     """Statements that lead from what the steps have before to what they have after.
 
-    They begin by refusing to drop a table or a column in which somebody wrote something.
+    They begin by refusing to drop a table or a column in which somebody wrote something. `by_mode`, by what GRANT calls
+    the object, replaces the steps' own grants, which are those of one mode.
     """
-    return _Plan(steps).statements(renames)
+    return _Plan(steps, by_mode).statements(renames)
 
 
 def in_the_way(steps: Sequence[Step], others: Iterable[Object]) -> list[Object]:
@@ -116,8 +131,9 @@ class _Side:
 
 
 class _Plan:
-    def __init__(self, steps: Sequence[Step]) -> None:
-        self.steps = steps
+    def __init__(self, steps: Sequence[Step], by_mode: Mapping[str, ModeGrants] = MappingProxyType({})) -> None:
+        self.by_mode = by_mode
+        self.steps = [step for step in steps if not (step.either.kind == "grant" and step.either.on_name in by_mode)]
         self.before = _Side(steps, lambda step: step.before)
         self.after = _Side(steps, lambda step: step.after)
         # Columns that change their type.
@@ -139,6 +155,7 @@ class _Plan:
             *self._removals(),
             *(statements.rename_column(rename.table, rename.before, rename.after) for rename in renames),
             *self._creations(),
+            *self._changed_grants(),
             *([Call("restore_grants")] if back else ()),
         ]
 
@@ -218,6 +235,10 @@ class _Plan:
         yield from (statements.remove(item) for item in gone if item.kind != "grant")
         yield from statements.revoke([item for item in gone if item.kind == "grant"])
 
+    def _changed_grants(self) -> Iterable[str]:
+        fresh = {grant_target(step.after) for step in self.fresh}
+        return [its.statement for target, its in self.by_mode.items() if its.differs_in and target not in fresh]
+
     def _creations(self) -> Iterable[str]:
         made, waits = self._made()
         by_address = {step.after.address: step for step in made if step.after and _stands_alone(step.after)}
@@ -239,7 +260,7 @@ class _Plan:
             made[step] = list(sql)
             waits[step] = {need for part in (step, *parts) for need in self._waits_for(part)}
 
-        fresh_targets = {target: step for step in self.fresh if (target := _grant_target(step.after))}
+        fresh_targets = {target: step for step in self.fresh if (target := grant_target(step.after))}
         for step in self.steps:
             if step.after and (step in self.fresh or step.differs) and step.after.kind in {"grant", "reference row"}:
                 if step in self.fresh:
@@ -256,7 +277,8 @@ class _Plan:
             granted = together.pop(("grant", target), [])
             first = granted[0] if granted else Step(None, _no_grant(step, target))
             grants = [grant.after for grant in granted if grant.after]
-            add(first, *statements.set_grants(target, grants), parts=[*granted, step])
+            its = self.by_mode.get(target)
+            add(first, *([its.statement] if its else statements.set_grants(target, grants)), parts=[*granted, step])
         for (kind, _), steps in together.items():
             items = [step.after for step in steps if step.after]
             # Rows in one statement, for they may name each other.
@@ -337,7 +359,7 @@ def _makes_way(item: Object, gone: set[str], moved: set[str]) -> bool:
     return len(changed) > 1 if item.kind == "foreign key" else bool(changed) and item.kind in _BLOCKS_TYPE_CHANGE
 
 
-def _grant_target(item: Object | None) -> str:
+def grant_target(item: Object | None) -> str:
     """How GRANT names a new object, which default privileges may have opened."""
     if item is None:
         return ""

@@ -8,9 +8,10 @@ from uuid import UUID
 
 from sqlalchemy import Boolean, Column, Index, Named, Table, Text, TypedColumns, Uuid, text
 
-from .access import READ_WRITE, open_to_clients
+from .access import EXECUTE, READ_WRITE, grant, own, publish, row_level_security
 from .base import Timestamp, metadata
 from .ddl import function, trigger
+from .privileges import API_ROLES
 
 
 class UserPresenceColumns(TypedColumns):
@@ -36,7 +37,36 @@ user_presence: Final = Table(
     Index("idx_user_presence_host_unique", "host_id", unique=True),
     comment="Which hosts can take a call now, one row for each host.",
 )
-open_to_clients(user_presence, *READ_WRITE)
+# A host of the authenticated mode upserts the own row as ever, all columns of it. Others ask host_presence().
+row_level_security(
+    user_presence, select=own("host_id"), insert=own("host_id"), update=own("host_id"), delete=own("host_id")
+)
+grant(
+    user_presence,
+    when_open=dict.fromkeys(API_ROLES, READ_WRITE),
+    authenticated=dict.fromkeys(API_ROLES[1:], READ_WRITE),
+)
+publish(user_presence)
 
-function(metadata, "update_user_presence_updated_at", comment="Trigger: stamps updated_at with the server's clock.")
-trigger(user_presence, "update_user_presence_updated_at_trigger", "BEFORE UPDATE", "update_user_presence_updated_at")
+function(
+    metadata, "public.update_user_presence_updated_at", comment="Trigger: stamps updated_at with the server's clock."
+)
+trigger(
+    user_presence, "update_user_presence_updated_at_trigger", "BEFORE UPDATE", "public.update_user_presence_updated_at"
+)
+
+_CALLERS: Final = dict.fromkeys(API_ROLES, EXECUTE)
+function(
+    user_presence,
+    "oblivion.host_presence",
+    "text",
+    comment="What anybody may know of a host, past row level security.",
+    granted=_CALLERS,
+)
+function(
+    user_presence,
+    "public.host_presence",
+    "text",
+    comment="Whether a host takes calls, where, and when the host was last heard of; no row for one that is not known.",
+    granted=_CALLERS,
+)

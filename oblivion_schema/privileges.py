@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, TypeAlias
 
 from .sql import block
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+Grants: TypeAlias = Mapping[str, Sequence[str]]
+"""The privileges of each role, as GRANT takes them: `{"anon": ["SELECT", "UPDATE (email)"]}`."""
 
 API_ROLES: Final = ("anon", "authenticated", "service_role")
 """The roles that PostgREST takes on: a visitor, a signed-in user, a trusted service."""
@@ -37,24 +38,62 @@ $$"""
 """Makes the API roles that are missing, where the role that runs it may; without them nothing is granted to them."""
 
 
-def exact_grants(target: str, granted: Mapping[str, Sequence[str]]) -> str:
+def exact_grants(target: str, granted: Grants, closed: Grants | None = None) -> str:
     """One statement after which the API roles and PUBLIC have on `target` what `granted` says, and nothing else.
 
     `target` as GRANT takes it, such as `TABLE public.token_usage`; `granted` the privileges of each role, such as
-    `{"anon": ["SELECT", "UPDATE (email)"]}`. A role that does not exist is passed over.
+    `{"anon": ["SELECT", "UPDATE (email)"]}`; `closed`, where it is not the same, those of the authenticated mode, which
+    the statement looks up. A role that does not exist is passed over.
     """
+    closed = granted if closed is None else closed
     lines = [f"  REVOKE ALL ON {target} FROM PUBLIC;"]
-    if granted.get(PUBLIC):
-        lines.append(f"  GRANT {', '.join(granted[PUBLIC])} ON {target} TO PUBLIC;")
-    alike = all(granted.get(role, ()) == granted.get(API_ROLES[0], ()) for role in API_ROLES)
+    lines += _by_mode(target, PUBLIC, granted, closed, indent="  ")
+    alike = all(its.get(role, ()) == granted.get(API_ROLES[0], ()) for its in (granted, closed) for role in API_ROLES)
     if alike and not set(target) & set("%'"):
         return block([*lines, *_for_each_role(target, granted.get(API_ROLES[0], ()))], ["  api_role name;"])
     for role in API_ROLES:
-        statements = [f"REVOKE ALL ON {target} FROM {role};"]
-        if granted.get(role):
-            statements.append(f"GRANT {', '.join(granted[role])} ON {target} TO {role};")
+        statements = [f"REVOKE ALL ON {target} FROM {role};", *_by_mode(target, role, granted, closed)]
         lines += if_role_exists(role, statements)
     return block(lines)
+
+
+def all_grants(grants: Iterable[tuple[str, Grants]]) -> list[str]:
+    """Lines of a block after which the API roles and PUBLIC have exactly these grants, each pair a target and its own.
+
+    A role that does not exist is passed over.
+    """
+    targets = dict(grants)
+    names: dict[str, list[str]] = {}
+    for target in targets:
+        kind, _, name = target.partition(" ")
+        names.setdefault(kind, []).append(name)
+    lines = []
+    for role in (PUBLIC, *API_ROLES):
+        statements = [f"REVOKE ALL ON {kind} {', '.join(its)} FROM {role};" for kind, its in names.items()]
+        statements += [
+            f"GRANT {', '.join(granted[role])} ON {target} TO {role};"
+            for target, granted in targets.items()
+            if granted.get(role)
+        ]
+        lines += [f"  {statement}" for statement in statements] if role == PUBLIC else if_role_exists(role, statements)
+    return lines
+
+
+def _by_mode(target: str, role: str, granted: Grants, closed: Grants, *, indent: str = "") -> list[str]:
+    """Statements that give `role` what it has in the mode that the database is in."""
+
+    def give(grants: Grants) -> list[str]:
+        return [f"GRANT {', '.join(grants[role])} ON {target} TO {role};"] if grants.get(role) else []
+
+    when_open, when_closed = give(granted), give(closed)
+    if when_open == when_closed:
+        lines = when_open
+    elif not when_open:
+        lines = ["IF NOT oblivion.open_access() THEN", *(f"  {line}" for line in when_closed), "END IF;"]
+    else:
+        otherwise = ["ELSE", *(f"  {line}" for line in when_closed)] if when_closed else []
+        lines = ["IF oblivion.open_access() THEN", *(f"  {line}" for line in when_open), *otherwise, "END IF;"]
+    return [f"{indent}{line}" for line in lines]
 
 
 def _for_each_role(target: str, privileges: Sequence[str]) -> list[str]:

@@ -8,9 +8,10 @@ from typing import Any, Final, Literal
 
 from sqlalchemy import Boolean, CheckConstraint, Column, Integer, Named, Table, Text, TypedColumns, text
 
-from .access import READ_ONLY, open_to_clients
+from .access import EVERYBODY, READ, READ_WRITE, SERVICE, grant, row_level_security
 from .base import Timestamp, metadata
 from .ddl import reference_rows
+from .privileges import API_ROLES
 
 
 class TokenRateColumns(TypedColumns):
@@ -35,7 +36,9 @@ token_rates: Final = Table(
     CheckConstraint("tokens_per_minute >= 0", name="tokens_per_minute"),
     comment="Tokens for each started minute of a call, by mode and TURN.",
 )
-open_to_clients(token_rates, *READ_ONLY)
+row_level_security(token_rates, select=EVERYBODY, insert=SERVICE, update=SERVICE, delete=SERVICE)
+_READERS: Final = dict.fromkeys(API_ROLES, READ) | {"service_role": READ_WRITE}
+grant(token_rates, when_open=_READERS, authenticated=_READERS)
 
 _ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, Integer, Named, Text, TypedColumns
 
-from .access import grant
+from .access import grant_reading
 from .accounts import user_accounts
 from .base import Timestamp, metadata
 from .ddl import view
@@ -45,4 +45,4 @@ GROUP BY a.user_id, a.tokens_remaining, a.subscription_tier, a.created_at""",
     reads=[user_accounts, token_usage],
     comment="What each account has left and what it used, one row for each account.",
 )
-grant(user_token_summary, "select")
+grant_reading(user_token_summary)

@@ -7,7 +7,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from alembic.operations import Operations
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text, true
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from . import statements
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
     from sqlalchemy import Connection, MetaData
+
+    from .access import Mode
 
 _VERSION_TABLE: Final = f"""\
 CREATE TABLE {PRIVATE_SCHEMA}.alembic_version (
@@ -57,9 +59,13 @@ def stand_in(connection: Connection) -> Iterator[None]:
         savepoint.rollback()
 
 
-def build(connection: Connection, metadata: MetaData) -> None:
-    """Build what should be there, in a stand-in. Raises UserError, which names what PostgreSQL does not take."""
+def build(connection: Connection, metadata: MetaData, mode: Mode) -> None:
+    """Build what should be there, in a stand-in, with the grants of an access mode.
+
+    Raises UserError, which names what PostgreSQL does not take.
+    """
     try:
+        _set_mode(connection, mode)
         metadata.create_all(connection, checkfirst=False)
         execute(connection, f"CREATE SCHEMA IF NOT EXISTS {PRIVATE_SCHEMA}")
         execute(connection, _VERSION_TABLE)
@@ -67,11 +73,16 @@ def build(connection: Connection, metadata: MetaData) -> None:
         raise invalid_declaration(error) from error
 
 
-def made_by_revisions(scratch: MigrationContext, metadata: MetaData, revisions: ScriptDirectory) -> Catalog:
+def _set_mode(connection: Connection, mode: Mode) -> None:
+    connection.execute(select(func.set_config(f"{PRIVATE_SCHEMA}.access", mode, true())))
+
+
+def made_by_revisions(scratch: MigrationContext, metadata: MetaData, revisions: ScriptDirectory, mode: Mode) -> Catalog:
     """What all revisions together make, in a stand-in of its own. Raises UserError where one of them does not run."""
     connection = Operations(scratch).get_bind()
     with stand_in(connection), Operations.context(scratch):
         execute(connection, f"CREATE SCHEMA {PRIVATE_SCHEMA}")
+        _set_mode(connection, mode)
         for script in reversed(list(revisions.walk_revisions())):
             try:
                 script.module.upgrade()

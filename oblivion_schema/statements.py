@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from .base import PRIVATE_SCHEMA
 from .catalog import COLUMN_STATES, CONSTRAINTS, INVALID, OWNER_OF_ALL, Object
 from .privileges import PUBLIC, exact_grants, if_role_exists
-from .sql import block, text_literal, unquoted
+from .sql import add_to_publication, block, drop_from_publication, text_literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -54,7 +54,7 @@ def create(item: Object, parts: Sequence[Object] = ()) -> str:
         case "grant":
             return _guarded(item, f"GRANT {own} ON {on} TO {item.role}{definition and f' {definition}'}")
         case "publication":
-            return _if_published(item, "NOT EXISTS", [f"ALTER PUBLICATION {own} ADD TABLE {on}{definition};"])
+            return add_to_publication(own, on, definition)
         case "reference row":
             return insert([item])
         case _:
@@ -142,7 +142,7 @@ def remove(item: Object) -> str:
         case "comment":
             return f"COMMENT ON {own} IS NULL"
         case "publication":
-            return _if_published(item, "EXISTS", [f"ALTER PUBLICATION {own} DROP TABLE {on};"])
+            return drop_from_publication(own, on)
         case "reference row":
             return f"DELETE FROM {on} WHERE {item.condition}"  # noqa: S608 - PostgreSQL printed both
     raise AssertionError(item)
@@ -335,21 +335,3 @@ def _laid_out(statement: str, *, always: bool = False) -> str:
 
 def _guarded(item: Object, statement: str) -> str:
     return statement if item.role == PUBLIC else block(if_role_exists(item.role, [f"{statement};"]))
-
-
-def _if_published(item: Object, exists: str, lines: Sequence[str]) -> str:
-    """Lines for databases that have the publication, with the table in it or not."""
-    name = text_literal(unquoted(item.own_name))
-    table = text_literal(item.on_name)
-    member = f"SELECT FROM pg_catalog.pg_publication_rel WHERE prpubid = p.oid AND prrelid = {table}::regclass"
-    return block(
-        [
-            "  IF EXISTS (",
-            f"    SELECT FROM pg_catalog.pg_publication AS p WHERE pubname = {name} AND {exists} (",
-            f"      {member}",
-            "    )",
-            "  ) THEN",
-            *(f"    {line}" for line in lines),
-            "  END IF;",
-        ]
-    )

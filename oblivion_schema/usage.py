@@ -26,9 +26,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import conv
 
-from .access import READ_WRITE, grant, open_to_clients
+from .access import READ, READ_WRITE, grant, grant_reading, own, row_level_security
 from .base import Timestamp, metadata
 from .ddl import view
+from .privileges import API_ROLES
 
 
 class TokenUsageColumns(TypedColumns):
@@ -62,7 +63,12 @@ token_usage: Final = Table(
     Index("idx_token_usage_billing", "mode", "used_turn", "timestamp"),
     comment="Log of the tokens that calls consumed.",
 )
-open_to_clients(token_usage, *READ_WRITE)
+row_level_security(token_usage, select=own("user_id"))
+grant(
+    token_usage,
+    when_open=dict.fromkeys(API_ROLES, READ_WRITE),
+    authenticated={"authenticated": READ, "service_role": READ_WRITE},
+)
 
 
 class DailyTokenUsageColumns(TypedColumns):
@@ -96,4 +102,4 @@ ORDER BY usage_date DESC, mode, used_turn""",
     reads=[token_usage],
     comment="Usage by UTC day, mode and TURN, newest day first.",
 )
-grant(daily_token_usage, "select")
+grant_reading(daily_token_usage)

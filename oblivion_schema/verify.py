@@ -22,7 +22,7 @@ from .sql import unquoted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import Connection, MetaData, Table
 
 _FIX: Final = "upgrade head where the revision is older, else put it back as oblivion-schema upgrade head --sql has it"
 
@@ -51,6 +51,7 @@ def verify(connection: Connection) -> Iterator[Check]:
         found = set(_in_force(read(connection)))
         yield from _check_objects(found)
         yield _attempt(connection, "revision", _check_revision)
+        yield _attempt(connection, "access", _check_access)
         yield _attempt(connection, "token rates", _check_rates)
         yield _attempt(connection, "demo accounts", _check_demo_accounts)
         yield _attempt(connection, "a call can be inserted and is active (rolled back)", _check_insert)
@@ -89,7 +90,9 @@ def _check_objects(found: set[tuple[str, str]]) -> Iterator[Check]:
     for relation in relations:
         yield _check_relation(relation, found)
     expected = [(kind, f"{relation.name}.{name}") for relation in relations for kind, name in _belongings(relation)]
-    expected += [(item.kind, item.name) for item in declared(metadata) if item.kind == "function"]
+    owners: list[Table[Any] | MetaData] = [metadata, *relations]
+    functions = (item for owner in owners for item in declared(owner) if item.kind == "function")
+    expected += [(item.kind, item.name.removeprefix("public.")) for item in functions]
     off = {"constraint": " or not validated", "index": " or not valid", "trigger": " or disabled"}
     for kind, name in expected:
         problem = f"is missing{off.get(kind, '')}: {_FIX}"
@@ -141,6 +144,12 @@ def _check_revision(connection: Connection, subject: str) -> Check:
     head = ScriptDirectory.from_config(migrate.config()).get_current_head()
     found = connection.scalar(text("SELECT string_agg(version_num, ', ') FROM oblivion.alembic_version"))
     return Check(f"{subject} {head}", "" if found == head else f"the database is at {found or 'none'}: {_FIX}")
+
+
+def _check_access(connection: Connection, subject: str) -> Check:
+    says = {"open": "everybody may read and write", "authenticated": "signed-in users reach their own rows"}
+    mode = "open" if connection.scalar(text("SELECT oblivion.open_access()")) else "authenticated"
+    return Check(f"{subject} {mode}: {says[mode]}")
 
 
 def _check_rates(connection: Connection, subject: str) -> Check:

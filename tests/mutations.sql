@@ -233,25 +233,22 @@ GRANT SELECT ON token_usage TO anon WITH GRANT OPTION;
 -- remove grant: UPDATE on table public.token_usage to authenticated
 REVOKE UPDATE ON token_usage FROM authenticated;
 
--- add publication: supabase_realtime of public.user_presence
+-- add publication: supabase_realtime of public.token_usage
 -- once:
-CREATE PUBLICATION supabase_realtime;
+CREATE PUBLICATION supabase_realtime FOR TABLE user_presence, call_sessions, user_accounts;
 -- then:
-ALTER PUBLICATION supabase_realtime ADD TABLE user_presence;
+ALTER PUBLICATION supabase_realtime ADD TABLE token_usage;
 
 -- change publication: supabase_realtime of public.user_presence
 -- once:
-CREATE PUBLICATION supabase_realtime;
--- setup:
-ALTER PUBLICATION supabase_realtime ADD TABLE user_presence;
+CREATE PUBLICATION supabase_realtime FOR TABLE user_presence, call_sessions, user_accounts;
 -- then:
-ALTER PUBLICATION supabase_realtime SET TABLE user_presence (id, host_id) WHERE (id IS NOT NULL);
+ALTER PUBLICATION supabase_realtime DROP TABLE user_presence;
+ALTER PUBLICATION supabase_realtime ADD TABLE user_presence (id, host_id) WHERE (id IS NOT NULL);
 
 -- remove publication: supabase_realtime of public.user_presence
 -- once:
-CREATE PUBLICATION supabase_realtime;
--- setup:
-ALTER PUBLICATION supabase_realtime ADD TABLE user_presence;
+CREATE PUBLICATION supabase_realtime FOR TABLE user_presence, call_sessions, user_accounts;
 -- then:
 ALTER PUBLICATION supabase_realtime DROP TABLE user_presence;
 

@@ -145,7 +145,10 @@ def test_second_role_that_owns_nothing_is_told_whose_role_to_take(upgraded: URL,
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("demos=no", "Unknown option -x demos: the options are demo, drop-data, drop-unknown, lock-timeout, url"),
+        (
+            "demos=no",
+            "Unknown option -x demos: the options are access, demo, drop-data, drop-unknown, lock-timeout, url",
+        ),
         ("lock-timeout=0s", "-x lock-timeout=0s: give a number and its unit"),
         ("demo", "-x demo=: say demo=yes or demo=no."),
         ("demo=false", "-x demo=false: say demo=yes or demo=no."),

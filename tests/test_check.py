@@ -13,7 +13,7 @@ from sqlalchemy import Column, ForeignKey, Integer, NullPool, Table, Text, creat
 from support import API_ROLES, PROJECT, declared, dump, execute, libpq, psql, query, run, spawn, temporary_home
 
 from oblivion_schema import embedded, metadata
-from oblivion_schema.access import open_to_clients
+from oblivion_schema.access import EVERYBODY, READ, grant, row_level_security
 from oblivion_schema.ddl import reference_rows
 from oblivion_schema.operations import literal, unindented
 
@@ -237,7 +237,7 @@ def test_table_that_left_the_metadata_is_seen_and_dropped_only_when_asked(
     upgraded: URL, checkout: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     here = ("-c", str(checkout / "alembic.ini"))
-    with declared("DROP TABLE user_presence"):
+    with declared("DROP TABLE user_presence CASCADE"):
         assert "table public.user_presence is not in the metadata" in run(*here, "check", url=upgraded).error
         assert "only when told: alembic -x drop-unknown=yes" in caplog.text
         refused = run(*here, "revision", "--autogenerate", "-m", "nothing", url=upgraded).error
@@ -535,7 +535,8 @@ def reference_table() -> Iterator[Table[Any]]:
     )
     rows = ({"user": 1, "timestamp": "it's", "Mixed": "50 %", "next": 2}, {"user": 2, "timestamp": "x", "next": None})
     reference_rows(table, *({"Mixed": None, **row} for row in rows))
-    open_to_clients(table, "select")
+    row_level_security(table, select=EVERYBODY)
+    grant(table, when_open=dict.fromkeys(API_ROLES, READ), authenticated={"authenticated": READ})
     yield table
     metadata.remove(table)
 

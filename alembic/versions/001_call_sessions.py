@@ -1,6 +1,7 @@
 """Call sessions.
 
-Why: the record of embedded calls, with the two reports that read it, for clients that reach them through PostgREST.
+Why: the record of embedded calls, with the two reports that read it, for clients that reach them through PostgREST; and
+what all policies ask: the access mode, and who is signed in.
 Locks: none that anybody can wait for on an empty database. Run again over its own table: call_sessions against
 everybody, from its policies to the end of the upgrade.
 """
@@ -37,7 +38,27 @@ def upgrade() -> None:
         $$
         """
     )
+    run_sql(
+        """
+        DO $$
+        DECLARE
+          api_role name;
+        BEGIN
+          REVOKE ALL ON SCHEMA oblivion FROM PUBLIC;
+          FOR api_role IN
+            SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+          LOOP
+            EXECUTE format('REVOKE ALL ON SCHEMA oblivion FROM %I', api_role);
+            IF NOT has_schema_privilege(api_role, 'public', 'USAGE') THEN
+              EXECUTE format('GRANT USAGE ON SCHEMA public TO %I', api_role);
+            END IF;
+          END LOOP;
+        END
+        $$
+        """
+    )
     run_sql("COMMENT ON SCHEMA oblivion IS 'What clients never see: the version table, and helpers of the schema.'")
+    create_access_functions()
     refuse_hand_made_table()
     run_sql(
         """
@@ -89,12 +110,14 @@ def upgrade() -> None:
         """
     )
 
+    anybody = "oblivion.open_access() OR oblivion.is_service_role()"
+    own = "user_id = (SELECT oblivion.current_user_id())"
     run_sql("ALTER TABLE public.call_sessions ENABLE ROW LEVEL SECURITY")
     for name, policy in (
-        ("call_sessions_select", "FOR SELECT TO public USING (true)"),
-        ("call_sessions_insert", "FOR INSERT TO public WITH CHECK (true)"),
-        ("call_sessions_update", "FOR UPDATE TO public USING (true) WITH CHECK (true)"),
-        ("call_sessions_delete", "FOR DELETE TO public USING (true)"),
+        ("call_sessions_select", f"FOR SELECT TO public USING ({anybody} OR {own})"),
+        ("call_sessions_insert", f"FOR INSERT TO public WITH CHECK ({anybody} OR ({own} AND credit_cost = 0))"),
+        ("call_sessions_update", f"FOR UPDATE TO public USING ({anybody}) WITH CHECK ({anybody})"),
+        ("call_sessions_delete", f"FOR DELETE TO public USING ({anybody})"),
     ):
         run_sql(f"DROP POLICY IF EXISTS {name} ON public.call_sessions")
         run_sql(f"CREATE POLICY {name} ON public.call_sessions {policy}")
@@ -146,15 +169,41 @@ def upgrade() -> None:
               'REVOKE ALL ON public.call_sessions, public.active_calls, public.daily_billing_summary FROM %I', api_role
             );
             EXECUTE format('REVOKE ALL ON FUNCTION public.update_updated_at_column() FROM %I', api_role);
-            EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON public.call_sessions TO %I', api_role);
-            EXECUTE format('GRANT SELECT ON public.active_calls, public.daily_billing_summary TO %I', api_role);
+            IF oblivion.open_access() OR api_role = 'service_role' THEN
+              EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON public.call_sessions TO %I', api_role);
+              EXECUTE format('GRANT SELECT ON public.active_calls, public.daily_billing_summary TO %I', api_role);
+            ELSIF api_role = 'authenticated' THEN
+              GRANT SELECT, INSERT (room_id, start_time, mode, used_turn, credit_cost, user_id)
+                ON public.call_sessions TO authenticated;
+              GRANT SELECT ON public.active_calls, public.daily_billing_summary TO authenticated;
+            END IF;
           END LOOP;
+        END
+        $$
+        """
+    )
+    run_sql(
+        """
+        DO $$
+        BEGIN
+          IF EXISTS (
+            SELECT FROM pg_catalog.pg_publication AS p
+            WHERE pubname = 'supabase_realtime' AND NOT puballtables AND NOT EXISTS (
+              SELECT FROM pg_catalog.pg_publication_rel
+              WHERE prpubid = p.oid AND prrelid = 'public.call_sessions'::regclass
+            )
+          ) THEN
+            ALTER PUBLICATION supabase_realtime ADD TABLE public.call_sessions;
+          END IF;
         END
         $$
         """
     )
 
     for thing, comment in (
+        ("FUNCTION oblivion.open_access()", "The access mode: true in the open one."),
+        ("FUNCTION oblivion.is_service_role()", "Whether service_role asks, which reaches all rows in both modes."),
+        ("FUNCTION oblivion.current_user_id()", "Who is signed in: sub of the JWT, or NULL where that is no text."),
         ("FUNCTION public.update_updated_at_column()", "Trigger: stamps updated_at with the server''s clock."),
         ("TABLE public.call_sessions", "One row for each embedded call."),
         ("COLUMN public.call_sessions.id", "The call."),
@@ -213,7 +262,92 @@ def downgrade() -> None:
     run_sql("DROP VIEW public.active_calls")
     run_sql("DROP TABLE public.call_sessions")
     run_sql("DROP FUNCTION public.update_updated_at_column()")
+    run_sql("DROP FUNCTION oblivion.current_user_id()")
+    run_sql("DROP FUNCTION oblivion.is_service_role()")
+    run_sql("DROP FUNCTION oblivion.open_access()")
     run_sql("COMMENT ON SCHEMA oblivion IS NULL")
+
+
+def create_access_functions() -> None:
+    """Create what policies ask; a mode that the database is in already stays."""
+    run_sql(
+        """
+        DO $$
+        BEGIN
+          IF to_regprocedure('oblivion.open_access()') IS NOT NULL THEN
+            NULL;
+          ELSIF coalesce(current_setting('oblivion.access', true), '') = 'authenticated' THEN
+            CREATE FUNCTION oblivion.open_access()
+            RETURNS boolean
+            LANGUAGE sql
+            IMMUTABLE PARALLEL SAFE
+            SET search_path = ''
+            RETURN false;
+          ELSE
+            CREATE FUNCTION oblivion.open_access()
+            RETURNS boolean
+            LANGUAGE sql
+            IMMUTABLE PARALLEL SAFE
+            SET search_path = ''
+            RETURN true;
+          END IF;
+        END
+        $$
+        """
+    )
+    # IMMUTABLE for the planner to fold it: a plan with policies in it is made for one role, and never runs as another.
+    run_sql(
+        """
+        CREATE OR REPLACE FUNCTION oblivion.is_service_role()
+        RETURNS boolean
+        LANGUAGE sql
+        IMMUTABLE PARALLEL SAFE
+        SET search_path = ''
+        RETURN current_user = 'service_role'
+        """
+    )
+    run_sql(
+        """
+        CREATE OR REPLACE FUNCTION oblivion.current_user_id()
+        RETURNS text
+        LANGUAGE plpgsql
+        STABLE PARALLEL RESTRICTED
+        SET search_path = ''
+        AS $$
+        DECLARE
+          sub jsonb;
+        BEGIN
+          sub = current_setting('request.jwt.claims', true)::jsonb -> 'sub';
+          RETURN CASE WHEN jsonb_typeof(sub) = 'string' THEN nullif(sub #>> '{}', '') END;
+        EXCEPTION
+          WHEN OTHERS THEN
+            RETURN NULL;
+        END
+        $$
+        """
+    )
+    # Whoever may query a table, an operator's own role too, has to be able to call what its policies call.
+    run_sql(
+        """
+        DO $$
+        DECLARE
+          api_role name;
+        BEGIN
+          FOR api_role IN
+            SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+          LOOP
+            EXECUTE format(
+              'REVOKE ALL ON FUNCTION oblivion.open_access(), oblivion.is_service_role(), oblivion.current_user_id()'
+                ' FROM %I',
+              api_role
+            );
+          END LOOP;
+          GRANT EXECUTE ON FUNCTION oblivion.open_access(), oblivion.is_service_role(), oblivion.current_user_id()
+            TO PUBLIC;
+        END
+        $$
+        """
+    )
 
 
 def refuse_hand_made_table() -> None:

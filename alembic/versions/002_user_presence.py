@@ -51,12 +51,41 @@ def upgrade() -> None:
         """
     )
 
+    run_sql(
+        """
+        CREATE OR REPLACE FUNCTION oblivion.host_presence(host_id text)
+        RETURNS TABLE (is_available boolean, room_id text, updated_at timestamptz)
+        LANGUAGE sql
+        STABLE SECURITY DEFINER
+        SET search_path = ''
+        BEGIN ATOMIC
+          SELECT p.is_available, p.room_id, p.updated_at
+          FROM public.user_presence AS p
+          WHERE p.host_id = host_presence.host_id;
+        END
+        """
+    )
+    run_sql(
+        """
+        CREATE OR REPLACE FUNCTION public.host_presence(host_id text)
+        RETURNS TABLE (is_available boolean, room_id text, updated_at timestamptz)
+        LANGUAGE sql
+        STABLE
+        SET search_path = ''
+        BEGIN ATOMIC
+          SELECT h.is_available, h.room_id, h.updated_at
+          FROM oblivion.host_presence(host_presence.host_id) AS h;
+        END
+        """
+    )
+
+    rows = "oblivion.open_access() OR oblivion.is_service_role() OR host_id = (SELECT oblivion.current_user_id())"
     run_sql("ALTER TABLE public.user_presence ENABLE ROW LEVEL SECURITY")
     for name, policy in (
-        ("user_presence_select", "FOR SELECT TO public USING (true)"),
-        ("user_presence_insert", "FOR INSERT TO public WITH CHECK (true)"),
-        ("user_presence_update", "FOR UPDATE TO public USING (true) WITH CHECK (true)"),
-        ("user_presence_delete", "FOR DELETE TO public USING (true)"),
+        ("user_presence_select", f"FOR SELECT TO public USING ({rows})"),
+        ("user_presence_insert", f"FOR INSERT TO public WITH CHECK ({rows})"),
+        ("user_presence_update", f"FOR UPDATE TO public USING ({rows}) WITH CHECK ({rows})"),
+        ("user_presence_delete", f"FOR DELETE TO public USING ({rows})"),
     ):
         run_sql(f"DROP POLICY IF EXISTS {name} ON public.user_presence")
         run_sql(f"CREATE POLICY {name} ON public.user_presence {policy}")
@@ -69,13 +98,36 @@ def upgrade() -> None:
         BEGIN
           REVOKE ALL ON public.user_presence FROM PUBLIC;
           REVOKE ALL ON FUNCTION public.update_user_presence_updated_at() FROM PUBLIC;
+          REVOKE ALL ON FUNCTION oblivion.host_presence(text), public.host_presence(text) FROM PUBLIC;
           FOR api_role IN
             SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
           LOOP
             EXECUTE format('REVOKE ALL ON public.user_presence FROM %I', api_role);
             EXECUTE format('REVOKE ALL ON FUNCTION public.update_user_presence_updated_at() FROM %I', api_role);
-            EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON public.user_presence TO %I', api_role);
+            EXECUTE format(
+              'GRANT EXECUTE ON FUNCTION oblivion.host_presence(text), public.host_presence(text) TO %I', api_role
+            );
+            IF oblivion.open_access() OR api_role <> 'anon' THEN
+              EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON public.user_presence TO %I', api_role);
+            END IF;
           END LOOP;
+        END
+        $$
+        """
+    )
+    run_sql(
+        """
+        DO $$
+        BEGIN
+          IF EXISTS (
+            SELECT FROM pg_catalog.pg_publication AS p
+            WHERE pubname = 'supabase_realtime' AND NOT puballtables AND NOT EXISTS (
+              SELECT FROM pg_catalog.pg_publication_rel
+              WHERE prpubid = p.oid AND prrelid = 'public.user_presence'::regclass
+            )
+          ) THEN
+            ALTER PUBLICATION supabase_realtime ADD TABLE public.user_presence;
+          END IF;
         END
         $$
         """
@@ -83,6 +135,11 @@ def upgrade() -> None:
 
     for thing, comment in (
         ("FUNCTION public.update_user_presence_updated_at()", "Trigger: stamps updated_at with the server''s clock."),
+        ("FUNCTION oblivion.host_presence(text)", "What anybody may know of a host, past row level security."),
+        (
+            "FUNCTION public.host_presence(text)",
+            "Whether a host takes calls, where, and when the host was last heard of; no row for one that is not known.",
+        ),
         ("TABLE public.user_presence", "Which hosts can take a call now, one row for each host."),
         ("COLUMN public.user_presence.id", "The row."),
         ("COLUMN public.user_presence.host_id", "The host; clients upsert on it."),
@@ -111,6 +168,8 @@ def downgrade() -> None:
         $$
         """
     )
+    run_sql("DROP FUNCTION public.host_presence(text)")
+    run_sql("DROP FUNCTION oblivion.host_presence(text)")
     run_sql("DROP TABLE public.user_presence")
     run_sql("DROP FUNCTION public.update_user_presence_updated_at()")
 

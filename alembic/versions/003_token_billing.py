@@ -76,18 +76,24 @@ def upgrade() -> None:
         """
     )
 
+    service = "oblivion.is_service_role()"
+    anybody = f"oblivion.open_access() OR {service}"
+    own = f"{anybody} OR user_id = (SELECT oblivion.current_user_id())"
     for table in ("user_accounts", "token_usage", "token_rates"):
         run_sql(f"ALTER TABLE public.{table} ENABLE ROW LEVEL SECURITY")
     for table, command, policy in (
-        ("user_accounts", "select", "USING (true)"),
-        ("user_accounts", "insert", "WITH CHECK (true)"),
-        ("user_accounts", "update", "USING (true) WITH CHECK (true)"),
-        ("user_accounts", "delete", "USING (true)"),
-        ("token_usage", "select", "USING (true)"),
-        ("token_usage", "insert", "WITH CHECK (true)"),
-        ("token_usage", "update", "USING (true) WITH CHECK (true)"),
-        ("token_usage", "delete", "USING (true)"),
+        ("user_accounts", "select", f"USING ({own})"),
+        ("user_accounts", "insert", f"WITH CHECK ({anybody})"),
+        ("user_accounts", "update", f"USING ({own}) WITH CHECK ({own})"),
+        ("user_accounts", "delete", f"USING ({anybody})"),
+        ("token_usage", "select", f"USING ({own})"),
+        ("token_usage", "insert", f"WITH CHECK ({anybody})"),
+        ("token_usage", "update", f"USING ({anybody}) WITH CHECK ({anybody})"),
+        ("token_usage", "delete", f"USING ({anybody})"),
         ("token_rates", "select", "USING (true)"),
+        ("token_rates", "insert", f"WITH CHECK ({service})"),
+        ("token_rates", "update", f"USING ({service}) WITH CHECK ({service})"),
+        ("token_rates", "delete", f"USING ({service})"),
     ):
         run_sql(f"DROP POLICY IF EXISTS {table}_{command} ON public.{table}")
         run_sql(f"CREATE POLICY {table}_{command} ON public.{table} FOR {command.upper()} TO public {policy}")
@@ -140,13 +146,37 @@ def upgrade() -> None:
               'REVOKE ALL ON public.user_accounts, public.token_usage, public.token_rates FROM %I', api_role
             );
             EXECUTE format('REVOKE ALL ON public.user_token_summary, public.daily_token_usage FROM %I', api_role);
-            EXECUTE format(
-              'GRANT SELECT, INSERT, UPDATE, DELETE ON public.user_accounts, public.token_usage TO %I', api_role
-            );
-            EXECUTE format(
-              'GRANT SELECT ON public.token_rates, public.user_token_summary, public.daily_token_usage TO %I', api_role
-            );
+            EXECUTE format('GRANT SELECT ON public.token_rates TO %I', api_role);
+            IF oblivion.open_access() OR api_role = 'service_role' THEN
+              EXECUTE format(
+                'GRANT SELECT, INSERT, UPDATE, DELETE ON public.user_accounts, public.token_usage TO %I', api_role
+              );
+              EXECUTE format('GRANT SELECT ON public.user_token_summary, public.daily_token_usage TO %I', api_role);
+            ELSIF api_role = 'authenticated' THEN
+              GRANT SELECT, UPDATE (email) ON public.user_accounts TO authenticated;
+              GRANT SELECT ON public.token_usage, public.user_token_summary, public.daily_token_usage TO authenticated;
+            END IF;
+            IF api_role = 'service_role' THEN
+              GRANT INSERT, UPDATE, DELETE ON public.token_rates TO service_role;
+            END IF;
           END LOOP;
+        END
+        $$
+        """
+    )
+    run_sql(
+        """
+        DO $$
+        BEGIN
+          IF EXISTS (
+            SELECT FROM pg_catalog.pg_publication AS p
+            WHERE pubname = 'supabase_realtime' AND NOT puballtables AND NOT EXISTS (
+              SELECT FROM pg_catalog.pg_publication_rel
+              WHERE prpubid = p.oid AND prrelid = 'public.user_accounts'::regclass
+            )
+          ) THEN
+            ALTER PUBLICATION supabase_realtime ADD TABLE public.user_accounts;
+          END IF;
         END
         $$
         """
