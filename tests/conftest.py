@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ import pytest
 from pytest_postgresql import factories
 from pytest_postgresql.janitor import DatabaseJanitor
 from sqlalchemy import URL, Engine, NullPool, create_engine, make_url
-from support import API_ROLES, PROJECT, SERVER_VARIABLE, execute, temporary_home
+from support import API_ROLES, PROJECT, ROWS_OF_TWO_USERS, SERVER_VARIABLE, execute, temporary_home
 
 import oblivion_schema
 from oblivion_schema import embedded
@@ -61,6 +62,12 @@ def pytest_configure(config: pytest.Config) -> None:
             make_url(os.environ[SERVER_VARIABLE]),
             f"DO $$ BEGIN CREATE ROLE {role} NOLOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$",
         )
+    # As whom PostgREST connects, and what it may become for a request.
+    execute(
+        make_url(os.environ[SERVER_VARIABLE]),
+        "DO $$ BEGIN CREATE ROLE authenticator LOGIN NOINHERIT PASSWORD 'authenticator';"
+        f" EXCEPTION WHEN duplicate_object THEN NULL; END $$; GRANT {', '.join(API_ROLES)} TO authenticator",
+    )
 
 
 def pytest_report_header() -> str:
@@ -146,31 +153,93 @@ def engine(upgraded: URL) -> Iterator[Engine]:
     engine.dispose()
 
 
-@pytest.fixture
-def new_database(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[..., URL]]:
-    """Make an empty database; with `owner=True` owned, and connected to, by a role that may do nothing else."""
+# What Supabase gives its API roles on what the migrating role makes: older projects, and those since 2026.
+_DEFAULT_PRIVILEGES = {
+    "supabase-old": ("ALL ON TABLES", "ALL ON FUNCTIONS", "ALL ON SEQUENCES"),
+    "supabase-new": ("TRUNCATE, REFERENCES, TRIGGER ON TABLES",),
+}
+SORTS = ("superuser", "owner", *_DEFAULT_PRIVILEGES)
+
+
+@contextmanager
+def _databases(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[[str], URL]]:
     made: list[DatabaseJanitor] = []
     owners: list[str] = []
 
-    def make(*, owner: bool = False) -> URL:
+    def make(sort: str) -> URL:
         janitor = _janitor(pg_server)
         name = janitor.dbname
         janitor.init()
         made.append(janitor)
         url = server.set(database=name)
-        if owner:
-            execute(
-                server, f"CREATE ROLE {name} LOGIN NOSUPERUSER PASSWORD '{name}'; ALTER DATABASE {name} OWNER TO {name}"
-            )
-            owners.append(name)
-            url = url.set(username=name, password=name)
-        return url
+        if sort == "superuser":
+            return url
+        execute(
+            server, f"CREATE ROLE {name} LOGIN NOSUPERUSER PASSWORD '{name}'; ALTER DATABASE {name} OWNER TO {name}"
+        )
+        owners.append(name)
+        its = url.set(username=name, password=name)
+        if sort in _DEFAULT_PRIVILEGES:
+            everybody = ", ".join(API_ROLES)
+            for privileges in _DEFAULT_PRIVILEGES[sort]:
+                execute(
+                    url,
+                    f"ALTER DEFAULT PRIVILEGES FOR ROLE {name} IN SCHEMA public GRANT {privileges} TO {everybody}",
+                )
+            execute(url, f"GRANT USAGE ON SCHEMA public TO {everybody}")
+            execute(its, "CREATE PUBLICATION supabase_realtime")
+        return its
 
     yield make
     for janitor in made:
         janitor.drop()
     for name in owners:
         execute(server, f"DROP ROLE {name}")
+
+
+@pytest.fixture
+def new_database(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[..., URL]]:
+    """Make an empty database; with `owner=True` owned, and connected to, by a role that may do nothing else."""
+    with _databases(pg_server, server) as make:
+        yield lambda *, owner=False: make("owner" if owner else "superuser")
+
+
+@pytest.fixture(params=SORTS)
+def database(request: pytest.FixtureRequest, pg_server: SimpleNamespace, server: URL) -> Iterator[URL]:
+    """An empty database of each sort: a superuser's, a plain owner's, and an owner's who has Supabase's privileges."""
+    with _databases(pg_server, server) as make:
+        yield make(str(request.param))
+
+
+@pytest.fixture(scope="module")
+def module_database(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[[str], URL]]:
+    """Make an empty database of one of the `SORTS`, which a module's tests share."""
+    with _databases(pg_server, server) as make:
+        yield make
+
+
+@pytest.fixture(scope="module", params=SORTS)
+def shared_database(request: pytest.FixtureRequest, module_database: Callable[[str], URL]) -> URL:
+    """An upgraded database of each sort that a module's tests share: each of them rolls back."""
+    url = module_database(str(request.param))
+    oblivion_schema.upgrade(url)
+    return url
+
+
+@pytest.fixture(scope="module")
+def closed(module_database: Callable[[str], URL]) -> URL:
+    """A database in the authenticated mode with the rows of two users, `mine` and `theirs`, that a module shares."""
+    url = module_database("supabase-new")
+    oblivion_schema.upgrade(url, access="authenticated", demo=False)
+    execute(url, ROWS_OF_TWO_USERS)
+    return url
+
+
+@pytest.fixture
+def open_to_both(upgraded: URL) -> URL:
+    """A database in the open mode with the rows of the same two users."""
+    execute(upgraded, ROWS_OF_TWO_USERS)
+    return upgraded
 
 
 @pytest.fixture

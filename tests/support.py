@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import URL, Connection, NullPool, create_engine, event
+from sqlalchemy import URL, Connection, NullPool, create_engine, event, func, select, true
 
 from oblivion_schema import cli, embedded, metadata
 
@@ -25,6 +26,19 @@ if TYPE_CHECKING:
 PROJECT: Final = Path(__file__).parent.parent
 SERVER_VARIABLE: Final = "OBLIVION_TEST_DATABASE_URL"
 API_ROLES: Final = ("anon", "authenticated", "service_role")
+ROWS_OF_TWO_USERS: Final = "".join(
+    f"""
+    INSERT INTO user_accounts (user_id, tokens_remaining, email) VALUES ('{user}', 50, '{user}@example.org');
+    INSERT INTO call_sessions (room_id, user_id, mode) VALUES ('room of {user}', '{user}', 'video');
+    INSERT INTO call_sessions (room_id, user_id, mode, end_time, credit_cost)
+    VALUES ('room of {user}', '{user}', 'voice-only', now() + interval '61 seconds', 0.4);
+    INSERT INTO token_usage (user_id, session_id, tokens_used, mode, used_turn)
+    VALUES ('{user}', 'call of {user}', 2, 'video', false), ('{user}', 'call of {user}', 4, 'video', false);
+    INSERT INTO user_presence (host_id, room_id, room_token)
+    VALUES ('{user}', 'room of {user}', 'token of {user}');
+    """
+    for user in ("mine", "theirs")
+)
 
 
 @dataclass(frozen=True)
@@ -146,3 +160,21 @@ def query(url: URL, sql: str) -> list[tuple[object, ...]]:
     engine = create_engine(url, poolclass=NullPool)
     with engine.begin() as connection:
         return [tuple(row) for row in connection.exec_driver_sql(sql, execution_options={"no_parameters": True})]
+
+
+@contextmanager
+def request(url: URL, role: str, claims: str | None = None) -> Iterator[Connection]:
+    """A transaction as PostgREST opens one for a request, of `role` and with the JWT's `claims`; it is rolled back."""
+    engine = create_engine(url.set(username="authenticator", password="authenticator"), poolclass=NullPool)
+    with engine.connect() as connection:
+        settings = {"role": role, "request.jwt.claims": json.dumps({"role": role}) if claims is None else claims}
+        for name, value in settings.items():
+            connection.execute(select(func.set_config(name, value, true())))
+        yield connection
+        connection.rollback()
+    engine.dispose()
+
+
+def signed_in(user_id: str) -> str:
+    """The claims of a user's JWT."""
+    return json.dumps({"sub": user_id, "role": "authenticated", "exp": 4102444800})

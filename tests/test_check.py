@@ -23,35 +23,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL
 
-ALL = ", ".join(API_ROLES)
-
-# What Supabase gives its API roles on what the migrating role makes: older projects, and those since 2026.
-DEFAULT_PRIVILEGES = {
-    "old": ["ALL ON TABLES", "ALL ON FUNCTIONS", "ALL ON SEQUENCES"],
-    "new": ["TRUNCATE, REFERENCES, TRIGGER ON TABLES"],
-}
-
-
-def supabase(new_database: Callable[..., URL], server: URL, kind: str) -> URL:
-    """An empty database whose owner is no superuser, with Supabase's default privileges."""
-    url = new_database(owner=True)
-    for privileges in DEFAULT_PRIVILEGES[kind]:
-        execute(
-            server.set(database=url.database),
-            f"ALTER DEFAULT PRIVILEGES FOR ROLE {url.username} IN SCHEMA public GRANT {privileges} TO {ALL}",
-        )
-    execute(server.set(database=url.database), f"GRANT USAGE ON SCHEMA public TO {ALL}")
-    return url
-
-
-@pytest.fixture(params=["superuser", "owner", "supabase-old", "supabase-new"])
-def database(request: pytest.FixtureRequest, new_database: Callable[..., URL], server: URL) -> URL:
-    """An empty database of each sort."""
-    kind = str(request.param)
-    if kind.startswith("supabase"):
-        return supabase(new_database, server, kind.removeprefix("supabase-"))
-    return new_database(owner=kind == "owner")
-
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:

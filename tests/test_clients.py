@@ -9,7 +9,9 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import Connection, Row, insert, select, text
+import support
+from sqlalchemy import Connection, NullPool, Row, create_engine, insert, select, text
+from support import API_ROLES
 
 from oblivion_schema import (
     active_calls,
@@ -24,16 +26,18 @@ from oblivion_schema import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy import Engine
+    from sqlalchemy import URL, Engine
 
 
-@pytest.fixture(params=["owner", "anon", "authenticated", "service_role"])
-def client(engine: Engine, request: pytest.FixtureRequest) -> Iterator[Connection]:
-    """A transaction of the owner, or of one of PostgREST's roles."""
-    with engine.connect() as connection:
-        if request.param != "owner":
-            connection.execute(text(f"SET LOCAL ROLE {request.param}"))
-        yield connection
+@pytest.fixture(params=["owner", *API_ROLES])
+def client(shared_database: URL, request: pytest.FixtureRequest) -> Iterator[Connection]:
+    """A transaction of the owner, or of one of PostgREST's roles, on each sort of database; it is rolled back."""
+    if request.param == "owner":
+        with create_engine(shared_database, poolclass=NullPool).connect() as connection:
+            yield connection
+    else:
+        with support.request(shared_database, request.param) as connection:
+            yield connection
 
 
 def rows(client: Connection, sql: str, **values: object) -> list[Row[Any]]:

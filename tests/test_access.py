@@ -1,0 +1,542 @@
+"""Who may do what, in both access modes: every privilege of every role, what users reach, and the switch."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import Connection, NullPool, Row, create_engine, text
+from sqlalchemy.exc import DBAPIError
+from support import API_ROLES, dump, execute, libpq, psql, query, request, run, signed_in, spawn
+
+import oblivion_schema
+from oblivion_schema import metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import URL, Engine
+
+    from oblivion_schema.access import Mode
+
+MODES: tuple[Mode, ...] = ("open", "authenticated")
+
+NONE = ""
+READ = "SELECT"
+WRITE = "SELECT, INSERT, UPDATE, DELETE"
+EXECUTE = "EXECUTE"
+START_A_CALL = (
+    "SELECT, INSERT (room_id), INSERT (start_time), INSERT (mode), INSERT (used_turn), INSERT (credit_cost),"
+    " INSERT (user_id)"
+)
+
+# What PUBLIC, anon, authenticated and service_role may do with each object: in the open mode, in the authenticated one.
+MATRIX = {
+    "schema public": (("USAGE",) * 4, ("USAGE",) * 4),
+    "schema oblivion": ((NONE,) * 4, (NONE,) * 4),
+    "table public.user_accounts": ((NONE, WRITE, WRITE, WRITE), (NONE, NONE, "SELECT, UPDATE (email)", WRITE)),
+    "table public.call_sessions": ((NONE, WRITE, WRITE, WRITE), (NONE, NONE, START_A_CALL, WRITE)),
+    "table public.token_usage": ((NONE, WRITE, WRITE, WRITE), (NONE, NONE, READ, WRITE)),
+    "table public.user_presence": ((NONE, WRITE, WRITE, WRITE), (NONE, NONE, WRITE, WRITE)),
+    "table public.token_rates": ((NONE, READ, READ, WRITE), (NONE, READ, READ, WRITE)),
+    "table oblivion.alembic_version": ((NONE,) * 4, (NONE,) * 4),
+    "view public.active_calls": ((NONE, READ, READ, READ), (NONE, NONE, READ, READ)),
+    "view public.daily_billing_summary": ((NONE, READ, READ, READ), (NONE, NONE, READ, READ)),
+    "view public.daily_token_usage": ((NONE, READ, READ, READ), (NONE, NONE, READ, READ)),
+    "view public.user_token_summary": ((NONE, READ, READ, READ), (NONE, NONE, READ, READ)),
+    "function public.host_presence(text)": ((NONE, EXECUTE, EXECUTE, EXECUTE),) * 2,
+    "function public.update_updated_at_column()": ((NONE,) * 4,) * 2,
+    "function public.update_user_presence_updated_at()": ((NONE,) * 4,) * 2,
+    "function oblivion.host_presence(text)": ((NONE, EXECUTE, EXECUTE, EXECUTE),) * 2,
+    "function oblivion.open_access()": ((EXECUTE,) * 4,) * 2,
+    "function oblivion.is_service_role()": ((EXECUTE,) * 4,) * 2,
+    "function oblivion.current_user_id()": ((EXECUTE,) * 4,) * 2,
+}
+
+# All that there is, and all that can be granted on it, as each role has it in the end, by whatever way.
+PRIVILEGES = """
+WITH
+role AS (
+  SELECT * FROM unnest(ARRAY['public', 'anon', 'authenticated', 'service_role']) WITH ORDINALITY AS r (name, place)
+),
+object AS (
+  SELECT
+    concat(CASE relkind WHEN 'r' THEN 'table' WHEN 'v' THEN 'view' ELSE concat('relation of kind ', relkind) END, ' ',
+      relnamespace::regnamespace, '.', relname) AS object,
+    c.oid, 'relation' AS class,
+    ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']
+      || CASE WHEN current_setting('server_version_num')::int >= 170000 THEN ARRAY['MAINTAIN'] ELSE '{}' END
+      AS privileges
+  FROM pg_class AS c
+  WHERE relnamespace IN ('public'::regnamespace, 'oblivion'::regnamespace) AND relkind NOT IN ('i', 'I', 'c')
+  UNION ALL
+  SELECT
+    concat('function ', pronamespace::regnamespace, '.', proname, '(', pg_get_function_identity_arguments(oid), ')'),
+    oid, 'function', ARRAY['EXECUTE']
+  FROM pg_proc
+  WHERE pronamespace IN ('public'::regnamespace, 'oblivion'::regnamespace)
+  UNION ALL
+  SELECT concat('schema ', nspname), oid, 'schema', ARRAY['USAGE', 'CREATE']
+  FROM pg_namespace
+  WHERE nspname IN ('public', 'oblivion')
+),
+held AS (
+  SELECT object, r.name, r.place, p.place AS rank, 0 AS attnum, p.name AS privilege
+  FROM object CROSS JOIN role AS r CROSS JOIN unnest(privileges) WITH ORDINALITY AS p (name, place)
+  WHERE CASE class
+    WHEN 'relation' THEN has_table_privilege(r.name, object.oid, p.name)
+    WHEN 'function' THEN has_function_privilege(r.name, object.oid, p.name)
+    ELSE has_schema_privilege(r.name, object.oid, p.name)
+  END
+  UNION ALL
+  SELECT object, r.name, r.place, p.place, attnum, format('%s (%s)', p.name, attname)
+  FROM object
+  JOIN pg_attribute ON attrelid = object.oid AND attnum > 0 AND NOT attisdropped
+  CROSS JOIN role AS r
+  CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'REFERENCES']) WITH ORDINALITY AS p (name, place)
+  WHERE class = 'relation' AND has_column_privilege(r.name, object.oid, attnum, p.name)
+    AND NOT has_table_privilege(r.name, object.oid, p.name)
+)
+SELECT object.object, role.name, coalesce(string_agg(privilege, ', ' ORDER BY rank, attnum), '')
+FROM object
+CROSS JOIN role
+LEFT JOIN held ON held.object = object.object AND held.name = role.name
+GROUP BY object.object, role.name, role.place
+ORDER BY object.object, role.place
+"""
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_role_has_exactly_the_documented_privileges_on_every_object(database: URL, mode: Mode) -> None:
+    oblivion_schema.upgrade(database, access=mode)
+    found: dict[object, list[object]] = {}
+    for name, _, privileges in query(database, PRIVILEGES):
+        found.setdefault(str(name).replace("(host_id text)", "(text)"), []).append(privileges)
+    assert found == {name: list(by_mode[MODES.index(mode)]) for name, by_mode in MATRIX.items()}
+
+
+# -- What there is to reach in the authenticated mode
+
+
+@pytest.fixture
+def user(closed: URL) -> Iterator[Connection]:
+    """A request of the signed-in user `mine`."""
+    with request(closed, "authenticated", signed_in("mine")) as connection:
+        yield connection
+
+
+@pytest.fixture
+def visitor(closed: URL) -> Iterator[Connection]:
+    """A request without a signed-in user."""
+    with request(closed, "anon") as connection:
+        yield connection
+
+
+def rows(connection: Connection, sql: str, **values: object) -> list[Row[Any]]:
+    return list(connection.execute(text(sql), values))
+
+
+@pytest.mark.parametrize("table", ["user_accounts", "call_sessions", "token_usage", "user_token_summary"])
+def test_user_reads_the_own_rows(user: Connection, table: str) -> None:
+    found = rows(user, f"SELECT user_id FROM {table}")
+    assert found
+    assert set(found) == {("mine",)}
+
+
+def test_user_sees_in_the_views_what_the_own_rows_give(user: Connection) -> None:
+    assert [call.room_id for call in rows(user, "SELECT * FROM active_calls")] == ["room of mine"]
+    assert [day.total_calls for day in rows(user, "SELECT * FROM daily_billing_summary")] == [2]
+    assert [day.total_tokens for day in rows(user, "SELECT * FROM daily_token_usage")] == [6]
+
+
+def test_user_changes_the_own_email(user: Connection) -> None:
+    updated = rows(user, "UPDATE user_accounts SET email = 'new' WHERE user_id = 'mine' RETURNING *")
+    assert [(row.user_id, row.email) for row in updated] == [("mine", "new")]
+    assert rows(user, "UPDATE user_accounts SET email = 'new' RETURNING user_id") == [("mine",)], "and no other's"
+
+
+def test_user_starts_an_own_call_as_clients_do(user: Connection) -> None:
+    sql = (
+        "INSERT INTO call_sessions (room_id, user_id, mode, used_turn, start_time, credit_cost)"
+        " VALUES ('r', 'mine', 'video', false, '2026-03-01', 0) RETURNING id"
+    )
+    [(call,)] = rows(user, sql)
+    assert rows(user, "SELECT id FROM active_calls WHERE id = :id", id=call) == [(call,)]
+
+
+PRESENCE = (
+    "INSERT INTO user_presence (host_id, is_available, room_id, updated_at) VALUES (:host, :free, 'r', :clock)"
+    " ON CONFLICT (host_id) DO UPDATE SET host_id = excluded.host_id, is_available = excluded.is_available,"
+    " room_id = excluded.room_id, updated_at = excluded.updated_at RETURNING host_id, is_available"
+)
+
+
+@pytest.mark.parametrize("host", ["mine", "new-host"])
+def test_host_upserts_the_own_presence_as_clients_do(closed: URL, host: str) -> None:
+    with request(closed, "authenticated", signed_in(host)) as connection:
+        for free in (True, False):
+            assert rows(connection, PRESENCE, host=host, free=free, clock="2026-03-01") == [(host, free)]
+        assert [row.host_id for row in rows(connection, "SELECT * FROM user_presence")] == [host]
+        assert rows(connection, "DELETE FROM user_presence RETURNING host_id") == [(host,)]
+
+
+@pytest.mark.parametrize("role", API_ROLES)
+def test_everybody_may_ask_whether_a_host_is_there(closed: URL, role: str) -> None:
+    with request(closed, role) as connection:
+        [host] = rows(connection, "SELECT * FROM host_presence('theirs')")
+        assert host._fields == ("is_available", "room_id", "updated_at")
+        assert (host.is_available, host.room_id) == (True, "room of theirs")
+        assert rows(connection, "SELECT * FROM host_presence('nobody')") == []
+
+
+@pytest.mark.parametrize("role", API_ROLES)
+def test_everybody_reads_the_rates(closed: URL, role: str) -> None:
+    with request(closed, role) as connection:
+        assert len(rows(connection, "SELECT * FROM token_rates")) == 4
+
+
+def test_service_role_reads_and_writes_everything(closed: URL) -> None:
+    """Whether or not the role goes past row level security, as it does on Supabase."""
+    assert query(closed, "SELECT rolbypassrls FROM pg_roles WHERE rolname = 'service_role'") == [(False,)]
+    with request(closed, "service_role") as connection:
+        for table in metadata.tables:
+            everything = rows(connection, f"SELECT count(*) FROM {table}")
+            assert everything == query(closed, f"SELECT count(*) FROM {table}")
+        for sql in (
+            "INSERT INTO user_accounts (user_id) VALUES ('new')",
+            "UPDATE user_accounts SET tokens_remaining = 7, user_id = user_id",
+            "INSERT INTO call_sessions (room_id, mode, credit_cost) VALUES ('r', 'video', 5)",
+            "UPDATE call_sessions SET end_time = now(), credit_cost = 1",
+            "INSERT INTO token_usage VALUES (gen_random_uuid(), 'new', 's', 1, now(), 'video', false)",
+            "UPDATE token_usage SET tokens_used = 0",
+            "UPDATE user_presence SET room_token = 'x'",
+            "INSERT INTO token_rates VALUES ('video', true, '2030-01-01', 9)",
+            "UPDATE token_rates SET tokens_per_minute = 5",
+            *(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables) if not table.is_view),
+        ):
+            assert connection.execute(text(sql)).rowcount > 0, sql
+
+
+# -- Which plan that makes
+
+
+def plans(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("Plans", ()):
+        yield from plans(child)
+
+
+@pytest.fixture
+def million(empty: URL) -> URL:
+    """A database in which a thousand users have a million rows of usage, in no order."""
+    oblivion_schema.upgrade(empty, access="authenticated")
+    [(by_user,)] = query(empty, "SELECT indexdef FROM pg_indexes WHERE indexname = 'idx_token_usage_user_date'")
+    others = query(empty, "SELECT indexname FROM pg_indexes WHERE indexname LIKE 'idx_token_usage%'")
+    execute(  # without what else would be maintained, row by row
+        empty,
+        f"""
+        DROP INDEX {", ".join(str(name) for (name,) in others)};
+        ALTER TABLE token_usage DROP CONSTRAINT fk_token_usage_user_id, DROP CONSTRAINT token_usage_pkey;
+        INSERT INTO user_accounts (user_id) SELECT 'u' || n FROM generate_series(0, 999) AS n;
+        INSERT INTO token_usage (id, user_id, session_id, tokens_used, mode, used_turn, "timestamp")
+        SELECT '00000000-0000-0000-0000-000000000000', 'u' || n % 1000, '', 1, 'video', false,
+          '2026-01-01'::timestamptz + n * interval '1 second'
+        FROM generate_series(1, 1000000) AS n;
+        {by_user};
+        ANALYZE token_usage;
+        """,
+    )
+    return empty
+
+
+def test_user_reads_the_own_usage_by_its_index_and_no_other_row(million: URL) -> None:
+    for plan_cache_mode, sql in itertools.product(
+        ["force_custom_plan", "force_generic_plan"],
+        [
+            "SELECT * FROM token_usage",
+            "SELECT sum(tokens_used) FROM token_usage",
+            "SELECT * FROM daily_token_usage",
+            "SELECT * FROM user_token_summary",
+            "SELECT * FROM token_usage WHERE user_id = 'u7'",
+        ],
+    ):
+        with request(million, "authenticated", signed_in("u7")) as connection:
+            connection.execute(text(f"SET LOCAL plan_cache_mode = {plan_cache_mode}; PREPARE own AS {sql}"))
+            [plan] = connection.scalar(text("EXPLAIN (ANALYZE, FORMAT json) EXECUTE own")) or [{}]
+        nodes = list(plans(plan["Plan"]))
+        reads = [node for node in nodes if node.get("Relation Name") == "token_usage"]
+        assert [node["Node Type"] for node in reads] in (["Bitmap Heap Scan"], ["Index Scan"]), (sql, plan)
+        assert "idx_token_usage_user_date" in {node.get("Index Name") for node in nodes}, (sql, plan)
+        assert [node["Actual Rows"] for node in reads] == [1000], (sql, plan)
+        assert [node.get("Rows Removed by Filter", 0) for node in reads] == [0], (sql, plan)
+
+
+@pytest.mark.parametrize("role", ["authenticated", "service_role"])
+def test_plan_for_who_may_read_everything_has_no_filter(upgraded: URL, role: str) -> None:
+    with request(upgraded, role) as connection:
+        [plan] = connection.scalar(text("EXPLAIN (VERBOSE, FORMAT json) SELECT * FROM token_usage"))
+        assert "Filter" not in plan["Plan"]
+        assert "Plans" not in plan["Plan"]
+
+
+# -- The switch
+
+
+def test_access_says_which_mode_there_is_and_switches(upgraded: URL) -> None:
+    assert run("access", url=upgraded).out == "open\n"
+    before = dump(upgraded)
+    for _ in range(2):
+        assert run("access", "authenticated", url=upgraded).out == "authenticated\n"
+        assert run("access", url=upgraded).out == "authenticated\n"
+    assert "ok    access authenticated" in run("verify", url=upgraded).out
+    assert run("verify", url=upgraded).status == 0
+    assert run("access", "open", url=upgraded).out == "open\n"
+    assert dump(upgraded) == before
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_sql_of_the_switch_does_the_same(upgraded: URL, mode: Mode) -> None:
+    [other] = set(MODES) - {mode}
+    assert run("access", mode, url=upgraded).status == 0
+    expected = dump(upgraded)
+    assert run("access", other, url=upgraded).status == 0
+    printed = run("access", mode, "--sql").out
+    psql(upgraded, printed)
+    assert dump(upgraded) == expected
+    assert "BEGIN;" not in printed, "one statement, which nothing can cut in two"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("access", "something"), "access something: the modes are open (everybody may) and authenticated"),
+        (("access", "something", "--sql"), "access something: the modes are open"),
+        (("access", "--sql"), "access open --sql or access authenticated --sql"),
+        (("-x", "access=closed", "upgrade", "head"), "-x access=closed: the modes are open"),
+        (("-x", "access=", "upgrade", "head"), "-x access=: the modes are open"),
+        (("-x", "access=open", "upgrade", "001"), "-x access=... goes with upgrade head"),
+        (("-x", "access=open", "upgrade", "+1"), "-x access=... goes with upgrade head"),
+        (("-x", "access=open", "downgrade", "base"), "-x access=... goes with upgrade head"),
+        (("-x", "access=open", "check"), "-x access=... goes with upgrade head"),
+        (("-x", "access=open", "upgrade", "001:002", "--sql"), "-x access=... goes with upgrade head"),
+    ],
+)
+def test_wrong_mode_or_command_is_refused_by_name(upgraded: URL, arguments: tuple[str, ...], message: str) -> None:
+    before = dump(upgraded)
+    assert message in run(*arguments, url=upgraded).error
+    assert dump(upgraded) == before
+
+
+def test_switch_needs_an_upgraded_database(empty: URL) -> None:
+    assert "no revision was applied. Upgrade it first" in run("access", "authenticated", url=empty).error
+    assert run("upgrade", "002", url=empty).status == 0
+    assert "The database is at 002, the code at" in run("access", "authenticated", url=empty).error
+
+
+def test_only_the_owner_switches(upgraded: URL) -> None:
+    before = dump(upgraded)
+    error = run("access", "authenticated", url=upgraded.set(username="authenticator", password="authenticator")).error
+    assert "This role may not read oblivion.alembic_version" in error
+    execute(upgraded, "GRANT USAGE ON SCHEMA oblivion TO authenticator")
+    execute(upgraded, "GRANT SELECT ON oblivion.alembic_version TO authenticator")
+    error = run("access", "authenticated", url=upgraded.set(username="authenticator", password="authenticator")).error
+    assert "run this as the owner of what it names" in error
+    execute(upgraded, "REVOKE ALL ON SCHEMA oblivion FROM authenticator")
+    execute(upgraded, "REVOKE ALL ON oblivion.alembic_version FROM authenticator")
+    assert dump(upgraded) == before
+
+
+@pytest.mark.parametrize("offline", [False, True], ids=["online", "offline"])
+@pytest.mark.parametrize("mode", MODES)
+def test_upgrade_sets_the_mode_that_it_is_told(empty: URL, mode: Mode, *, offline: bool) -> None:
+    def upgrade(mode: Mode) -> None:
+        if offline:
+            psql(empty, run("-x", f"access={mode}", "upgrade", "head", "--sql").out)
+        else:
+            assert run("-x", f"access={mode}", "upgrade", "head", url=empty).status == 0
+
+    upgrade(mode)
+    assert run("access", url=empty).out == f"{mode}\n"
+    assert run("check", url=empty).status == 0
+    if not offline:  # at the newest revision there is nothing left to upgrade, and yet a mode to set
+        [other] = set(MODES) - {mode}
+        upgrade(other)
+        assert run("access", url=empty).out == f"{other}\n"
+
+
+def test_mode_outlives_revisions_that_are_run_again(empty: URL) -> None:
+    assert run("-x", "access=authenticated", "upgrade", "head", url=empty).status == 0
+    before = dump(empty)
+    assert run("upgrade", "head", url=empty).status == 0
+    run_again(empty)
+    assert run("access", url=empty).out == "authenticated\n"
+    assert dump(empty) == before
+
+
+def run_again(url: URL) -> None:
+    """Run all revisions over what they made."""
+    execute(url, "DELETE FROM oblivion.alembic_version")
+    assert run("upgrade", "head", url=url).status == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_check_is_clean_in_both_modes(database: URL, mode: Mode) -> None:
+    assert run("upgrade", "head", url=database).status == 0
+    assert run("access", mode, url=database).status == 0
+    assert run("check", url=database).status == 0
+    assert run("verify", url=database).status == 0
+
+
+def test_check_sees_what_is_granted_beyond_the_mode(upgraded: URL) -> None:
+    assert run("access", "authenticated", url=upgraded).status == 0
+    execute(
+        upgraded, "GRANT SELECT ON user_accounts TO anon; REVOKE UPDATE (email) ON user_accounts FROM authenticated"
+    )
+    error = run("check", url=upgraded).error
+    assert "grant SELECT on table public.user_accounts to anon is not in the metadata" in error
+    assert "grant UPDATE (email) on table public.user_accounts to authenticated is missing" in error
+
+
+def test_check_sees_a_mode_that_is_none(upgraded: URL) -> None:
+    body = "LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = '' RETURN current_user = 'anon'"
+    execute(upgraded, f"CREATE OR REPLACE FUNCTION oblivion.open_access() RETURNS boolean {body}")
+    assert "function oblivion.open_access() differs" in run("check", url=upgraded).error
+
+
+def test_switch_reaches_running_sessions_and_their_prepared_statements_at_once(open_to_both: URL) -> None:
+    """From their next transaction on, which for PostgREST is the next request."""
+    authenticator = open_to_both.set(username="authenticator", password="authenticator")
+    with create_engine(authenticator, poolclass=NullPool).connect() as connection:
+
+        def ask(sql: str, claims: str = signed_in("mine")) -> list[Row[Any]]:
+            with connection.begin():
+                connection.execute(
+                    text(
+                        "SELECT set_config('role', 'authenticated', true), set_config('request.jwt.claims', :c, true)"
+                    ),
+                    {"c": claims},
+                )
+                return rows(connection, sql)
+
+        with connection.begin():
+            connection.execute(text("SET plan_cache_mode = force_generic_plan; SET ROLE authenticated"))
+            connection.execute(text("PREPARE mine AS SELECT count(*) FROM token_usage"))
+            connection.execute(text("PREPARE theirs AS UPDATE token_usage SET tokens_used = 1 RETURNING 1"))
+        for _ in range(2):
+            assert ask("EXECUTE mine") == [(4,)]
+            assert len(ask("EXECUTE theirs")) == 4
+            assert run("access", "authenticated", url=open_to_both).status == 0
+            assert ask("EXECUTE mine") == [(2,)]
+            assert ask("EXECUTE mine", signed_in("nobody")) == [(0,)]
+            with pytest.raises(DBAPIError, match="permission denied for table token_usage"):
+                ask("EXECUTE theirs")
+            assert run("access", "open", url=open_to_both).status == 0
+
+
+def test_plan_of_one_role_is_not_another_roles(closed: URL) -> None:
+    """The constants that the planner folds are those of the role, which may change in a session."""
+    with request(closed, "authenticated", signed_in("mine")) as connection:
+        connection.execute(text("SET LOCAL plan_cache_mode = force_generic_plan"))
+        connection.execute(text("PREPARE usage AS SELECT count(*) FROM token_usage"))
+        for role, count in [("authenticated", 2), ("service_role", 4)] * 2:
+            connection.execute(text(f"SET LOCAL ROLE {role}"))
+            assert connection.scalar(text("EXECUTE usage")) == count
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_switch_locks_no_table(engine: Engine, mode: Mode) -> None:
+    statement = run("access", mode, "--sql").out
+    with engine.connect() as connection:
+        connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+        locked = rows(
+            connection,
+            "SELECT relation::regclass, mode FROM pg_locks JOIN pg_class AS c ON c.oid = relation"
+            " WHERE pid = pg_backend_pid() AND relnamespace <> 'pg_catalog'::regnamespace"
+            " AND mode <> 'AccessShareLock'",  # which is a reader's, and which nobody waits for
+        )
+    assert locked == []
+
+
+def test_readers_and_writers_go_on_while_a_switch_is_open(engine: Engine, upgraded: URL) -> None:
+    statement = run("access", "authenticated", "--sql").out
+    with engine.connect() as switching, request(upgraded, "anon") as connection:
+        switching.exec_driver_sql(statement, execution_options={"no_parameters": True})
+        connection.execute(text("SET LOCAL lock_timeout = '1s'"))
+        for table in ("user_accounts", "token_usage", "call_sessions", "user_presence"):
+            rows(connection, f"SELECT * FROM {table}")
+        connection.execute(text("UPDATE user_accounts SET tokens_remaining = 5"))
+        connection.execute(text("INSERT INTO user_presence (host_id, room_id) VALUES ('h', 'r')"))
+
+
+def test_switch_waits_for_an_upgrade_that_is_running(engine: Engine, upgraded: URL) -> None:
+    from oblivion_schema.environment import ADVISORY_LOCK
+
+    with engine.connect() as connection:
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
+        assert run("access", url=upgraded).out == "open\n", "who only asks does not wait"
+        process = spawn(
+            "python", "-m", "oblivion_schema", "access", "authenticated", OBLIVION_DATABASE_URL=libpq(upgraded)
+        )
+        assert process.stderr
+        assert "Another upgrade is running" in process.stderr.readline()
+        connection.rollback()
+        out, _ = process.communicate(timeout=30)
+        assert out == "authenticated\n"
+
+
+# -- Realtime
+
+MEMBERS = "SELECT tablename::text FROM pg_publication_tables WHERE pubname = 'supabase_realtime' ORDER BY 1"
+PUBLISHED = [("call_sessions",), ("user_accounts",), ("user_presence",)]
+
+
+def test_realtime_tells_of_calls_accounts_and_presence(empty: URL) -> None:
+    execute(empty, "CREATE PUBLICATION supabase_realtime")
+    for _ in range(2):
+        assert run("upgrade", "head", url=empty).status == 0
+        assert query(empty, MEMBERS) == PUBLISHED
+        assert run("check", url=empty).status == 0
+        assert run("downgrade", "base", url=empty).status == 0
+        assert query(empty, MEMBERS) == []
+
+
+def test_realtime_that_was_switched_on_by_hand_stays(empty: URL) -> None:
+    assert run("upgrade", "head", url=empty).status == 0
+    execute(
+        empty, "CREATE TABLE theirs (id integer); CREATE PUBLICATION supabase_realtime FOR TABLE user_presence, theirs"
+    )
+    run_again(empty)
+    assert query(empty, MEMBERS) == sorted([*PUBLISHED, ("theirs",)])
+    assert run("check", url=empty).status == 0
+
+
+def test_publication_of_all_tables_is_left_as_it_is(empty: URL) -> None:
+    execute(empty, "CREATE PUBLICATION supabase_realtime FOR ALL TABLES")
+    assert run("upgrade", "head", url=empty).status == 0
+    assert run("check", url=empty).status == 0
+
+
+# -- Who is signed in
+
+NOBODY = ["", "{}", "null", '{"sub": null}', '{"sub": ""}', "not json", '{"sub"', "[" * 100_000]
+
+
+@pytest.mark.parametrize("claims", NOBODY, ids=range(len(NOBODY)))
+def test_who_is_not_signed_in_reads_no_rows_and_gets_no_error(closed: URL, claims: str) -> None:
+    with request(closed, "authenticated", claims) as connection:
+        for name in metadata.tables:
+            assert name == "token_rates" or rows(connection, f"SELECT * FROM {name}") == []
+
+
+def test_operators_own_role_is_bound_by_the_same_policies(open_to_both: URL) -> None:
+    role = f"{open_to_both.database}_reporting"
+    execute(open_to_both, f"CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT SELECT ON token_usage TO {role}")
+    reporting = open_to_both.set(username=role, password="x")
+    try:
+        assert len(query(reporting, "SELECT * FROM token_usage")) == 4
+        assert run("access", "authenticated", url=open_to_both).status == 0
+        assert query(reporting, "SELECT * FROM token_usage") == []
+        assert run("check", url=open_to_both).status == 0
+    finally:
+        execute(open_to_both, f"DROP OWNED BY {role}; DROP ROLE {role}")
