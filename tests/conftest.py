@@ -79,6 +79,13 @@ def pytest_report_header() -> str:
     )
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Count the attacks, of which a test repels many."""
+    passed = [dict(report.user_properties).get("attacks", 0) for report in terminalreporter.getreports("passed")]
+    if repelled := sum(map(int, passed)):
+        terminalreporter.write_line(f"Attacks repelled: {repelled}")
+
+
 @pytest.fixture(scope="session")
 def server() -> URL:
     """The server's maintenance database, as superuser."""
