@@ -48,7 +48,7 @@ def compare(name: str, bound: float, ours: Callable[[], float], base: Callable[[
     ratios = [our / their for our, their in pairs]
     low, median, high = min(ratios), statistics.median(ratios), max(ratios)
     our, their = (statistics.median(times) for times in zip(*pairs, strict=True))
-    print(f"{name:<42} {our:6.3f} s {their:6.3f} s {median:7.2f} x  ({low:.2f}-{high:.2f})   at most {bound} x")
+    print(f"{name:<42} {our:7.4f} s {their:7.4f} s {median:7.2f} x  ({low:.2f}-{high:.2f})   at most {bound} x")
 
 
 def main() -> None:

@@ -491,6 +491,8 @@ def test_without_the_api_roles_grants_are_not_compared_and_revisions_not_written
     assert min(made) == ("anon", False, False)
     assert ("service_role", False, True) in made
     assert "grant SELECT on table public.token_usage to anon is missing" in run("check", url=shop).error
+    assert run("access", "open", url=shop).status == 0, "which gives roles that were made meanwhile what is theirs"
+    assert run("check", url=shop).status == 0
 
 
 @pytest.fixture
@@ -525,6 +527,61 @@ def test_reference_rows_are_written_whatever_the_names(
     assert run(*here, "downgrade", "-1", url=upgraded).status == 0, "the rows are the schema's, not a user's"
     assert dump(upgraded) == before
     assert reference_table.name == "order"
+
+
+@pytest.fixture
+def in_both_modes(upgraded: URL, empty: URL) -> tuple[URL, URL]:
+    """A database in the open mode, and one in the authenticated mode."""
+    assert run("-x", "access=authenticated", "upgrade", "head", url=empty).status == 0
+    return upgraded, empty
+
+
+@pytest.mark.parametrize("written_on", [0, 1], ids=["open", "authenticated"])
+def test_revision_written_in_one_access_mode_is_right_in_the_other(
+    in_both_modes: tuple[URL, URL], checkout: Path, reference_table: Table[Any], written_on: int
+) -> None:
+    here = ("-c", str(checkout / "alembic.ini"))
+    before = [dump(url) for url in in_both_modes]
+    assert run(*here, "revision", "--autogenerate", "-m", "orders", url=in_both_modes[written_on]).status == 0
+    for url in in_both_modes:
+        assert run(*here, "upgrade", "head", url=url).status == 0
+        assert run(*here, "check", url=url).status == 0
+    may_read = f"SELECT has_table_privilege('anon', 'public.\"{reference_table.name}\"', 'SELECT')"
+    assert [query(url, may_read) for url in in_both_modes] == [[(True,)], [(False,)]]
+    for url in in_both_modes:
+        assert run(*here, "downgrade", "-1", url=url).status == 0
+    assert [dump(url) for url in in_both_modes] == before
+
+
+@pytest.mark.parametrize("written_on", [0, 1], ids=["open", "authenticated"])
+def test_grants_that_change_in_one_access_mode_alone_are_in_the_revision(
+    in_both_modes: tuple[URL, URL], checkout: Path, written_on: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = ("-c", str(checkout / "alembic.ini"))
+    before = [dump(url) for url in in_both_modes]
+    change = "GRANT DELETE ON user_accounts TO authenticated; REVOKE UPDATE (email) ON user_accounts FROM authenticated"
+    when_closed = f"DO $$ BEGIN IF NOT oblivion.open_access() THEN {change}; END IF; END $$"
+    # Makes way, and comes back with the grants of either mode.
+    view = (
+        "DROP VIEW active_calls; CREATE VIEW active_calls WITH (security_invoker = true) AS"
+        " SELECT id FROM call_sessions; GRANT SELECT ON active_calls TO authenticated, service_role;"
+        " DO $$ BEGIN IF oblivion.open_access() THEN GRANT SELECT ON active_calls TO anon; END IF; END $$"
+    )
+    with declared(when_closed, view):
+        written = run(*here, "revision", "--autogenerate", "-m", "change", url=in_both_modes[written_on])
+        assert written.status == 0
+        if written_on == 0:
+            assert "grant on TABLE public.user_accounts in the authenticated mode differs" in caplog.text
+        for url in in_both_modes:
+            assert run(*here, "upgrade", "head", url=url).status == 0
+            assert run(*here, "check", url=url).status == 0
+            assert run(*here, "revision", "--autogenerate", "-m", "nothing", url=url).status == 0
+            path = next((checkout / "alembic" / "versions").glob("*_nothing.py"))
+            assert "run_sql(" not in path.read_text()
+            path.unlink()
+    for url in in_both_modes:
+        assert run(*here, "downgrade", "-1", url=url).status == 0
+    assert [re.sub(r"-- .*", "", dump(url)) for url in in_both_modes] == before
 
 
 def test_new_column_of_reference_rows_updates_them(upgraded: URL, checkout: Path, reference_table: Table[Any]) -> None:

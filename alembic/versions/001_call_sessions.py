@@ -300,10 +300,14 @@ def create_access_functions() -> None:
         """
         CREATE OR REPLACE FUNCTION oblivion.is_service_role()
         RETURNS boolean
-        LANGUAGE sql
+        LANGUAGE plpgsql
         IMMUTABLE PARALLEL SAFE
         SET search_path = ''
-        RETURN current_user = 'service_role'
+        AS $$
+        BEGIN
+          RETURN current_user = 'service_role';
+        END
+        $$
         """
     )
     run_sql(
