@@ -372,6 +372,15 @@ def besieged(closed: URL) -> URL:
     return closed
 
 
+@pytest.fixture(autouse=True)
+def blocking() -> Iterator[None]:
+    """COPY needs psycopg2 as it is by default; a command that ran here before let Ctrl-C cancel its statements."""
+    before = psycopg2.extensions.get_wait_callback()
+    psycopg2.extensions.set_wait_callback(None)
+    yield
+    psycopg2.extensions.set_wait_callback(before)
+
+
 def sent(connection: psycopg2.extensions.connection, attack: Attack) -> tuple[str, str]:
     """Send an attack, as PostgREST would, and commit it: the SQLSTATE, and all that came back."""
     del connection.notices[:]
