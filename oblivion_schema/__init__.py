@@ -6,6 +6,7 @@ variable, and loads neither Alembic nor a database driver.
 """
 
 from .accounts import user_accounts
+from .adoption import adoption_log
 from .base import metadata
 from .calls import active_calls, call_sessions, daily_billing_summary
 from .migrate import upgrade
@@ -16,6 +17,7 @@ from .usage import daily_token_usage, token_usage
 
 __all__ = [
     "active_calls",
+    "adoption_log",
     "call_sessions",
     "daily_billing_summary",
     "daily_token_usage",

@@ -14,15 +14,20 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from sqlalchemy import text
 
 from .base import metadata
-from .ddl import declare, function, function_text, granted, grants
-from .privileges import API_ROLES, PUBLIC, Grants, all_grants
-from .sql import add_to_publication, block, quoted
+from .ddl import declare, describe_function, function, function_text, granted, grants, qualified
+from .privileges import API_ROLES, PUBLIC, Grants, all_grants, use_schema_public
+from .sql import add_to_publication, block, indented, quoted, text_literal
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, MetaData, Table
 
 Mode = Literal["open", "authenticated"]
 MODES: Final[tuple[Mode, ...]] = ("open", "authenticated")
+
+REALTIME: Final = "supabase_realtime"
+"""The publication of Supabase's Realtime."""
+
+_PUBLISHED: Final = "oblivion_schema.published"
 
 READ: Final = ("SELECT",)
 READ_WRITE: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
@@ -37,19 +42,26 @@ def _open_access(mode: Mode) -> str:
 
 # Whoever may query a table, an operator's own role too, has to be able to call what its policies call.
 _ANYBODY: Final = {PUBLIC: EXECUTE}
-function(metadata, "oblivion.open_access", comment="The access mode: true in the open one.", granted=_ANYBODY)
-# A new database is in the mode that the setting names, or open.
+
+# A database that is in a mode stays in it; a new one is in the mode that the setting names, or open.
 declare(
     metadata,
-    "access mode",
-    "oblivion.access",
+    "function",
+    "oblivion.open_access",
     block(
         [
-            "  IF current_setting('oblivion.access', true) = 'authenticated' THEN",
-            *(f"    {line}" for line in _open_access("authenticated").splitlines()),
+            "  IF to_regprocedure('oblivion.open_access()') IS NOT NULL THEN",
+            "    NULL;",
+            "  ELSIF current_setting('oblivion.access', true) = 'authenticated' THEN",
+            *indented(_open_access("authenticated"), 4),
+            "  ELSE",
+            *indented(_open_access("open"), 4),
             "  END IF;",
         ]
     ),
+)
+describe_function(
+    metadata, "oblivion.open_access()", comment="The access mode: true in the open one.", granted=_ANYBODY
 )
 function(
     metadata,
@@ -85,7 +97,7 @@ def row_level_security(
     One policy per command, named `<table>_<command>`: several for the same command would all be evaluated for each row.
     An updated row has to meet its condition before and after.
     """
-    on = quoted("public", table.name)
+    on = qualified(table)
     declare(table, "row level security", table.name, f"ALTER TABLE {on} ENABLE ROW LEVEL SECURITY")
     for command, rows in {
         "select": f"USING ({select})",
@@ -105,7 +117,7 @@ def grant(relation: Table[Any], *, when_open: Grants, authenticated: Grants) -> 
     """
     if unknown := {*when_open, *authenticated} - set(API_ROLES):
         raise ValueError(f"{', '.join(unknown)}: only grants to {', '.join(API_ROLES)} are kept and compared.")
-    grants(relation, relation.name, f"TABLE {quoted('public', relation.name)}", when_open, authenticated)
+    grants(relation, relation.name, f"TABLE {qualified(relation)}", when_open, authenticated)
 
 
 def grant_reading(view: Table[Any]) -> None:
@@ -114,9 +126,9 @@ def grant_reading(view: Table[Any]) -> None:
 
 
 def publish(table: Table[Any]) -> None:
-    """Let Realtime tell clients of changes in `table`: it joins Supabase's publication, where there is one."""
-    name = "supabase_realtime"
-    declare(table, "publication", name, add_to_publication(name, quoted("public", table.name)))
+    """Let Realtime tell clients of changes in `table`: it joins Supabase's publication, where there is one of ours."""
+    declare(table, "publication", REALTIME, block(add_to_publication(REALTIME, qualified(table))))
+    table.info[_PUBLISHED] = True
 
 
 def current_mode(connection: Connection) -> Mode:
@@ -128,7 +140,42 @@ def current_mode(connection: Connection) -> Mode:
 def switch(metadata: MetaData, mode: Mode) -> str:
     """One statement that takes a database to `mode`: in all sessions at once, with no lock that a query waits for.
 
-    It gives all grants anew, so that roles that were made meanwhile get theirs.
+    It gives all grants anew, and tells Realtime, so that roles and publications that were made meanwhile get theirs.
+    It raises object_not_in_prerequisite_state where the mode would not be that: where somebody else granted more, or
+    row level security was switched off.
     """
-    lines = [f"  {line}" for line in _open_access(mode).splitlines()]
-    return block([*lines, *all_grants((target, its[mode]) for target, its in granted(metadata))])
+    relations = [table for table in metadata.tables.values() if table.schema is None]
+    published = [table for table in relations if _PUBLISHED in table.info]
+    checks = _IS_IN_FORCE.replace("<relations>", ", ".join(text_literal(qualified(table)) for table in relations))
+    return block(
+        [
+            *indented(_open_access(mode), 2),
+            *all_grants((target, its[mode]) for target, its in granted(metadata)),
+            *use_schema_public(),
+            *(line for table in published for line in add_to_publication(REALTIME, qualified(table))),
+            *checks.splitlines(),
+        ],
+        ["  wrong text;"],
+    )
+
+
+_IS_IN_FORCE: Final = """\
+  SELECT string_agg(DISTINCT what, ', ') INTO wrong
+  FROM (
+    SELECT format('%s granted %s on %s', grantor::regrole, privilege_type, relation) AS what
+    FROM (
+      SELECT oid::regclass AS relation, relowner, (aclexplode(relacl)).*
+      FROM pg_catalog.pg_class
+      WHERE oid = ANY (ARRAY[<relations>]::regclass[])
+    ) AS given
+    WHERE grantor <> relowner AND (grantee = 0 OR grantee::regrole::text IN ('anon', 'authenticated', 'service_role'))
+    UNION ALL
+    SELECT format('row level security is off on %s', oid::regclass)
+    FROM pg_catalog.pg_class
+    WHERE oid = ANY (ARRAY[<relations>]::regclass[]) AND relkind = 'r' AND NOT relrowsecurity
+  ) AS found;
+  IF wrong IS NOT NULL THEN
+    RAISE EXCEPTION 'The access mode would not hold: %', wrong
+      USING ERRCODE = 'object_not_in_prerequisite_state',
+        HINT = 'Mend that first: the grantor has to REVOKE, the owner to ENABLE ROW LEVEL SECURITY';
+  END IF;"""

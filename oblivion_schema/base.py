@@ -11,7 +11,8 @@ from typing import Final
 from sqlalchemy import DateTime, MetaData
 
 from .ddl import declare, grants
-from .privileges import CREATE_API_ROLES
+from .privileges import CREATE_API_ROLES, use_schema_public
+from .sql import block
 
 PRIVATE_SCHEMA: Final = "oblivion"
 """What clients never see: PostgREST does not expose it. Alembic's version table stands there, too."""
@@ -29,6 +30,7 @@ metadata: Final = MetaData(
 """Every table and view of the package; `metadata.create_all(engine)` builds the whole database."""
 
 declare(metadata, "role", "API roles", CREATE_API_ROLES)
+declare(metadata, "schema", "public", block(use_schema_public()))
 declare(metadata, "schema", PRIVATE_SCHEMA, f"CREATE SCHEMA IF NOT EXISTS {PRIVATE_SCHEMA}")
 declare(
     metadata,

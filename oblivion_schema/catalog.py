@@ -20,7 +20,7 @@ from .privileges import API_ROLES
 from .sql import text_literal, unquoted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection, MetaData, Table, TextClause
 
@@ -163,6 +163,16 @@ class Catalog:
     def without_grants_to(self, roles: Sequence[str]) -> Catalog:
         """The same but for grants to `roles`."""
         kept = {key: item for key, item in self.objects.items() if item.kind != "grant" or item.role not in roles}
+        return Catalog(kept, self.unsupported)
+
+    def without_publications(self, names: Iterable[str]) -> Catalog:
+        """The same but for the members of these publications."""
+        unwanted = set(names)
+        kept = {
+            key: item
+            for key, item in self.objects.items()
+            if item.kind != "publication" or unquoted(item.own_name) not in unwanted
+        }
         return Catalog(kept, self.unsupported)
 
     def grants(self) -> dict[str, dict[str, list[str]]]:

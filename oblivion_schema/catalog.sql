@@ -407,6 +407,8 @@ found AS (
   JOIN pg_publication AS p ON p.oid = prpubid
   JOIN relation AS r ON r.oid = prrelid
   WHERE pubname = ANY (CAST(:publications AS text[]))
+    -- One that is somebody else's, no upgrade of ours can change.
+    AND pg_has_role(coalesce((SELECT role FROM deployer), r.relowner), pubowner, 'USAGE')
   UNION ALL
   SELECT
     'owner',

@@ -10,6 +10,7 @@ from sqlalchemy import func, select, text, true
 from sqlalchemy.exc import DBAPIError
 
 from . import embedded
+from .adoption import adoption_log
 from .base import PRIVATE_SCHEMA, metadata
 from .database import EMBEDDED, OLDEST_POSTGRESQL, Database
 from .drift import Drift, find_drift
@@ -38,6 +39,7 @@ def check_against(database: Database, scratch: Database | None, revisions: Scrip
         live.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         try:
             require_newest_revision(live, revisions, "The role of --against")
+            live.execute(select(adoption_log).limit(0))  # what it notes would else be taken for a difference
             with _built_on(scratch, _major(live)) as migration:
                 return find_drift(live, migration, metadata, revisions)
         except DBAPIError as error:

@@ -89,12 +89,14 @@ def access(config: Config, mode: str | None, *, sql: bool) -> None:
     hear_interrupts()
     with find_database(config).connect() as connection:
         try:
-            require_newest_revision(connection, ScriptDirectory.from_config(config), "This role")
             if statement:
                 connection.execute(text(f"SET LOCAL lock_timeout = '{Options.from_config(config).lock_timeout}'"))
                 wait_for_other_deployers(connection)
+                require_newest_revision(connection, ScriptDirectory.from_config(config), "This role")
                 connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
                 connection.commit()
+            elif not connection.scalar(text("SELECT to_regprocedure('oblivion.open_access()') IS NOT NULL")):
+                raise UserError("The database has no access mode yet: upgrade it first.")
             config.print_stdout(current_mode(connection))
         except DBAPIError as error:
             raise explain(error, connection.engine) from error
@@ -143,7 +145,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         elif getattr(options, "scratch", None) is not None:
             raise UserError("--scratch belongs to check --against URL.")
         # Where Alembic reads files alone, it runs no environment, and so looks at no option.
-        Options.from_config(config)
+        if Options.from_config(config).access and options.cmd[0].__name__ != "upgrade":
+            raise UserError("-x access=... goes with upgrade head; at any other time use oblivion-schema access.")
         if migrate.is_packaged() and options.cmd[0].__name__ in {"edit", "init", "merge", "revision"}:
             raise UserError("An installed package takes no new revisions: write them in a checkout.")
         line.run_cmd(config, options)

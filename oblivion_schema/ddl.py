@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .privileges import Grants
 
 Kind = Literal[
-    "access mode", "comment", "function", "grant", "index", "policy", "publication", "role", "row level security",
+    "comment", "function", "grant", "index", "policy", "publication", "role", "row level security",
     "schema", "trigger",
 ]  # fmt: skip
 Columns = TypeVar("Columns", bound=TypedColumns)
@@ -89,6 +89,11 @@ def declare(owner: Table[Any] | MetaData, kind: Kind, name: str, create: str) ->
     _execute_on(owner, "before_create" if isinstance(owner, MetaData) else "after_create", create)
 
 
+def qualified(table: Table[Any]) -> str:
+    """The table's name, with its schema, as SQL takes it."""
+    return quoted(table.schema or "public", table.name)
+
+
 def declared(owner: Table[Any] | MetaData) -> tuple[Declared, ...]:
     """What `owner` declares, in the order of creation."""
     return tuple(owner.info.get(_DECLARED, ()))
@@ -127,6 +132,11 @@ def function(
     """
     signature = f"{name}({arguments})"
     declare(owner, "function", name, function_text(name))
+    describe_function(owner, signature, comment=comment, granted=granted)
+
+
+def describe_function(owner: Table[Any] | MetaData, signature: str, *, comment: str, granted: Grants) -> None:
+    """Declare what belongs to a function that is declared already."""
     declare(owner, "comment", signature, f"COMMENT ON FUNCTION {signature} IS {text_literal(comment)}")
     grants(owner, signature, f"FUNCTION {signature}", granted)
     # One that names the rows of its table, or another such function, is in their way.
@@ -142,7 +152,7 @@ def function_text(name: str) -> str:
 
 def trigger(table: Table[Any], name: str, moment: str, function: str) -> None:
     """Declare a trigger of each row, `moment` such as BEFORE UPDATE, that executes `function`, a qualified name."""
-    on = quoted("public", table.name)
+    on = qualified(table)
     create = f"CREATE TRIGGER {quoted(name)} {moment} ON {on} FOR EACH ROW EXECUTE FUNCTION {function}()"
     declare(table, "trigger", name, create)
 

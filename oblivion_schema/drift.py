@@ -25,12 +25,14 @@ from sqlalchemy.exc import DBAPIError
 
 from . import statements
 from .access import MODES, current_mode
+from .adoption import noted
 from .base import PRIVATE_SCHEMA
-from .catalog import COLUMN_STATES, Catalog, Key, Object, read
+from .catalog import COLUMN_STATES, CONSTRAINTS, PUBLICATIONS, Catalog, Key, Object, read
 from .errors import UserError
 from .operations import literal
 from .plan import Call, ModeGrants, Rename, Step, grant_target, in_the_way, plan
 from .privileges import API_ROLES, exact_grants
+from .sql import quoted
 from .standin import build, execute, made_by_revisions, reread, stand_in
 
 if TYPE_CHECKING:
@@ -156,14 +158,19 @@ def find_drift(
     """
     connection = Operations(scratch).get_bind()
     mode = current_mode(database)
+    left = {(entry.kind, entry.name) for entry in noted(database) if entry.kind != "table"}
     roles = _existing_roles(database)
     live = read(database, metadata, roles)
+    published = _publications(database)
     with stand_in(connection):
+        elsewhere = _publications(connection)
+        for name in sorted(published - elsewhere):
+            execute(connection, f"CREATE PUBLICATION {quoted(name)}")
         build(connection, metadata, mode)
         compared = sorted(set(roles) & set(_existing_roles(connection)))
         missing = tuple(sorted(set(API_ROLES) - set(compared)))
         live = live.without_grants_to(missing)
-        want = read(connection, metadata, compared)
+        want = read(connection, metadata, compared).without_publications(elsewhere - published)
         if want.unsupported:
             raise UserError(
                 f"The metadata makes {', '.join(map(str, want.unsupported))}, which is no kind that is compared"
@@ -178,7 +185,9 @@ def find_drift(
                 back = rename.reversed()
                 execute(connection, statements.rename_column(back.table, back.before, back.after))
             # In the names of the database, so that PostgreSQL's own renaming is no difference.
-            like_live = read(connection, metadata, compared) if renames else want
+            like_live = (
+                read(connection, metadata, compared).without_publications(elsewhere - published) if renames else want
+            )
             steps = _steps(live, like_live, want)
             for step in steps:
                 if step.differs and step.before and step.before.kind in _EXPRESSIONS:
@@ -195,9 +204,14 @@ def find_drift(
                 after[other] = read(connection, metadata, compared)
     # What is no kind that is compared is never dropped, but on an object of ours it is a difference.
     ours = {step.before.address for step in steps if step.before and step.after and step.before.address}
-    on_ours = [item for item in live.unsupported if item.part_of in ours or f" {PRIVATE_SCHEMA}." in item.own_name]
+    on_ours = [
+        item
+        for item in live.unsupported
+        if (item.part_of in ours or f" {PRIVATE_SCHEMA}." in item.own_name)
+        and tuple(item.own_name.split(" ", 1)) not in left
+    ]
     others = [str(item) for item in live.unsupported if item not in on_ours]
-    drift = _sort_out(steps, renames, set(made.objects), drop_unknown=drop_unknown)
+    drift = _sort_out(steps, renames, set(made.objects), left, drop_unknown=drop_unknown)
     grants_after, grants_before = _grants_by_mode(before, after), _grants_by_mode(after, before)
     in_the_other = [
         Difference("different", "grant", f"on {target} in the {' and '.join(its.differs_in)} mode")
@@ -236,6 +250,14 @@ def _grants_by_mode(before: Mapping[Mode, Catalog], after: Mapping[Mode, Catalog
     return found
 
 
+def _publications(connection: Connection) -> set[str]:
+    """The publications there are of those whose members are compared."""
+    found = connection.scalars(
+        text("SELECT pubname FROM pg_publication WHERE pubname = ANY (:names)"), {"names": list(PUBLICATIONS)}
+    )
+    return set(found)
+
+
 def _existing_roles(connection: Connection) -> list[str]:
     """The API roles that the server has."""
     found = connection.scalars(
@@ -244,8 +266,13 @@ def _existing_roles(connection: Connection) -> list[str]:
     return sorted(found)
 
 
-def _sort_out(steps: Sequence[Step], renames: Sequence[Rename], known: set[Key], *, drop_unknown: bool) -> Drift:
-    """Tell our differences from what is somebody else's, which no step touches unless it is asked for."""
+def _sort_out(
+    steps: Sequence[Step], renames: Sequence[Rename], known: set[Key], left: set[Key], *, drop_unknown: bool
+) -> Drift:
+    """Tell our differences from what is somebody else's, which no step touches unless it is asked for.
+
+    `left` is what an adoption found on a table, and left.
+    """
     owners = _owners(steps)
     renamed = {("column", rename.names[0]) for rename in renames}
     differences = [Difference("renamed", "column", *rename.names) for rename in renames]
@@ -255,12 +282,16 @@ def _sort_out(steps: Sequence[Step], renames: Sequence[Rename], known: set[Key],
         if owner is not None and not (owner.before and owner.after):
             continue  # it comes, or goes, with that
         if step.before and step.after:
-            if step.differs and item.key not in renamed:
+            if _only_not_valid(step) and ("not valid", item.name) in left:
+                kept[step] = None
+            elif step.differs and item.key not in renamed:
                 shown = _shown(step.after), _shown(step.before)
                 differences.append(Difference("different", item.kind, step.before.name, *shown))
         elif step.after:
             differences.append(Difference("missing", item.kind, item.name, _shown(item)))
-        elif _is_somebody_elses(item, known, owner) and not (drop_unknown and item.kind != "reference row"):
+        elif (item.key in left or _is_somebody_elses(item, known, owner)) and not (
+            drop_unknown and item.kind != "reference row"
+        ):
             kept[step] = None
         else:
             ours = item.key in known or item.kind in _STATES
@@ -277,7 +308,9 @@ def _sort_out(steps: Sequence[Step], renames: Sequence[Rename], known: set[Key],
         steps=tuple(step for step in steps if not is_kept(step)),
         renames=tuple(renames),
         left_alone=tuple(
-            str(step.either) for step, told in kept.items() if told is None and step.either.kind != "reference row"
+            f"{step.either}{' (NOT VALID: oblivion-schema verify names the rows that break it)' * step.differs}"
+            for step, told in kept.items()
+            if told is None and step.either.kind != "reference row"
         ),
         kept=tuple(filter(None, kept.values())),
         others=tuple(step.before for step in steps if step.before and is_kept(step)),
@@ -289,6 +322,14 @@ def _owners(steps: Sequence[Step]) -> dict[Step, Step | None]:
     before = {step.before.address: step for step in steps if step.before and step.before.address}
     after = {step.after.address: step for step in steps if step.after and step.after.address}
     return {step: before.get(step.before.part_of) if step.before else after.get(step.either.part_of) for step in steps}
+
+
+def _only_not_valid(step: Step) -> bool:
+    """Whether all that differs is that rows which were there before may break a constraint."""
+    before, after = step.before, step.after
+    return bool(
+        before and after and before.kind in CONSTRAINTS and before.definition == f"{after.definition} NOT VALID"
+    )
 
 
 def _is_somebody_elses(item: Object, known: set[Key], owner: Step | None) -> bool:

@@ -25,9 +25,10 @@ from sqlalchemy.exc import DBAPIError
 
 from . import database
 from .access import MODES, switch
+from .adoption import noted, report
 from .base import PRIVATE_SCHEMA, metadata
 from .drift import PLUGIN
-from .errors import UserError, explain, interrupted
+from .errors import UserError, explain, interrupted, one_line
 from .operations import RunSQL
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 ADVISORY_LOCK: Final = 0x0B11_1710_5C4E_3A00
 """Key of the advisory lock that a run holds in its transaction."""
 
+_LOG: Final = logging.getLogger("oblivion_schema.adoption")
 _POLL_SECONDS: Final = 0.1
 _YES_NO: Final = ("yes", "no")
 
@@ -106,7 +108,9 @@ def parse_mode(name: str, said: str) -> Mode:
     for mode in MODES:
         if name == mode:
             return mode
-    raise UserError(f"{said}: the modes are open (everybody may) and authenticated (users reach their own rows).")
+    raise UserError(
+        f"{one_line(said)}: the modes are open (everybody may) and authenticated (users reach their own rows)."
+    )
 
 
 def find_database(config: Config) -> database.Database:
@@ -194,6 +198,8 @@ def _run_on(connection: Connection, options: Options) -> None:
             if not looks or _command() in {"check", "revision"}:
                 wait_for_other_deployers(connection)
             _migrate(options)
+            if not looks:
+                _report_adoption(connection)
         for name, value in before.items():
             connection.execute(select(func.set_config(name, value or "", true())))
     except DBAPIError as error:
@@ -207,6 +213,12 @@ def _run_on(connection: Connection, options: Options) -> None:
                 " oblivion_schema does not have. Install the version that wrote it, or a newer one."
             ) from error
         raise
+
+
+def _report_adoption(connection: Connection) -> None:
+    began = connection.scalar(select(func.now()))
+    for line in report([entry for entry in noted(connection) if entry.logged_at == began]):
+        _LOG.info("%s", line)
 
 
 def _setting(connection: Connection, name: str) -> str | None:

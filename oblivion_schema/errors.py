@@ -61,6 +61,8 @@ def explain(error: DBAPIError, engine: Engine) -> UserError:
             f"{_lock_holders(error, engine)} Nothing was changed: end that session, or wait longer with"
             " -x lock-timeout=60s."
         )
+    if message == "tuple concurrently updated":
+        return UserError("Somebody else changed the same object meanwhile. Nothing was changed: run the command again.")
     if state == "42501":
         fix = (
             "run this as the owner of the database, or let the owner GRANT CREATE ON DATABASE and ON SCHEMA public"

@@ -38,6 +38,22 @@ $$"""
 """Makes the API roles that are missing, where the role that runs it may; without them nothing is granted to them."""
 
 
+def use_schema_public() -> list[str]:
+    """Lines of a block that let the API roles reach schema public, where PUBLIC may not."""
+    return [
+        line
+        for role in API_ROLES
+        for line in if_role_exists(
+            role,
+            [
+                f"IF NOT has_schema_privilege('{role}', 'public', 'USAGE') THEN",
+                f"  GRANT USAGE ON SCHEMA public TO {role};",
+                "END IF;",
+            ],
+        )
+    ]
+
+
 def exact_grants(target: str, granted: Grants, closed: Grants | None = None) -> str:
     """One statement after which the API roles and PUBLIC have on `target` what `granted` says, and nothing else.
 
@@ -46,13 +62,13 @@ def exact_grants(target: str, granted: Grants, closed: Grants | None = None) -> 
     the statement looks up. A role that does not exist is passed over.
     """
     closed = granted if closed is None else closed
-    lines = [f"  REVOKE ALL ON {target} FROM PUBLIC;"]
+    lines = [f"  REVOKE ALL ON {target} FROM PUBLIC CASCADE;"]
     lines += _by_mode(target, PUBLIC, granted, closed, indent="  ")
     alike = all(its.get(role, ()) == granted.get(API_ROLES[0], ()) for its in (granted, closed) for role in API_ROLES)
     if alike and not set(target) & set("%'"):
         return block([*lines, *_for_each_role(target, granted.get(API_ROLES[0], ()))], ["  api_role name;"])
     for role in API_ROLES:
-        statements = [f"REVOKE ALL ON {target} FROM {role};", *_by_mode(target, role, granted, closed)]
+        statements = [f"REVOKE ALL ON {target} FROM {role} CASCADE;", *_by_mode(target, role, granted, closed)]
         lines += if_role_exists(role, statements)
     return block(lines)
 
@@ -69,7 +85,7 @@ def all_grants(grants: Iterable[tuple[str, Grants]]) -> list[str]:
         names.setdefault(kind, []).append(name)
     lines = []
     for role in (PUBLIC, *API_ROLES):
-        statements = [f"REVOKE ALL ON {kind} {', '.join(its)} FROM {role};" for kind, its in names.items()]
+        statements = [f"REVOKE ALL ON {kind} {', '.join(its)} FROM {role} CASCADE;" for kind, its in names.items()]
         statements += [
             f"GRANT {', '.join(granted[role])} ON {target} TO {role};"
             for target, granted in targets.items()
@@ -98,7 +114,7 @@ def _by_mode(target: str, role: str, granted: Grants, closed: Grants, *, indent:
 
 def _for_each_role(target: str, privileges: Sequence[str]) -> list[str]:
     roles = ", ".join(f"'{role}'" for role in API_ROLES)
-    lines = [f"    EXECUTE format('REVOKE ALL ON {target} FROM %I', api_role);"]
+    lines = [f"    EXECUTE format('REVOKE ALL ON {target} FROM %I CASCADE', api_role);"]
     if privileges:
         lines.append(f"    EXECUTE format('GRANT {', '.join(privileges)} ON {target} TO %I', api_role);")
     head = f"  FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ({roles}) LOOP"  # noqa: S608

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import chain, count
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,12 @@ if TYPE_CHECKING:
 
 
 def quoted(*names: str) -> str:
-    """Names as SQL takes them whatever they are, each qualified by the one before it."""
+    """Names as SQL takes them whatever they are, each qualified by the one before it.
+
+    A qualified name is left as it is where it is plain: behind a point no word is reserved.
+    """
+    if len(names) > 1 and all(re.fullmatch("[a-z_][a-z0-9_]*", name) for name in names):
+        return ".".join(names)
     return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
@@ -32,29 +38,30 @@ def block(lines: Sequence[str], variables: Sequence[str] = ()) -> str:
     return "\n".join([f"DO {tag}", *declared, "BEGIN", body, "END", tag])
 
 
-def add_to_publication(publication: str, table: str, part: str = "") -> str:
-    """One statement that adds `part` of `table`, or all of it, where there is such a publication and it lacks it."""
+def indented(sql: str, blanks: int) -> list[str]:
+    """The lines of `sql`, as they stand in a block."""
+    return [f"{' ' * blanks}{line}" for line in sql.splitlines()]
+
+
+def add_to_publication(publication: str, table: str, part: str = "") -> list[str]:
+    """Lines of a block that add `part` of `table`, or all, where there is such a publication of ours that lacks it."""
     return _if_published(publication, table, "NOT EXISTS", f"ALTER PUBLICATION {publication} ADD TABLE {table}{part};")
 
 
-def drop_from_publication(publication: str, table: str) -> str:
-    """One statement that takes `table` out of a publication, where there is such a one and it has it."""
+def drop_from_publication(publication: str, table: str) -> list[str]:
+    """Lines of a block that take `table` out of a publication of ours, where there is such a one and it has it."""
     return _if_published(publication, table, "EXISTS", f"ALTER PUBLICATION {publication} DROP TABLE {table};")
 
 
-def _if_published(publication: str, table: str, exists: str, statement: str) -> str:
-    member = (
-        f"SELECT FROM pg_catalog.pg_publication_rel WHERE prpubid = p.oid AND prrelid = {text_literal(table)}::regclass"
-    )
-    return block(
-        [
-            "  IF EXISTS (",
-            "    SELECT FROM pg_catalog.pg_publication AS p",
-            f"    WHERE pubname = {text_literal(unquoted(publication))} AND NOT puballtables AND {exists} (",
-            f"      {member}",
-            "    )",
-            "  ) THEN",
-            f"    {statement}",
-            "  END IF;",
-        ]
-    )
+def _if_published(publication: str, table: str, exists: str, statement: str) -> list[str]:
+    name, relation = text_literal(unquoted(publication)), text_literal(table)
+    return [
+        "  IF EXISTS (",
+        "    SELECT FROM pg_catalog.pg_publication AS p",
+        f"    WHERE pubname = {name} AND NOT puballtables AND pg_has_role(pubowner, 'USAGE') AND {exists} (",
+        f"      SELECT FROM pg_catalog.pg_publication_rel WHERE prpubid = p.oid AND prrelid = {relation}::regclass",
+        "    )",
+        "  ) THEN",
+        f"    {statement}",
+        "  END IF;",
+    ]

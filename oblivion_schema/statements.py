@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from .base import PRIVATE_SCHEMA
 from .catalog import COLUMN_STATES, CONSTRAINTS, INVALID, OWNER_OF_ALL, Object
 from .privileges import PUBLIC, exact_grants, if_role_exists
-from .sql import add_to_publication, block, drop_from_publication, text_literal
+from .sql import add_to_publication, block, drop_from_publication, indented, text_literal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -54,7 +54,7 @@ def create(item: Object, parts: Sequence[Object] = ()) -> str:
         case "grant":
             return _guarded(item, f"GRANT {own} ON {on} TO {item.role}{definition and f' {definition}'}")
         case "publication":
-            return add_to_publication(own, on, definition)
+            return block(add_to_publication(own, on, definition))
         case "reference row":
             return insert([item])
         case _:
@@ -81,6 +81,8 @@ def alter(item: Object) -> str:
             return f"ALTER TABLE {on} ALTER COLUMN {own} SET DEFAULT {definition}"
         case "identity":
             return _laid_out(f"ALTER TABLE {on}{_BREAK}ALTER COLUMN {own} {_set_identity(definition)}")
+        case "function" if own == "oblivion.open_access()":
+            return _in_either_mode(definition)
         case "function":
             return _function(definition)
         case "trigger":
@@ -142,7 +144,7 @@ def remove(item: Object) -> str:
         case "comment":
             return f"COMMENT ON {own} IS NULL"
         case "publication":
-            return drop_from_publication(own, on)
+            return block(drop_from_publication(own, on))
         case "reference row":
             return f"DELETE FROM {on} WHERE {item.condition}"  # noqa: S608 - PostgreSQL printed both
     raise AssertionError(item)
@@ -289,6 +291,22 @@ def _function(definition: str) -> str:
     if _goes_on_over_a_line(head):
         return head + start + body
     return re.sub(r"^ (?=\S)", "", head, flags=re.MULTILINE) + start + body
+
+
+def _in_either_mode(definition: str) -> str:
+    """What replaces the function whose result is the access mode, and leaves the mode as it is."""
+    head, found, _ = _function(definition).rpartition("RETURN ")
+    if not found:
+        return _function(definition)
+    return block(
+        [
+            "  IF oblivion.open_access() THEN",
+            *indented(f"{head}RETURN true;", 4),
+            "  ELSE",
+            *indented(f"{head}RETURN false;", 4),
+            "  END IF;",
+        ]
+    )
 
 
 def _goes_on_over_a_line(sql: str) -> bool:

@@ -14,10 +14,10 @@ from .accounts import DEMO_ACCOUNTS, user_accounts
 from .base import metadata
 from .calls import active_calls, call_sessions
 from .catalog import CONSTRAINTS, Catalog, read
-from .ddl import declared
+from .ddl import declared, qualified
 from .errors import primary_message
 from .rates import RATES, token_rates
-from .sql import unquoted
+from .sql import quoted, unquoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,8 +48,10 @@ def verify(connection: Connection) -> Iterator[Check]:
     with connection.begin_nested() as everything:
         connection.execute(text("SET LOCAL search_path = public"))
         connection.execute(text("SET LOCAL lock_timeout = '5s'"))
-        found = set(_in_force(read(connection)))
-        yield from _check_objects(found)
+        catalog = read(connection)
+        not_valid = {f"{item.on_name}.{item.own_name}" for item in catalog.objects.values() if not item.is_valid}
+        for check in _check_objects(set(_in_force(catalog))):
+            yield _with_rows(connection, check, not_valid)
         yield _attempt(connection, "revision", _check_revision)
         yield _attempt(connection, "access", _check_access)
         yield _attempt(connection, "token rates", _check_rates)
@@ -86,10 +88,10 @@ def _in_force(catalog: Catalog) -> Iterator[tuple[str, str]]:
 
 
 def _check_objects(found: set[tuple[str, str]]) -> Iterator[Check]:
-    relations = sorted(metadata.tables.values(), key=lambda relation: (relation.is_view, relation.name))
+    relations = sorted(metadata.tables.values(), key=lambda relation: (relation.is_view, relation.fullname))
     for relation in relations:
         yield _check_relation(relation, found)
-    expected = [(kind, f"{relation.name}.{name}") for relation in relations for kind, name in _belongings(relation)]
+    expected = [(kind, f"{relation.fullname}.{name}") for relation in relations for kind, name in _belongings(relation)]
     owners: list[Table[Any] | MetaData] = [metadata, *relations]
     functions = (item for owner in owners for item in declared(owner) if item.kind == "function")
     expected += [(item.kind, item.name.removeprefix("public.")) for item in functions]
@@ -98,9 +100,50 @@ def _check_objects(found: set[tuple[str, str]]) -> Iterator[Check]:
         problem = f"is missing{off.get(kind, '')}: {_FIX}"
         yield Check(f"{kind} {name}", "" if (kind, name) in found else problem)
     for relation in relations:
-        if not relation.is_view:
+        if not relation.is_view and relation.schema is None:  # in the private schema there is nobody to guard against
             guarded = ("row level security", relation.name) in found
             yield Check(f"row level security of {relation.name}", "" if guarded else f"is off: {_FIX}")
+
+
+def _with_rows(connection: Connection, check: Check, not_valid: set[str]) -> Check:
+    """The check; of a constraint that only new rows have to keep, with the rows that break it."""
+    kind, _, name = check.subject.partition(" ")
+    table, _, constraint = name.partition(".")
+    if kind != "constraint" or check.passed or f"public.{name}" not in not_valid:
+        return check
+    relation = metadata.tables[table]
+    condition = connection.scalar(text(_BREAKS), {"table": f"public.{table}", "constraint": constraint})
+    key = ", ".join(quoted(column.name) for column in relation.primary_key)
+    rows = f"FROM {qualified(relation)} AS t WHERE {condition}"
+    # PostgreSQL printed the condition.
+    count = connection.exec_driver_sql(f"SELECT count(*) {rows}", execution_options={"no_parameters": True}).scalar()
+    first = connection.exec_driver_sql(
+        f"SELECT ({key})::text {rows} ORDER BY {key} LIMIT {_SHOWN}", execution_options={"no_parameters": True}
+    ).scalars()
+    validate = f"ALTER TABLE public.{table} VALIDATE CONSTRAINT {constraint}"
+    if not count:
+        return Check(check.subject, f"holds for new rows alone, and no row breaks it any more: {validate}")
+    named = ", ".join(map(str, first)) + (", ..." if count > _SHOWN else "")
+    return Check(check.subject, f"{count} rows of before break it ({key} {named}): mend them, then {validate}")
+
+
+_SHOWN: Final = 5
+_BREAKS: Final = """
+SELECT CASE contype
+  WHEN 'c' THEN format('NOT (%s)', pg_get_expr(conbin, conrelid))
+  ELSE (
+    SELECT format(
+      't.%1$I IS NOT NULL AND NOT EXISTS (SELECT FROM %2$s AS other WHERE other.%3$I = t.%1$I)',
+      own.attname, confrelid::regclass, other.attname
+    )
+    FROM pg_attribute AS own, pg_attribute AS other
+    WHERE own.attrelid = conrelid AND own.attnum = conkey[1]
+      AND other.attrelid = confrelid AND other.attnum = confkey[1]
+  )
+END
+FROM pg_constraint
+WHERE conrelid = CAST(:table AS regclass) AND conname = :constraint
+"""
 
 
 def _belongings(relation: Table[Any]) -> Iterator[tuple[str, str]]:
@@ -112,20 +155,20 @@ def _belongings(relation: Table[Any]) -> Iterator[tuple[str, str]]:
 
 def _check_relation(relation: Table[Any], found: set[tuple[str, str]]) -> Check:
     kind = "view" if relation.is_view else "table"
-    subject = f"{kind} {relation.name}, {len(relation.columns)} columns"
-    if (kind, relation.name) not in found:
+    subject = f"{kind} {relation.fullname}, {len(relation.columns)} columns"
+    if (kind, relation.fullname) not in found:
         return Check(subject, f"is missing: {_FIX}")
-    missing = [c.name for c in relation.columns if ("column", f"{relation.name}.{c.name}") not in found]
+    missing = [c.name for c in relation.columns if ("column", f"{relation.fullname}.{c.name}") not in found]
     if missing:
         return Check(subject, f"lacks {', '.join(missing)}: {_FIX}")
     if not relation.is_view:
         nullable = [
             c.name
             for c in relation.columns
-            if not c.nullable and ("not null", f"{relation.name}.{c.name}") not in found
+            if not c.nullable and ("not null", f"{relation.fullname}.{c.name}") not in found
         ]
         return Check(subject, f"takes NULL in {', '.join(nullable)}: {_FIX}" if nullable else "")
-    if ("security invoker", relation.name) not in found:
+    if ("security invoker", relation.fullname) not in found:
         return Check(subject, f"reads with its owner's rights, past row level security: {_FIX}")
     return Check(subject)
 

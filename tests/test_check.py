@@ -299,12 +299,13 @@ def test_two_checks_at_once_both_end_well(upgraded: URL) -> None:
 
 @pytest.fixture
 def reader(upgraded: URL) -> URL:
-    """A role that may read the version table and the rates, and nothing else."""
+    """A role that may read the version table, the log of adoptions and the rates, and nothing else."""
     name = f"reader_{upgraded.database}"
     execute(
         upgraded,
         f"CREATE ROLE {name} LOGIN PASSWORD '{name}'; GRANT USAGE ON SCHEMA oblivion TO {name};"
-        f" GRANT SELECT ON oblivion.alembic_version, token_rates TO {name}; CREATE TABLE public.marker ()",
+        f" GRANT SELECT ON oblivion.alembic_version, oblivion.adoption_log, token_rates TO {name};"
+        " CREATE TABLE public.marker ()",
     )
     return upgraded.set(username=name, password=name)
 
@@ -398,9 +399,11 @@ def test_check_against_names_the_rights_that_are_missing(upgraded: URL, scratch:
     url = upgraded.set(username=name, password=name)
     assert "GRANT USAGE ON SCHEMA oblivion" in run(*against(url, *to_scratch(scratch))).error
     execute(upgraded, f"GRANT USAGE ON SCHEMA oblivion TO {name}; GRANT SELECT ON oblivion.alembic_version TO {name}")
-    denied = run(*against(url, *to_scratch(scratch))).error
-    assert "permission denied for table token_rates: GRANT SELECT to the role of --against" in denied
-    execute(upgraded, f"GRANT SELECT ON token_rates TO {name}")
+    for table in ("adoption_log", "token_rates"):
+        denied = run(*against(url, *to_scratch(scratch))).error
+        assert f"permission denied for table {table}: GRANT SELECT to the role of --against" in denied
+        schema = "oblivion" if table == "adoption_log" else "public"
+        execute(upgraded, f"GRANT SELECT ON {schema}.{table} TO {name}")
     assert "--scratch is the database of --against" in run(*against(url, *to_scratch(url))).error
     elsewhere = url.set(database=scratch.database)
     assert "The role of --scratch has to own schema public" in run(*against(url, *to_scratch(elsewhere))).error

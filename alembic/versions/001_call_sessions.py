@@ -7,6 +7,18 @@ everybody, from its policies to the end of the upgrade.
 """
 
 from oblivion_schema.operations import run_sql
+from oblivion_schema.operations.adoption import (
+    add_rule,
+    begin_adoption,
+    drop_index_as_made,
+    drop_policy_as_made,
+    drop_unless_adopted,
+    fill_nulls,
+    lock_together,
+    note_others,
+    release_adopted,
+    replace_view,
+)
 
 revision = "001"
 down_revision = None
@@ -14,7 +26,33 @@ branch_labels = None
 depends_on = None
 
 
+COLUMNS = {
+    "id": "uuid",
+    "room_id": "text",
+    "start_time": "timestamp with time zone",
+    "end_time": "timestamp with time zone",
+    "mode": "text",
+    "used_turn": "boolean",
+    "credit_cost": "numeric(10,4)",
+    "user_id": "text",
+    "created_at": "timestamp with time zone",
+    "updated_at": "timestamp with time zone",
+}
+POLICIES = ("call_sessions_select", "call_sessions_insert", "call_sessions_update", "call_sessions_delete")
+
+
 def upgrade() -> None:
+    # All that this run will take over, for a run is one transaction.
+    lock_together(
+        "active_calls",
+        "daily_billing_summary",
+        "user_token_summary",
+        "daily_token_usage",
+        "call_sessions",
+        "user_presence",
+        "token_usage",
+        "user_accounts",
+    )
     # The roles are the server's: a downgrade leaves them, for another database may use them.
     run_sql(
         """
@@ -58,8 +96,9 @@ def upgrade() -> None:
         """
     )
     run_sql("COMMENT ON SCHEMA oblivion IS 'What clients never see: the version table, and helpers of the schema.'")
+    create_adoption_log()
     create_access_functions()
-    refuse_hand_made_table()
+    begin_adoption("call_sessions", "One row for each embedded call.", COLUMNS)
     run_sql(
         """
         CREATE OR REPLACE FUNCTION public.update_updated_at_column()
@@ -92,6 +131,28 @@ def upgrade() -> None:
         )
         """
     )
+    fill_nulls(
+        "call_sessions",
+        start_time="coalesce(created_at, end_time, updated_at, now())",
+        used_turn="false",
+        credit_cost="0.00",
+        created_at="coalesce(start_time, end_time, updated_at, now())",
+        updated_at="coalesce(greatest(start_time, end_time, created_at), now())",
+    )
+    run_sql(
+        """
+        ALTER TABLE public.call_sessions
+          ALTER id SET DEFAULT gen_random_uuid(),
+          ALTER start_time SET DEFAULT now(),
+          ALTER used_turn SET DEFAULT false,
+          ALTER credit_cost SET DEFAULT 0.00,
+          ALTER created_at SET DEFAULT now(),
+          ALTER updated_at SET DEFAULT now()
+        """
+    )
+    add_rule("call_sessions", "call_sessions_mode_check", "CHECK (mode IN ('video', 'voice-only'))")
+    drop_policy_as_made("call_sessions", "Allow all operations on call_sessions")
+    drop_index_as_made("idx_call_sessions_used_turn", "used_turn")
     run_sql("CREATE INDEX IF NOT EXISTS idx_call_sessions_room_id ON public.call_sessions (room_id)")
     run_sql("CREATE INDEX IF NOT EXISTS idx_call_sessions_start_time ON public.call_sessions (start_time)")
     run_sql("CREATE INDEX IF NOT EXISTS idx_call_sessions_user_id ON public.call_sessions (user_id)")
@@ -122,9 +183,9 @@ def upgrade() -> None:
         run_sql(f"DROP POLICY IF EXISTS {name} ON public.call_sessions")
         run_sql(f"CREATE POLICY {name} ON public.call_sessions {policy}")
 
-    run_sql(
+    replace_view(
+        "active_calls",
         """
-        CREATE OR REPLACE VIEW public.active_calls WITH (security_invoker = true) AS
         SELECT
           id,
           room_id,
@@ -135,11 +196,11 @@ def upgrade() -> None:
         FROM public.call_sessions
         WHERE end_time IS NULL
         ORDER BY start_time DESC
-        """
+        """,
     )
-    run_sql(
+    replace_view(
+        "daily_billing_summary",
         """
-        CREATE OR REPLACE VIEW public.daily_billing_summary WITH (security_invoker = true) AS
         SELECT
           (start_time AT TIME ZONE 'UTC')::date AS call_date,
           count(*) AS total_calls,
@@ -151,7 +212,7 @@ def upgrade() -> None:
         FROM public.call_sessions
         GROUP BY call_date
         ORDER BY call_date DESC
-        """
+        """,
     )
 
     run_sql(
@@ -188,7 +249,7 @@ def upgrade() -> None:
         BEGIN
           IF EXISTS (
             SELECT FROM pg_catalog.pg_publication AS p
-            WHERE pubname = 'supabase_realtime' AND NOT puballtables AND NOT EXISTS (
+            WHERE pubname = 'supabase_realtime' AND NOT puballtables AND pg_has_role(pubowner, 'USAGE') AND NOT EXISTS (
               SELECT FROM pg_catalog.pg_publication_rel
               WHERE prpubid = p.oid AND prrelid = 'public.call_sessions'::regclass
             )
@@ -200,7 +261,32 @@ def upgrade() -> None:
         """
     )
 
+    note_others(
+        "call_sessions",
+        list(COLUMNS),
+        [
+            "call_sessions_pkey",
+            "call_sessions_mode_check",
+            "idx_call_sessions_room_id",
+            "idx_call_sessions_start_time",
+            "idx_call_sessions_user_id",
+            "idx_call_sessions_billing",
+            "idx_call_sessions_active",
+            "update_call_sessions_updated_at",
+            *POLICIES,
+        ],
+    )
     for thing, comment in (
+        ("TABLE oblivion.adoption_log", "What upgrades found in tables that were made by hand, and what became of it."),
+        ("COLUMN oblivion.adoption_log.id", "The entry."),
+        (
+            "COLUMN oblivion.adoption_log.kind",
+            "table: taken over; renamed, filled, row, not valid, forced: what became of it; else what is not ours.",
+        ),
+        ("COLUMN oblivion.adoption_log.name", "Of what."),
+        ("COLUMN oblivion.adoption_log.why", "What was done, and why."),
+        ("COLUMN oblivion.adoption_log.was", "A row that was moved here; or how what is not ours was defined."),
+        ("COLUMN oblivion.adoption_log.logged_at", "When the upgrade began."),
         ("FUNCTION oblivion.open_access()", "The access mode: true in the open one."),
         ("FUNCTION oblivion.is_service_role()", "Whether service_role asks, which reaches all rows in both modes."),
         ("FUNCTION oblivion.current_user_id()", "Who is signed in: sub of the JWT, or NULL where that is no text."),
@@ -248,6 +334,7 @@ def downgrade() -> None:
         BEGIN
           LOCK TABLE public.call_sessions IN ACCESS EXCLUSIVE MODE;
           IF coalesce(current_setting('oblivion.drop_data', true), '') <> 'yes'
+            AND NOT EXISTS (SELECT FROM oblivion.adoption_log WHERE kind = 'table' AND name = 'public.call_sessions')
             AND EXISTS (SELECT FROM public.call_sessions)
           THEN
             RAISE EXCEPTION 'public.call_sessions holds rows, which this downgrade would drop'
@@ -258,14 +345,77 @@ def downgrade() -> None:
         $$
         """
     )
-    run_sql("DROP VIEW public.daily_billing_summary")
-    run_sql("DROP VIEW public.active_calls")
-    run_sql("DROP TABLE public.call_sessions")
-    run_sql("DROP FUNCTION public.update_updated_at_column()")
+    release_adopted("call_sessions", POLICIES)
+    drop_unless_adopted(
+        "call_sessions",
+        "DROP VIEW public.daily_billing_summary",
+        "DROP VIEW public.active_calls",
+        "DROP TABLE public.call_sessions",
+    )
+    run_sql(
+        """
+        DO $$
+        BEGIN
+          DROP FUNCTION public.update_updated_at_column();
+        EXCEPTION
+          WHEN dependent_objects_still_exist THEN
+            NULL;
+        END
+        $$
+        """
+    )
     run_sql("DROP FUNCTION oblivion.current_user_id()")
     run_sql("DROP FUNCTION oblivion.is_service_role()")
     run_sql("DROP FUNCTION oblivion.open_access()")
+    # Rows that were moved there are somebody's: they outlive the schema.
+    run_sql(
+        """
+        DO $$
+        BEGIN
+          DELETE FROM oblivion.adoption_log WHERE kind <> 'row';
+          IF EXISTS (SELECT FROM oblivion.adoption_log) THEN
+            ALTER TABLE oblivion.adoption_log ENABLE ROW LEVEL SECURITY;
+            ALTER TABLE oblivion.adoption_log SET SCHEMA public;
+          ELSE
+            DROP TABLE oblivion.adoption_log;
+          END IF;
+        END
+        $$
+        """
+    )
     run_sql("COMMENT ON SCHEMA oblivion IS NULL")
+
+
+def create_adoption_log() -> None:
+    """Create the log, or take back the one that a downgrade left."""
+    run_sql(
+        """
+        DO $$
+        BEGIN
+          IF to_regclass('oblivion.adoption_log') IS NULL
+            AND obj_description(to_regclass('public.adoption_log'), 'pg_class')
+              = 'What upgrades found in tables that were made by hand, and what became of it.'
+          THEN
+            ALTER TABLE public.adoption_log SET SCHEMA oblivion;
+            ALTER TABLE oblivion.adoption_log DISABLE ROW LEVEL SECURITY;
+          END IF;
+        END
+        $$
+        """
+    )
+    run_sql(
+        """
+        CREATE TABLE IF NOT EXISTS oblivion.adoption_log (
+          id bigint GENERATED ALWAYS AS IDENTITY,
+          kind text NOT NULL,
+          name text NOT NULL,
+          why text NOT NULL,
+          was json,
+          logged_at timestamptz DEFAULT now() NOT NULL,
+          CONSTRAINT adoption_log_pkey PRIMARY KEY (id)
+        )
+        """
+    )
 
 
 def create_access_functions() -> None:
@@ -310,18 +460,19 @@ def create_access_functions() -> None:
         $$
         """
     )
+    # PARALLEL UNSAFE: up to 16 no block that handles errors may be entered while a query runs in parallel.
     run_sql(
         """
         CREATE OR REPLACE FUNCTION oblivion.current_user_id()
         RETURNS text
         LANGUAGE plpgsql
-        STABLE PARALLEL RESTRICTED
+        STABLE PARALLEL UNSAFE
         SET search_path = ''
         AS $$
         DECLARE
-          sub jsonb;
+          sub pg_catalog.jsonb;
         BEGIN
-          sub = current_setting('request.jwt.claims', true)::jsonb -> 'sub';
+          sub = current_setting('request.jwt.claims', true)::pg_catalog.jsonb -> 'sub';
           RETURN CASE WHEN jsonb_typeof(sub) = 'string' THEN nullif(sub #>> '{}', '') END;
         EXCEPTION
           WHEN OTHERS THEN
@@ -348,28 +499,6 @@ def create_access_functions() -> None:
           END LOOP;
           GRANT EXECUTE ON FUNCTION oblivion.open_access(), oblivion.is_service_role(), oblivion.current_user_id()
             TO PUBLIC;
-        END
-        $$
-        """
-    )
-
-
-def refuse_hand_made_table() -> None:
-    """Stop before a table of the old scripts: taking one over is not in this revision yet."""
-    run_sql(
-        """
-        DO $$
-        BEGIN
-          IF to_regclass('public.call_sessions') IS NOT NULL AND 8 <> (
-            SELECT count(*) FROM pg_catalog.pg_attribute
-            WHERE attrelid = to_regclass('public.call_sessions') AND attnotnull AND attname IN (
-              'id', 'room_id', 'start_time', 'mode', 'used_turn', 'credit_cost', 'created_at', 'updated_at'
-            )
-          ) THEN
-            RAISE EXCEPTION 'public.call_sessions was made by hand, and this version cannot take it over'
-              USING ERRCODE = 'object_not_in_prerequisite_state',
-                HINT = 'Use an empty database, or rename the table first';
-          END IF;
         END
         $$
         """

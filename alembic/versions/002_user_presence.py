@@ -6,6 +6,16 @@ everybody, from its policies to the end of the upgrade.
 """
 
 from oblivion_schema.operations import run_sql
+from oblivion_schema.operations.adoption import (
+    begin_adoption,
+    drop_index_as_made,
+    drop_policy_as_made,
+    drop_unless_adopted,
+    fill_nulls,
+    lock_together,
+    note_others,
+    release_adopted,
+)
 
 revision = "002"
 down_revision = "001"
@@ -13,8 +23,22 @@ branch_labels = None
 depends_on = None
 
 
+COLUMNS = {
+    "id": "uuid",
+    "host_id": "text",
+    "is_available": "boolean",
+    "room_id": "text",
+    "updated_at": "timestamp with time zone",
+    "room_token": "text",
+}
+POLICIES = ("user_presence_select", "user_presence_insert", "user_presence_update", "user_presence_delete")
+
+
 def upgrade() -> None:
-    refuse_hand_made_table()
+    lock_together("user_presence")
+    take_over_columns()
+    begin_adoption("user_presence", "Which hosts can take a call now, one row for each host.", COLUMNS)
+    move_duplicates()
     run_sql(
         """
         CREATE OR REPLACE FUNCTION public.update_user_presence_updated_at()
@@ -42,6 +66,29 @@ def upgrade() -> None:
         )
         """
     )
+    fill_nulls(
+        "user_presence",
+        host_id="''",
+        # The table's own default: the first script's was false, and no forgotten host is to take calls by this.
+        is_available=(
+            "coalesce((SELECT pg_get_expr(adbin, adrelid) FROM pg_catalog.pg_attrdef JOIN pg_catalog.pg_attribute"
+            " ON attrelid = adrelid AND attnum = adnum WHERE attrelid = 'public.user_presence'::regclass"
+            " AND attname = 'is_available')::boolean, true)"
+        ),
+        updated_at="now()",
+    )
+    run_sql(
+        """
+        ALTER TABLE public.user_presence
+          ALTER id SET DEFAULT gen_random_uuid(),
+          ALTER is_available SET DEFAULT true,
+          ALTER updated_at SET DEFAULT now()
+        """
+    )
+    drop_policy_as_made("user_presence", "Allow all operations on user_presence")
+    drop_policy_as_made("user_presence", "Allow read for anyone", reads_only=True)
+    drop_index_as_made("idx_user_presence_host_available", "host_id, is_available")
+    drop_index_as_made("idx_user_presence_updated_at", "updated_at")
     run_sql("CREATE UNIQUE INDEX IF NOT EXISTS idx_user_presence_host_unique ON public.user_presence (host_id)")
     run_sql(
         """
@@ -121,7 +168,7 @@ def upgrade() -> None:
         BEGIN
           IF EXISTS (
             SELECT FROM pg_catalog.pg_publication AS p
-            WHERE pubname = 'supabase_realtime' AND NOT puballtables AND NOT EXISTS (
+            WHERE pubname = 'supabase_realtime' AND NOT puballtables AND pg_has_role(pubowner, 'USAGE') AND NOT EXISTS (
               SELECT FROM pg_catalog.pg_publication_rel
               WHERE prpubid = p.oid AND prrelid = 'public.user_presence'::regclass
             )
@@ -133,6 +180,16 @@ def upgrade() -> None:
         """
     )
 
+    note_others(
+        "user_presence",
+        list(COLUMNS),
+        [
+            "user_presence_pkey",
+            "idx_user_presence_host_unique",
+            "update_user_presence_updated_at_trigger",
+            *POLICIES,
+        ],
+    )
     for thing, comment in (
         ("FUNCTION public.update_user_presence_updated_at()", "Trigger: stamps updated_at with the server''s clock."),
         ("FUNCTION oblivion.host_presence(text)", "What anybody may know of a host, past row level security."),
@@ -158,6 +215,7 @@ def downgrade() -> None:
         BEGIN
           LOCK TABLE public.user_presence IN ACCESS EXCLUSIVE MODE;
           IF coalesce(current_setting('oblivion.drop_data', true), '') <> 'yes'
+            AND NOT EXISTS (SELECT FROM oblivion.adoption_log WHERE kind = 'table' AND name = 'public.user_presence')
             AND EXISTS (SELECT FROM public.user_presence)
           THEN
             RAISE EXCEPTION 'public.user_presence holds rows, which this downgrade would drop'
@@ -170,26 +228,89 @@ def downgrade() -> None:
     )
     run_sql("DROP FUNCTION public.host_presence(text)")
     run_sql("DROP FUNCTION oblivion.host_presence(text)")
-    run_sql("DROP TABLE public.user_presence")
-    run_sql("DROP FUNCTION public.update_user_presence_updated_at()")
+    release_adopted("user_presence", POLICIES)
+    drop_unless_adopted(
+        "user_presence",
+        "DROP TABLE public.user_presence",
+        "DROP FUNCTION public.update_user_presence_updated_at()",
+    )
 
 
-def refuse_hand_made_table() -> None:
-    """Stop before a table of the old scripts: taking one over is not in this revision yet."""
+def take_over_columns() -> None:
+    """Give the first script's table the names and columns that came later."""
+    run_sql(
+        """
+        DO $$
+        DECLARE
+          names name[];
+        BEGIN
+          IF to_regclass('public.user_presence') IS NULL THEN
+            RETURN;
+          END IF;
+          SELECT array_agg(attname) INTO names
+          FROM pg_catalog.pg_attribute
+          WHERE attrelid = to_regclass('public.user_presence') AND NOT attisdropped;
+          IF 'user_id' = ANY (names) AND NOT 'host_id' = ANY (names) THEN
+            ALTER TABLE public.user_presence RENAME COLUMN user_id TO host_id;
+            INSERT INTO oblivion.adoption_log (kind, name, why)
+            VALUES ('renamed', 'public.user_presence.host_id', 'It was user_id, which no client writes.');
+          ELSIF 'user_id' = ANY (names) THEN
+            -- Somebody put host_id beside it.
+            UPDATE public.user_presence SET host_id = user_id WHERE host_id IS NULL;
+            ALTER TABLE public.user_presence ALTER user_id DROP NOT NULL;
+          END IF;
+          IF EXISTS (
+            SELECT FROM pg_catalog.pg_constraint
+            WHERE conrelid = to_regclass('public.user_presence') AND conname = 'idx_user_presence_host_unique'
+          ) THEN
+            ALTER TABLE public.user_presence DROP CONSTRAINT idx_user_presence_host_unique;
+          END IF;
+          ALTER TABLE public.user_presence ADD COLUMN IF NOT EXISTS room_token text;
+        END
+        $$
+        """
+    )
+
+
+def move_duplicates() -> None:
+    """Leave one row for each host, the newest; the log takes the others."""
     run_sql(
         """
         DO $$
         BEGIN
-          IF to_regclass('public.user_presence') IS NOT NULL AND 5 <> (
-            SELECT count(*) FROM pg_catalog.pg_attribute
-            WHERE attrelid = to_regclass('public.user_presence') AND attnotnull AND attname IN (
-              'id', 'host_id', 'is_available', 'room_id', 'updated_at'
-            )
-          ) THEN
-            RAISE EXCEPTION 'public.user_presence was made by hand, and this version cannot take it over'
-              USING ERRCODE = 'object_not_in_prerequisite_state',
-                HINT = 'Use an empty database, or rename the table first';
+          IF to_regclass('public.user_presence') IS NULL OR to_regclass('public.idx_user_presence_host_unique') IS NOT NULL
+          THEN
+            RETURN;
           END IF;
+          IF NOT EXISTS (SELECT FROM public.user_presence GROUP BY host_id HAVING count(*) > 1) THEN
+            RETURN;
+          END IF;
+          IF EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE confrelid = 'public.user_presence'::regclass) THEN
+            RAISE EXCEPTION 'public.user_presence has hosts with several rows, and another table refers to them'
+              USING ERRCODE = 'object_not_in_prerequisite_state',
+                HINT = 'Leave one row for each host, and run it again';
+          END IF;
+          WITH ranked AS (
+            SELECT
+              id,
+              first_value(id) OVER newest_first AS kept,
+              row_number() OVER newest_first AS place
+            FROM public.user_presence
+            WINDOW newest_first AS (PARTITION BY host_id ORDER BY updated_at DESC NULLS LAST, id)
+          ),
+          moved AS (
+            DELETE FROM public.user_presence AS p
+            USING ranked
+            WHERE ranked.id = p.id AND place > 1
+            RETURNING p.*, kept
+          )
+          INSERT INTO oblivion.adoption_log (kind, name, why, was)
+          SELECT
+            'row',
+            'public.user_presence',
+            format('Host %s has a newer row, %s.', host_id, kept),
+            (to_jsonb(moved) - 'kept')::json
+          FROM moved;
         END
         $$
         """

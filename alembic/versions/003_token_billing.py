@@ -6,6 +6,18 @@ everybody, from its policies to the end of the upgrade.
 """
 
 from oblivion_schema.operations import run_sql
+from oblivion_schema.operations.adoption import (
+    add_rule,
+    begin_adoption,
+    drop_index_as_made,
+    drop_policy_as_made,
+    drop_unless_adopted,
+    fill_nulls,
+    lock_together,
+    note_others,
+    release_adopted,
+    replace_view,
+)
 
 revision = "003"
 down_revision = "002"
@@ -13,8 +25,39 @@ branch_labels = None
 depends_on = None
 
 
+ACCOUNT_COLUMNS = {
+    "user_id": "text",
+    "tokens_remaining": "integer",
+    "created_at": "timestamp with time zone",
+    "updated_at": "timestamp with time zone",
+    "email": "text",
+    "subscription_tier": "text",
+}
+USAGE_COLUMNS = {
+    "id": "uuid",
+    "user_id": "text",
+    "session_id": "text",
+    "tokens_used": "integer",
+    "timestamp": "timestamp with time zone",
+    "mode": "text",
+    "used_turn": "boolean",
+    "duration_seconds": "integer",
+}
+RATE_COLUMNS = {
+    "mode": "text",
+    "used_turn": "boolean",
+    "effective_from": "timestamp with time zone",
+    "tokens_per_minute": "integer",
+}
+ACCOUNT_POLICIES = ("user_accounts_select", "user_accounts_insert", "user_accounts_update", "user_accounts_delete")
+USAGE_POLICIES = ("token_usage_select", "token_usage_insert", "token_usage_update", "token_usage_delete")
+
+
 def upgrade() -> None:
-    refuse_hand_made_tables()
+    lock_together("user_token_summary", "daily_token_usage", "token_usage", "user_accounts")
+    begin_adoption("user_accounts", "Token balances, one row for each account.", ACCOUNT_COLUMNS)
+    begin_adoption("token_usage", "Log of the tokens that calls consumed.", USAGE_COLUMNS)
+    begin_adoption("token_rates", "Tokens for each started minute of a call, by mode and TURN.", RATE_COLUMNS)
     run_sql(
         """
         CREATE TABLE IF NOT EXISTS public.user_accounts (
@@ -30,6 +73,30 @@ def upgrade() -> None:
         )
         """
     )
+    fill_nulls(
+        "user_accounts",
+        tokens_remaining="0",
+        created_at="coalesce(updated_at, now())",
+        updated_at="coalesce(created_at, now())",
+        subscription_tier="'free'",
+    )
+    run_sql(
+        """
+        ALTER TABLE public.user_accounts
+          ALTER tokens_remaining SET DEFAULT 100,
+          ALTER created_at SET DEFAULT now(),
+          ALTER updated_at SET DEFAULT now(),
+          ALTER subscription_tier SET DEFAULT 'free'
+        """
+    )
+    add_rule("user_accounts", "positive_tokens", "CHECK (tokens_remaining >= 0)")
+    add_rule(
+        "user_accounts",
+        "user_accounts_subscription_tier_check",
+        "CHECK (subscription_tier IN ('free', 'pro', 'enterprise'))",
+    )
+    drop_policy_as_made("user_accounts", "Allow all operations on user_accounts")
+    drop_index_as_made("idx_user_accounts_tokens", "tokens_remaining")
     run_sql("CREATE INDEX IF NOT EXISTS idx_user_accounts_email ON public.user_accounts (email)")
     run_sql(
         """
@@ -58,6 +125,33 @@ def upgrade() -> None:
         )
         """
     )
+    fill_nulls(
+        "token_usage",
+        # When the call ended, where the row names one.
+        timestamp=(
+            "coalesce(CASE WHEN session_id ~ '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN ("
+            "SELECT coalesce(c.end_time, c.start_time) FROM public.call_sessions AS c WHERE c.id = session_id::uuid"
+            ") END, now())"
+        ),
+    )
+    run_sql(
+        """
+        ALTER TABLE public.token_usage
+          ALTER id SET DEFAULT gen_random_uuid(),
+          ALTER "timestamp" SET DEFAULT now()
+        """
+    )
+    add_rule(
+        "token_usage",
+        "fk_token_usage_user_id",
+        "FOREIGN KEY (user_id) REFERENCES public.user_accounts (user_id) ON DELETE CASCADE",
+    )
+    add_rule("token_usage", "positive_token_usage", "CHECK (tokens_used >= 0)")
+    add_rule("token_usage", "token_usage_mode_check", "CHECK (mode IN ('voice', 'video'))")
+    add_rule("token_usage", "valid_duration", "CHECK (duration_seconds IS NULL OR duration_seconds >= 0)")
+    drop_policy_as_made("token_usage", "Allow all operations on token_usage")
+    drop_index_as_made("idx_token_usage_user_id", "user_id")
+    drop_index_as_made("idx_token_usage_mode", "mode")
     run_sql("CREATE INDEX IF NOT EXISTS idx_token_usage_session_id ON public.token_usage (session_id)")
     run_sql('CREATE INDEX IF NOT EXISTS idx_token_usage_timestamp ON public.token_usage ("timestamp")')
     run_sql('CREATE INDEX IF NOT EXISTS idx_token_usage_user_date ON public.token_usage (user_id, "timestamp")')
@@ -98,9 +192,9 @@ def upgrade() -> None:
         run_sql(f"DROP POLICY IF EXISTS {table}_{command} ON public.{table}")
         run_sql(f"CREATE POLICY {table}_{command} ON public.{table} FOR {command.upper()} TO public {policy}")
 
-    run_sql(
+    replace_view(
+        "user_token_summary",
         """
-        CREATE OR REPLACE VIEW public.user_token_summary WITH (security_invoker = true) AS
         SELECT
           a.user_id,
           a.tokens_remaining,
@@ -112,11 +206,11 @@ def upgrade() -> None:
         FROM public.user_accounts AS a
         LEFT JOIN public.token_usage AS u USING (user_id)
         GROUP BY a.user_id, a.tokens_remaining, a.subscription_tier, a.created_at
-        """
+        """,
     )
-    run_sql(
+    replace_view(
+        "daily_token_usage",
         """
-        CREATE OR REPLACE VIEW public.daily_token_usage WITH (security_invoker = true) AS
         SELECT
           ("timestamp" AT TIME ZONE 'UTC')::date AS usage_date,
           mode,
@@ -128,7 +222,7 @@ def upgrade() -> None:
         FROM public.token_usage
         GROUP BY usage_date, mode, used_turn
         ORDER BY usage_date DESC, mode, used_turn
-        """
+        """,
     )
 
     run_sql(
@@ -170,7 +264,7 @@ def upgrade() -> None:
         BEGIN
           IF EXISTS (
             SELECT FROM pg_catalog.pg_publication AS p
-            WHERE pubname = 'supabase_realtime' AND NOT puballtables AND NOT EXISTS (
+            WHERE pubname = 'supabase_realtime' AND NOT puballtables AND pg_has_role(pubowner, 'USAGE') AND NOT EXISTS (
               SELECT FROM pg_catalog.pg_publication_rel
               WHERE prpubid = p.oid AND prrelid = 'public.user_accounts'::regclass
             )
@@ -209,6 +303,34 @@ def upgrade() -> None:
         """
     )
 
+    note_others(
+        "user_accounts",
+        list(ACCOUNT_COLUMNS),
+        [
+            "user_accounts_pkey",
+            "positive_tokens",
+            "user_accounts_subscription_tier_check",
+            "idx_user_accounts_email",
+            "update_user_accounts_updated_at",
+            *ACCOUNT_POLICIES,
+        ],
+    )
+    note_others(
+        "token_usage",
+        list(USAGE_COLUMNS),
+        [
+            "token_usage_pkey",
+            "fk_token_usage_user_id",
+            "positive_token_usage",
+            "token_usage_mode_check",
+            "valid_duration",
+            "idx_token_usage_session_id",
+            "idx_token_usage_timestamp",
+            "idx_token_usage_user_date",
+            "idx_token_usage_billing",
+            *USAGE_POLICIES,
+        ],
+    )
     for thing, comment in (
         ("TABLE public.user_accounts", "Token balances, one row for each account."),
         ("COLUMN public.user_accounts.user_id", "The account''s name."),
@@ -291,7 +413,8 @@ def downgrade() -> None:
                 ('video', false, timestamptz '1970-01-01 00:00:00+00', 2),
                 ('video', true, timestamptz '1970-01-01 00:00:00+00', 6)
             )
-          ) AS tables;
+          ) AS tables
+          WHERE NOT EXISTS (SELECT FROM oblivion.adoption_log AS l WHERE l.kind = 'table' AND l.name = tables.name);
           IF holding IS NOT NULL THEN
             RAISE EXCEPTION '% holds rows, which this downgrade would drop', holding
               USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -301,43 +424,13 @@ def downgrade() -> None:
         $$
         """
     )
-    run_sql("DROP VIEW public.daily_token_usage")
-    run_sql("DROP VIEW public.user_token_summary")
-    run_sql("DROP TABLE public.token_rates")
-    run_sql("DROP TABLE public.token_usage")
-    run_sql("DROP TABLE public.user_accounts")
-
-
-def refuse_hand_made_tables() -> None:
-    """Stop before tables of the old scripts: taking them over is not in this revision yet."""
-    run_sql(
-        """
-        DO $$
-        DECLARE
-          hand_made text;
-        BEGIN
-          SELECT expected.name INTO hand_made
-          FROM (
-            VALUES
-              ('user_accounts', ARRAY[
-                'user_id', 'tokens_remaining', 'created_at', 'updated_at', 'subscription_tier'
-              ]),
-              ('token_usage', ARRAY['id', 'user_id', 'session_id', 'tokens_used', 'timestamp', 'mode', 'used_turn']),
-              ('token_rates', ARRAY['mode', 'used_turn', 'effective_from', 'tokens_per_minute'])
-          ) AS expected (name, columns)
-          WHERE to_regclass('public.' || expected.name) IS NOT NULL
-            AND cardinality(expected.columns) <> (
-              SELECT count(*) FROM pg_catalog.pg_attribute
-              WHERE attrelid = to_regclass('public.' || expected.name) AND attnotnull
-                AND attname = ANY (expected.columns)
-            )
-          LIMIT 1;
-          IF hand_made IS NOT NULL THEN
-            RAISE EXCEPTION 'public.% was made by hand, and this version cannot take it over', hand_made
-              USING ERRCODE = 'object_not_in_prerequisite_state',
-                HINT = 'Use an empty database, or rename the table first';
-          END IF;
-        END
-        $$
-        """
+    release_adopted("token_usage", USAGE_POLICIES)
+    release_adopted("user_accounts", ACCOUNT_POLICIES)
+    drop_unless_adopted(
+        "token_usage",
+        "DROP VIEW public.daily_token_usage",
+        "DROP VIEW public.user_token_summary",
+        "DROP TABLE public.token_usage",
     )
+    drop_unless_adopted("user_accounts", "DROP TABLE public.user_accounts")
+    drop_unless_adopted("token_rates", "DROP TABLE public.token_rates")

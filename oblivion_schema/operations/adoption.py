@@ -1,0 +1,399 @@
+"""What revisions do to take over tables that people made by hand, without losing a row.
+
+All of it does nothing where there is no such table, and is one statement of static SQL, which looks at run time at what
+is there. What was found is noted in `oblivion.adoption_log`. As with all operations, what they do never changes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import run_sql, unindented
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def lock_together(*relations: str) -> None:
+    """Lock those of these tables and views that there are against everybody, all of them or none.
+
+    Clients lock them in orders of their own: who waits here holds nothing that one of them may wait for, so that no
+    client is ever the victim of a deadlock. Raises lock_not_available after the lock timeout.
+    """
+    names = ", ".join(f"'{relation}'" for relation in relations)
+    run_sql(_LOCK_TOGETHER.replace("<relations>", names))
+
+
+_LOCK_TOGETHER = """
+DO $$
+DECLARE
+  there CONSTANT name[] := ARRAY(
+    SELECT name
+    FROM unnest(ARRAY[<relations>]) WITH ORDINALITY AS relation (name, place)
+    WHERE to_regclass('public.' || name) IS NOT NULL
+    ORDER BY place
+  );
+  patience CONSTANT interval := coalesce(nullif(current_setting('lock_timeout'), '0'), '1 day');
+  deadline CONSTANT timestamptz := clock_timestamp() + patience;
+  relation name;
+BEGIN
+  LOOP
+    BEGIN
+      FOREACH relation IN ARRAY there LOOP
+        EXECUTE format('LOCK TABLE public.%I IN ACCESS EXCLUSIVE MODE NOWAIT', relation);
+      END LOOP;
+      EXIT;
+    EXCEPTION
+      WHEN lock_not_available THEN
+        -- The end of this block gave back what it held.
+        IF clock_timestamp() > deadline THEN
+          RAISE;
+        END IF;
+    END;
+    PERFORM pg_sleep(0.005);
+  END LOOP;
+END
+$$
+"""
+
+
+def begin_adoption(table: str, comment: str, columns: Mapping[str, str]) -> None:
+    """Note that `public.<table>` was there before, unless `comment`, which ours has, is on it.
+
+    `columns` gives the type of each column that it must have. Raises object_not_in_prerequisite_state where it is none
+    that can be taken over.
+    """
+    values = ", ".join(f"('{name}', '{type_}')" for name, type_ in columns.items())
+    run_sql(_BEGIN_ADOPTION.replace("<table>", table).replace("<comment>", comment).replace("<columns>", values))
+
+
+_BEGIN_ADOPTION = """
+DO $$
+DECLARE
+  there CONSTANT oid := to_regclass('public.<table>');
+  wrong text;
+BEGIN
+  IF there IS NULL OR obj_description(there, 'pg_class') = '<comment>' THEN
+    RETURN;
+  END IF;
+  SELECT CASE
+    WHEN relkind <> 'r' OR relpersistence <> 'p' THEN 'it is no ordinary table'
+    WHEN relowner <> (SELECT nspowner FROM pg_catalog.pg_namespace WHERE nspname = 'oblivion')
+      THEN format('it belongs to %s, who has to run this', relowner::regrole)
+  END
+  INTO wrong
+  FROM pg_catalog.pg_class
+  WHERE oid = there;
+  SELECT concat_ws(
+    ', ',
+    wrong,
+    'it lacks ' || string_agg(name, ', ' ORDER BY name) FILTER (WHERE attname IS NULL),
+    string_agg(format('its %s is %s, not %s', name, format_type(atttypid, atttypmod), type), ', ' ORDER BY name)
+      FILTER (WHERE attname IS NOT NULL)
+  )
+  INTO wrong
+  FROM (VALUES <columns>) AS expected (name, type)
+  LEFT JOIN pg_catalog.pg_attribute ON attrelid = there AND attname = name AND NOT attisdropped
+  WHERE attname IS NULL OR format_type(atttypid, atttypmod) <> type;
+  IF wrong <> '' THEN
+    RAISE EXCEPTION 'public.<table> cannot be taken over: %', wrong
+      USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Mend that, or rename the table, and run it again';
+  END IF;
+  INSERT INTO oblivion.adoption_log (kind, name, why)
+  VALUES ('table', 'public.<table>', 'It was there before: a downgrade leaves it with its rows.');
+  IF (SELECT relforcerowsecurity FROM pg_catalog.pg_class WHERE oid = there) THEN
+    ALTER TABLE public.<table> NO FORCE ROW LEVEL SECURITY;
+    INSERT INTO oblivion.adoption_log (kind, name, why)
+    VALUES ('forced', 'public.<table>', 'Row level security no longer binds its owner, who has to see all rows.');
+  END IF;
+END
+$$
+"""
+
+
+def fill_nulls(table: str, **columns: str) -> None:
+    """Give each of `columns` its expression where it is NULL, unseen by triggers, and then let none be NULL.
+
+    PostgreSQL scans the table once to see that none is, unless a valid check tells, such as `<table>_prepared_check`.
+    """
+    nulls = " OR ".join(f'"{name}" IS NULL' for name in columns)
+    assignments = ", ".join(f'"{name}" = coalesce("{name}", {value})' for name, value in columns.items())
+    actions = ", ".join(f'ALTER "{name}" SET NOT NULL' for name in columns)
+    sql = _FILL_NULLS.replace("<table>", table).replace("<actions>", actions)
+    run_sql(sql.replace("<assignments>", assignments).replace("<nulls>", nulls))
+
+
+_FILL_NULLS = """
+DO $$
+DECLARE
+  hold text;
+  release text;
+  filled bigint;
+BEGIN
+  IF to_regclass('public.<table>') IS NULL THEN
+    RETURN;
+  END IF;
+  BEGIN
+    ALTER TABLE public.<table> <actions>;
+  EXCEPTION
+    WHEN not_null_violation THEN
+      SELECT
+        string_agg(format('DISABLE TRIGGER %I', tgname), ', '),
+        string_agg(format(
+          'ENABLE %s TRIGGER %I', CASE tgenabled WHEN 'A' THEN 'ALWAYS' WHEN 'R' THEN 'REPLICA' END, tgname
+        ), ', ')
+      INTO hold, release
+      FROM pg_catalog.pg_trigger
+      WHERE tgrelid = 'public.<table>'::regclass AND NOT tgisinternal AND tgenabled <> 'D';
+      IF hold IS NOT NULL THEN
+        EXECUTE 'ALTER TABLE public.<table> ' || hold;
+      END IF;
+      UPDATE public.<table> SET <assignments> WHERE <nulls>;
+      GET DIAGNOSTICS filled = ROW_COUNT;
+      IF release IS NOT NULL THEN
+        EXECUTE 'ALTER TABLE public.<table> ' || release;
+      END IF;
+      ALTER TABLE public.<table> <actions>;
+      INSERT INTO oblivion.adoption_log (kind, name, why)
+      VALUES ('filled', 'public.<table>', format('%s rows had a NULL where none may be.', filled));
+  END;
+  ALTER TABLE public.<table> DROP CONSTRAINT IF EXISTS <table>_prepared_check;
+END
+$$
+"""
+
+
+def add_rule(table: str, name: str, rule: str) -> None:
+    """Add a check or foreign key where the table has none of that name.
+
+    Where rows break it, it holds for new rows alone (NOT VALID): the log notes it, and `oblivion-schema verify` names
+    the rows.
+    """
+    run_sql(_ADD_RULE.replace("<table>", table).replace("<name>", name).replace("<rule>", rule))
+
+
+_ADD_RULE = """
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_constraint
+    WHERE conrelid = 'public.<table>'::regclass AND conname = '<name>' AND convalidated
+  ) THEN
+    RETURN;
+  END IF;
+  BEGIN
+    ALTER TABLE public.<table> DROP CONSTRAINT IF EXISTS <name>, ADD CONSTRAINT <name> <rule>;
+  EXCEPTION
+    WHEN check_violation OR foreign_key_violation THEN
+      ALTER TABLE public.<table> DROP CONSTRAINT IF EXISTS <name>, ADD CONSTRAINT <name> <rule> NOT VALID;
+      INSERT INTO oblivion.adoption_log (kind, name, why)
+      VALUES ('not valid', '<name> on public.<table>', 'Rows break it: it holds for new ones and for what changes.');
+      RAISE WARNING 'public.<table> has rows that break <name>, which holds for new rows'
+        USING HINT = 'oblivion-schema verify names them';
+  END;
+END
+$$
+"""
+
+
+def drop_policy_as_made(table: str, name: str, *, reads_only: bool = False) -> None:
+    """Drop a policy that the old scripts made, where it still lets everybody through: to all commands, or to SELECT."""
+    made = "r true" if reads_only else "* true true"
+    run_sql(_DROP_POLICY.replace("<table>", table).replace("<name>", name).replace("<made>", made))
+
+
+_DROP_POLICY = """
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_policy
+    WHERE polrelid = to_regclass('public.<table>') AND polname = '<name>' AND polpermissive AND polroles = '{0}'
+      AND concat_ws(' ', polcmd, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)) = '<made>'
+  ) THEN
+    DROP POLICY "<name>" ON public.<table>;
+  END IF;
+END
+$$
+"""
+
+
+def drop_index_as_made(name: str, columns: str) -> None:
+    """Drop an index that the old scripts made, where it still is a plain one on `columns`."""
+    run_sql(_DROP_INDEX.replace("<name>", name).replace("<columns>", columns))
+
+
+_DROP_INDEX = """
+DO $$
+BEGIN
+  IF pg_get_indexdef(to_regclass('public.<name>')) LIKE 'CREATE INDEX % USING btree (<columns>)' THEN
+    DROP INDEX public.<name>;
+  END IF;
+END
+$$
+"""
+
+
+def replace_view(name: str, query: str) -> None:
+    """Make a view that reads with its reader's rights, where one of that name may have columns of other types.
+
+    Raises object_not_in_prerequisite_state where it has, and something reads it.
+    """
+    run_sql(_REPLACE_VIEW.replace("<name>", name).replace("<query>", unindented(query)))
+
+
+_REPLACE_VIEW = """
+DO $do$
+DECLARE
+  definition CONSTANT text := $view$ VIEW public.<name> WITH (security_invoker = true) AS
+<query>$view$;
+  grants text;
+BEGIN
+  EXECUTE 'CREATE OR REPLACE' || definition;
+EXCEPTION
+  WHEN invalid_table_definition THEN
+    SELECT string_agg(format(
+      'GRANT %s ON public.<name> TO %I%s', privilege_type, rolname, CASE WHEN is_grantable THEN ' WITH GRANT OPTION' END
+    ), '; ')
+    INTO grants
+    FROM pg_catalog.pg_class, aclexplode(relacl)
+    JOIN pg_catalog.pg_roles ON pg_roles.oid = grantee
+    WHERE pg_class.oid = 'public.<name>'::regclass AND grantee <> relowner
+      AND rolname NOT IN ('anon', 'authenticated', 'service_role');
+    BEGIN
+      DROP VIEW public.<name>;
+    EXCEPTION
+      WHEN dependent_objects_still_exist THEN
+        RAISE EXCEPTION 'public.<name> has columns of other types than ours, and something reads it'
+          USING ERRCODE = 'object_not_in_prerequisite_state',
+            HINT = 'Drop what reads it, and make that again after the upgrade';
+    END;
+    EXECUTE 'CREATE' || definition;
+    IF grants IS NOT NULL THEN
+      EXECUTE grants;
+    END IF;
+END
+$do$
+"""
+
+
+def note_others(table: str, columns: Sequence[str], ours: Sequence[str]) -> None:
+    """Note what is on a table that was there before and is not ours, so that `check` leaves it alone.
+
+    `ours` are the names of our constraints, indexes, triggers and policies on it. What is noted has the kind and the
+    name that `oblivion_schema.catalog` gives it.
+    """
+    sql = _NOTE_OTHERS.replace("<table>", table)
+    sql = sql.replace("<columns>", ", ".join(f"'{column}'" for column in columns))
+    run_sql(sql.replace("<ours>", ", ".join(f"'{name}'" for name in ours)))
+
+
+_NOTE_OTHERS = """
+INSERT INTO oblivion.adoption_log (kind, name, why, was)
+SELECT kind, name, 'Not ours: left as it is.', to_json(definition)
+FROM (
+  SELECT
+    'column' AS kind,
+    format('public.<table>.%I', attname) AS name,
+    concat_ws(
+      ' ', format_type(atttypid, atttypmod), CASE WHEN attnotnull AND NOT atthasdef THEN 'NOT NULL' END
+    ) AS definition
+  FROM pg_catalog.pg_attribute
+  WHERE attrelid = 'public.<table>'::regclass AND attnum > 0 AND NOT attisdropped AND attname NOT IN (<columns>)
+  UNION ALL
+  SELECT
+    CASE contype
+      WHEN 'c' THEN 'check constraint' WHEN 'f' THEN 'foreign key' WHEN 'p' THEN 'primary key'
+      WHEN 'u' THEN 'unique constraint' ELSE 'exclusion constraint'
+    END,
+    format('%I on public.<table>', conname),
+    pg_get_constraintdef(oid)
+  FROM pg_catalog.pg_constraint
+  WHERE conrelid = 'public.<table>'::regclass AND contype IN ('c', 'f', 'p', 'u', 'x') AND conname NOT IN (<ours>)
+  UNION ALL
+  SELECT 'index', format('public.%I on public.<table>', relname), pg_get_indexdef(indexrelid)
+  FROM pg_catalog.pg_index
+  JOIN pg_catalog.pg_class ON pg_class.oid = indexrelid
+  WHERE indrelid = 'public.<table>'::regclass AND relname NOT IN (<ours>)
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conindid = indexrelid AND contype IN ('p', 'u', 'x'))
+  UNION ALL
+  SELECT 'trigger', format('%I on public.<table>', tgname), pg_get_triggerdef(oid)
+  FROM pg_catalog.pg_trigger
+  WHERE tgrelid = 'public.<table>'::regclass AND NOT tgisinternal AND tgname NOT IN (<ours>)
+  UNION ALL
+  SELECT 'rule', format('%I on public.<table>', rulename), pg_get_ruledef(oid)
+  FROM pg_catalog.pg_rewrite
+  WHERE ev_class = 'public.<table>'::regclass
+  UNION ALL
+  SELECT
+    'policy',
+    format('%I on public.<table>', polname),
+    concat_ws(' ', polcmd, polroles::regrole[], pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
+  FROM pg_catalog.pg_policy
+  WHERE polrelid = 'public.<table>'::regclass AND polname NOT IN (<ours>)
+  UNION ALL
+  SELECT 'storage parameter', format('%s on public.<table>', split_part(o, '=', 1)), o
+  FROM pg_catalog.pg_class, unnest(reloptions) AS o
+  WHERE oid = 'public.<table>'::regclass
+  UNION ALL
+  SELECT 'setting', 'replica identity on public.<table>', relreplident::text
+  FROM pg_catalog.pg_class
+  WHERE oid = 'public.<table>'::regclass AND relreplident <> 'd'
+  UNION ALL
+  SELECT 'publication', format('%I of public.<table>', pubname), NULL
+  FROM pg_catalog.pg_publication_rel
+  JOIN pg_catalog.pg_publication AS p ON p.oid = prpubid
+  WHERE prrelid = 'public.<table>'::regclass
+  UNION ALL
+  SELECT 'grant', format('%s on table public.<table> to %s', string_agg(privilege_type, ', '), grantee::regrole), NULL
+  FROM pg_catalog.pg_class, aclexplode(relacl)
+  WHERE oid = 'public.<table>'::regclass AND grantee NOT IN (0, relowner)
+    AND grantee::regrole::text NOT IN ('anon', 'authenticated', 'service_role')
+  GROUP BY grantee
+) AS other
+WHERE EXISTS (SELECT FROM oblivion.adoption_log AS l WHERE l.kind = 'table' AND l.name = 'public.<table>')
+  AND NOT EXISTS (SELECT FROM oblivion.adoption_log AS l WHERE l.kind = other.kind AND l.name = other.name)
+ORDER BY kind, name
+"""
+
+
+def release_adopted(table: str, policies: Sequence[str]) -> None:
+    """Give back a table that was there before, with its rows, and with the policy of the old scripts for ours."""
+    drops = "\n".join(f"  DROP POLICY {policy} ON public.{table};" for policy in policies)
+    run_sql(_RELEASE_ADOPTED.replace("<table>", table).replace("<drops>", drops))
+
+
+_RELEASE_ADOPTED = """
+DO $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM oblivion.adoption_log WHERE kind = 'table' AND name = 'public.<table>') THEN
+    RETURN;
+  END IF;
+<drops>
+  IF NOT EXISTS (
+    SELECT FROM pg_catalog.pg_policy
+    WHERE polrelid = 'public.<table>'::regclass AND polname = 'Allow all operations on <table>'
+  ) THEN
+    CREATE POLICY "Allow all operations on <table>" ON public.<table> FOR ALL TO public USING (true) WITH CHECK (true);
+  END IF;
+  -- By which the next upgrade would take it for ours.
+  COMMENT ON TABLE public.<table> IS NULL;
+END
+$$
+"""
+
+
+def drop_unless_adopted(table: str, *statements: str) -> None:
+    """Run what drops a table of our own, and what belongs to it; what was there before stays as it is."""
+    run_sql(_DROP_UNLESS_ADOPTED.replace("<table>", table).replace("<statements>", ";\n  ".join(statements)))
+
+
+_DROP_UNLESS_ADOPTED = """
+DO $$
+BEGIN
+  IF EXISTS (SELECT FROM oblivion.adoption_log WHERE kind = 'table' AND name = 'public.<table>') THEN
+    RETURN;
+  END IF;
+  <statements>;
+END
+$$
+"""
