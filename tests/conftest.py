@@ -207,6 +207,13 @@ def _databases(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[[st
 
 
 @pytest.fixture
+def new_sort(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[[str], URL]]:
+    """Make an empty database of one of the `SORTS`."""
+    with _databases(pg_server, server) as make:
+        yield make
+
+
+@pytest.fixture
 def new_database(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[..., URL]]:
     """Make an empty database; with `owner=True` owned, and connected to, by a role that may do nothing else."""
     with _databases(pg_server, server) as make:

@@ -65,8 +65,11 @@ role AS (
 ),
 object AS (
   SELECT
-    concat(CASE relkind WHEN 'r' THEN 'table' WHEN 'v' THEN 'view' WHEN 'S' THEN 'sequence' ELSE concat('relation of kind ', relkind) END, ' ',
-      relnamespace::regnamespace, '.', relname) AS object,
+    concat(
+      CASE relkind WHEN 'r' THEN 'table' WHEN 'v' THEN 'view' WHEN 'S' THEN 'sequence'
+        ELSE concat('relation of kind ', relkind) END,
+      ' ', relnamespace::regnamespace, '.', relname
+    ) AS object,
     c.oid, 'relation' AS class,
     ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']
       || CASE WHEN current_setting('server_version_num')::int >= 170000 THEN ARRAY['MAINTAIN'] ELSE '{}' END
