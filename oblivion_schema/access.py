@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from sqlalchemy import text
 
 from .base import metadata
-from .ddl import declare, describe_function, function, function_text, granted, grants, qualified
+from .ddl import declare, declared, describe_function, function, function_text, granted, grants, qualified
 from .privileges import API_ROLES, PUBLIC, Grants, all_grants, use_schema_public
 from .sql import add_to_publication, block, indented, quoted, text_literal
 
@@ -135,6 +135,21 @@ def current_mode(connection: Connection) -> Mode:
     """The mode that the database is in; one without these functions is open."""
     known = connection.scalar(text("SELECT to_regprocedure('oblivion.open_access()') IS NOT NULL"))
     return "open" if not known or connection.scalar(text("SELECT oblivion.open_access()")) else "authenticated"
+
+
+def others_policies(connection: Connection, metadata: MetaData) -> list[str]:
+    """Policies that somebody else added to the tables: they let through what they say, in both modes."""
+    tables = [table for table in metadata.tables.values() if table.schema is None]
+    ours = [f"{item.name} on {table.name}" for table in tables for item in declared(table) if item.kind == "policy"]
+    found = connection.scalars(
+        text(
+            "SELECT concat('policy ', policyname, ' on ', tablename) FROM pg_policies WHERE schemaname = 'public'"
+            " AND permissive = 'PERMISSIVE' AND tablename = ANY (:tables)"
+            " AND concat(policyname, ' on ', tablename) <> ALL (:ours) ORDER BY 1"
+        ),
+        {"tables": [table.name for table in tables], "ours": ours},
+    )
+    return list(found)
 
 
 def switch(metadata: MetaData, mode: Mode) -> str:

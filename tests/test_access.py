@@ -14,7 +14,7 @@ import oblivion_schema
 from oblivion_schema import metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import URL, Engine
 
@@ -203,7 +203,7 @@ def test_everybody_reads_the_rates(closed: URL, role: str) -> None:
 
 
 def test_service_role_reads_and_writes_everything(closed: URL) -> None:
-    """Whether or not the role goes past row level security, as it does on Supabase."""
+    """Even where the role does not go past row level security, as it does on Supabase."""
     assert query(closed, "SELECT rolbypassrls FROM pg_roles WHERE rolname = 'service_role'") == [(False,)]
     with request(closed, "service_role") as connection:
         for table in PUBLIC:
@@ -279,6 +279,23 @@ def test_user_reads_the_own_usage_by_its_index_and_no_other_row(million: URL) ->
         assert [node.get("Rows Removed by Filter", 0) for node in reads] == [0], (sql, plan)
 
 
+@pytest.mark.parametrize("claims", [signed_in("mine"), "not json"])
+def test_query_that_may_run_in_parallel_is_answered(closed: URL, claims: str) -> None:
+    """Up to PostgreSQL 16 a function that handles errors may not be called there."""
+    version = query(closed, "SELECT current_setting('server_version_num')::integer >= 160000")
+    force = "debug_parallel_query" if version == [(True,)] else "force_parallel_mode"
+    with request(closed, "authenticated", claims) as connection:
+        for setting in (
+            *("parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size"),
+            "min_parallel_index_scan_size",
+        ):
+            connection.execute(text(f"SET LOCAL {setting} = 0"))
+        connection.execute(text(f"SET LOCAL {force} = on"))
+        for name in PUBLIC:
+            rows(connection, f"SELECT * FROM {name}")
+            rows(connection, f"SELECT count(*) FROM {name}")
+
+
 @pytest.mark.parametrize("role", ["authenticated", "service_role"])
 def test_plan_for_who_may_read_everything_has_no_filter(upgraded: URL, role: str) -> None:
     with request(upgraded, role) as connection:
@@ -326,6 +343,9 @@ def test_sql_of_the_switch_does_the_same(upgraded: URL, mode: Mode) -> None:
         (("-x", "access=open", "upgrade", "+1"), "-x access=... goes with upgrade head"),
         (("-x", "access=open", "downgrade", "base"), "-x access=... goes with upgrade head"),
         (("-x", "access=open", "check"), "-x access=... goes with upgrade head"),
+        (("-x", "access=open", "verify"), "-x access=... goes with upgrade head"),
+        (("-x", "access=open", "access", "authenticated"), "-x access=... goes with upgrade head"),
+        (("access", "some\nthing"), "access some thing: the modes are open"),
         (("-x", "access=open", "upgrade", "001:002", "--sql"), "-x access=... goes with upgrade head"),
     ],
 )
@@ -337,6 +357,7 @@ def test_wrong_mode_or_command_is_refused_by_name(upgraded: URL, arguments: tupl
 
 def test_switch_needs_an_upgraded_database(empty: URL) -> None:
     assert "no revision was applied. Upgrade it first" in run("access", "authenticated", url=empty).error
+    assert "The database has no access mode yet: upgrade it first" in run("access", url=empty).error
     assert run("upgrade", "002", url=empty).status == 0
     assert "The database is at 002, the code at" in run("access", "authenticated", url=empty).error
 
@@ -385,6 +406,15 @@ def run_again(url: URL) -> None:
     """Run all revisions over what they made."""
     execute(url, "DELETE FROM oblivion.alembic_version")
     assert run("upgrade", "head", url=url).status == 0
+
+
+def test_create_all_leaves_the_mode_as_it_is(open_to_both: URL) -> None:
+    assert run("access", "authenticated", url=open_to_both).status == 0
+    before = dump(open_to_both)
+    engine = create_engine(open_to_both, poolclass=NullPool)
+    metadata.create_all(engine)
+    assert run("access", url=open_to_both).out == "authenticated\n"
+    assert dump(open_to_both) == before
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -492,6 +522,82 @@ def test_switch_waits_for_an_upgrade_that_is_running(engine: Engine, upgraded: U
         assert out == "authenticated\n"
 
 
+def test_switch_looks_at_the_revision_once_it_is_its_turn(engine: Engine, upgraded: URL) -> None:
+    from oblivion_schema.environment import ADVISORY_LOCK
+
+    with engine.connect() as connection:
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
+        process = spawn(
+            "python", "-m", "oblivion_schema", "access", "authenticated", OBLIVION_DATABASE_URL=libpq(upgraded)
+        )
+        assert process.stderr
+        assert "Another upgrade is running" in process.stderr.readline()
+        connection.execute(text("UPDATE oblivion.alembic_version SET version_num = '999'"))
+        connection.commit()
+    _, error = process.communicate(timeout=30)
+    assert "The database is at 999, which this version of oblivion_schema does not have" in error
+    assert query(upgraded, "SELECT oblivion.open_access()") == [(True,)]
+
+
+def test_switch_takes_back_what_somebody_passed_on(upgraded: URL) -> None:
+    role = f"{upgraded.database}_partner"
+    execute(upgraded, f"CREATE ROLE {role}; GRANT SELECT ON user_accounts TO service_role WITH GRANT OPTION")
+    execute(upgraded, f"SET ROLE service_role; GRANT SELECT ON user_accounts TO anon, {role}")
+    assert run("access", "authenticated", url=upgraded).status == 0
+    assert query(upgraded, "SELECT has_table_privilege('anon', 'user_accounts', 'SELECT')") == [(False,)]
+    execute(upgraded, f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+@pytest.mark.parametrize(
+    ("sql", "undo", "said"),
+    [
+        (
+            (
+                "GRANT SELECT ON user_accounts TO {role} WITH GRANT OPTION; SET ROLE {role};"
+                " GRANT SELECT ON user_accounts TO anon"
+            ),
+            "REVOKE SELECT ON user_accounts FROM {role} CASCADE",
+            "_partner granted SELECT on user_accounts. Mend that first: the grantor has to REVOKE",
+        ),
+        (
+            "ALTER TABLE token_usage DISABLE ROW LEVEL SECURITY",
+            "ALTER TABLE token_usage ENABLE ROW LEVEL SECURITY",
+            "row level security is off on token_usage",
+        ),
+    ],
+    ids=["another grantor", "row level security off"],
+)
+def test_switch_fails_where_the_mode_would_not_hold(upgraded: URL, sql: str, undo: str, said: str) -> None:
+    role = f"{upgraded.database}_partner"
+    execute(upgraded, f"CREATE ROLE {role}; GRANT USAGE ON SCHEMA public TO {role}")
+    execute(upgraded, sql.format(role=role))
+    before = dump(upgraded)
+    error = run("access", "authenticated", url=upgraded).error
+    assert "The access mode would not hold: " in error
+    assert said in error
+    assert dump(upgraded) == before
+    execute(upgraded, undo.format(role=role))
+    assert run("access", "authenticated", url=upgraded).status == 0
+    execute(upgraded, f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_switch_names_policies_that_let_more_through(upgraded: URL) -> None:
+    execute(upgraded, 'CREATE POLICY "Support reads calls" ON call_sessions FOR SELECT USING (true)')
+    switched = run("access", "authenticated", url=upgraded)
+    assert switched.status == 0
+    assert switched.err == (
+        "Not ours, and lets through what it says whatever the mode: policy Support reads calls on call_sessions\n"
+    )
+
+
+def test_switch_that_waits_too_long_names_table_and_process(engine: Engine, upgraded: URL) -> None:
+    with engine.connect() as connection:
+        pid = connection.scalar(text("SELECT pg_backend_pid()"))
+        connection.execute(text("ALTER TABLE token_usage SET (fillfactor = 90)"))
+        error = run("-x", "lock-timeout=100ms", "access", "authenticated", url=upgraded).error
+    assert f"public.token_usage is held by process {pid}" in error
+
+
 # -- Realtime
 
 MEMBERS = "SELECT tablename::text FROM pg_publication_tables WHERE pubname = 'supabase_realtime' ORDER BY 1"
@@ -522,6 +628,30 @@ def test_publication_of_all_tables_is_left_as_it_is(empty: URL) -> None:
     execute(empty, "CREATE PUBLICATION supabase_realtime FOR ALL TABLES")
     assert run("upgrade", "head", url=empty).status == 0
     assert run("check", url=empty).status == 0
+
+
+def test_publication_that_is_made_later_is_joined_by_the_next_switch(upgraded: URL) -> None:
+    execute(upgraded, "CREATE PUBLICATION supabase_realtime")
+    assert "publication supabase_realtime of public.user_presence is missing" in run("check", url=upgraded).error
+    assert run("access", "open", url=upgraded).status == 0
+    assert query(upgraded, MEMBERS) == PUBLISHED
+    assert run("check", url=upgraded).status == 0
+
+
+@pytest.mark.parametrize("members", ["", "FOR TABLE user_presence"])
+def test_publication_of_somebody_else_is_left_as_it_is(
+    new_database: Callable[..., URL], server: URL, members: str
+) -> None:
+    owned = new_database(owner=True)
+    theirs = server.set(database=owned.database)
+    if members:
+        assert run("upgrade", "head", url=owned).status == 0
+        execute(owned, "DELETE FROM oblivion.alembic_version")
+    execute(theirs, f"CREATE PUBLICATION supabase_realtime {members}")
+    before = query(theirs, MEMBERS)
+    assert run("upgrade", "head", url=owned).status == 0
+    assert run("check", url=owned).status == 0
+    assert query(theirs, MEMBERS) == before
 
 
 # -- Who is signed in

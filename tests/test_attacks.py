@@ -462,6 +462,41 @@ def test_no_function_of_the_private_schema_can_be_called(besieged: URL, request:
     repel(besieged, request, (Attack(str(sql), DENIED, *who) for (sql,) in calls for who in roles))
 
 
+def test_type_that_a_session_made_is_not_the_next_requests(besieged: URL) -> None:
+    """An empty search_path still finds types in pg_temp, where a request may have left one for the session's next."""
+    authenticator = besieged.set(username="authenticator", password="authenticator")
+    connection = psycopg2.connect(libpq(authenticator))
+    left = "; ".join(
+        [
+            (
+                "CREATE FUNCTION pg_temp.took(anyelement) RETURNS boolean LANGUAGE plpgsql"
+                " AS $$ BEGIN RAISE EXCEPTION 'took %', $1; END $$"
+            ),
+            *(
+                f"CREATE DOMAIN pg_temp.{name} AS pg_catalog.{name} CHECK (pg_temp.took(value))"
+                for name in ("jsonb", "text", "bool", "name", "timestamptz", "uuid", "numeric")
+            ),
+        ]
+    )
+    try:
+        with connection.cursor() as cursor:
+            for claims, sql in (
+                (USER[1], left),
+                (signed_in("theirs"), "SELECT * FROM user_accounts"),
+                (signed_in("theirs"), "SELECT count(*) FROM call_sessions"),
+                (signed_in("theirs"), "UPDATE user_accounts SET email = email"),
+                (signed_in("theirs"), "UPDATE user_presence SET room_id = room_id"),
+                (signed_in("theirs"), "SELECT count(*) FROM public.host_presence('theirs')"),
+            ):
+                cursor.execute("SELECT set_config('role', 'authenticated', true)")
+                cursor.execute("SELECT set_config('request.jwt.claims', %s, true)", (claims,))
+                cursor.execute(sql)
+                assert not cursor.description or cursor.fetchone()
+                connection.commit()
+    finally:
+        connection.close()
+
+
 def test_every_function_with_its_owners_rights_is_attacked(besieged: URL) -> None:
     found = query(
         besieged,

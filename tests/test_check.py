@@ -411,6 +411,39 @@ def test_check_against_names_the_rights_that_are_missing(upgraded: URL, scratch:
     execute(upgraded, f"DROP OWNED BY {name}; DROP ROLE {name}")
 
 
+@pytest.mark.parametrize("mode", ["open", "authenticated"])
+@pytest.mark.parametrize("where", ["production", "scratch", "both"])
+def test_check_against_knows_the_mode_and_the_publication_of_production(
+    new_sort: Callable[[str], URL], scratch: URL, where: str, mode: str
+) -> None:
+    production = new_sort("owner" if where == "scratch" else "supabase-new")
+    if where != "production":
+        execute(scratch, "CREATE PUBLICATION supabase_realtime")
+    assert run("-x", f"access={mode}", "upgrade", "head", url=production).status == 0
+    assert run(*against(production, *to_scratch(scratch))).status == 0
+
+
+def test_revision_of_the_function_that_is_the_mode_leaves_it(in_both_modes: tuple[URL, URL], checkout: Path) -> None:
+    here = ("-c", str(checkout / "alembic.ini"))
+    head = (
+        "CREATE OR REPLACE FUNCTION oblivion.open_access() RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE COST 7"
+    )
+    change = (
+        f"DO $$ BEGIN IF oblivion.open_access() THEN {head} SET search_path = '' RETURN true;"
+        f" ELSE {head} SET search_path = '' RETURN false; END IF; END $$"
+    )
+    before = [dump(url) for url in in_both_modes]
+    with declared(change):
+        assert run(*here, "revision", "--autogenerate", "-m", "cost", url=in_both_modes[0]).status == 0
+        for url in in_both_modes:
+            assert run(*here, "upgrade", "head", url=url).status == 0
+            assert run(*here, "check", url=url).status == 0
+    assert [query(url, "SELECT oblivion.open_access()") for url in in_both_modes] == [[(True,)], [(False,)]]
+    for url in in_both_modes:
+        assert run(*here, "downgrade", "-1", url=url).status == 0
+    assert [dump(url) for url in in_both_modes] == before
+
+
 def test_scratch_alone_is_refused_and_passwords_are_not_shown(upgraded: URL) -> None:
     assert "--scratch belongs to check --against URL" in run("check", *to_scratch(upgraded)).error
     refused = run("check", "--against", "postgresql://me:secret@127.0.0.1:1/shop").error
@@ -473,6 +506,7 @@ def bare_server() -> Iterator[URL]:
     execute(url, "CREATE ROLE owner LOGIN")
     with create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT").connect() as connection:
         connection.exec_driver_sql("CREATE DATABASE shop OWNER owner")
+    execute(url.set(database="shop"), "REVOKE USAGE ON SCHEMA public FROM PUBLIC")
     yield url
     server.cleanup()
     shutil.rmtree(home)
@@ -496,6 +530,10 @@ def test_without_the_api_roles_grants_are_not_compared_and_revisions_not_written
     assert "grant SELECT on table public.token_usage to anon is missing" in run("check", url=shop).error
     assert run("access", "open", url=shop).status == 0, "which gives roles that were made meanwhile what is theirs"
     assert run("check", url=shop).status == 0
+    usage = (
+        "SELECT bool_and(has_schema_privilege(rolname, 'public', 'USAGE')) FROM pg_roles WHERE rolname ~ 'anon|_role'"
+    )
+    assert query(shop, usage) == [(True,)]
 
 
 @pytest.fixture
