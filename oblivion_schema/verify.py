@@ -124,7 +124,8 @@ def _with_rows(connection: Connection, check: Check, not_valid: set[str]) -> Che
     if not count:
         return Check(check.subject, f"holds for new rows alone, and no row breaks it any more: {validate}")
     named = ", ".join(map(str, first)) + (", ..." if count > _SHOWN else "")
-    return Check(check.subject, f"{count} rows of before break it ({key} {named}): mend them, then {validate}")
+    names = ", ".join(column.name for column in relation.primary_key)
+    return Check(check.subject, f"{count} rows of before break it ({names} {named}): mend them, then {validate}")
 
 
 _SHOWN: Final = 5

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from legacy_states import STATES, State
-from support import execute, query, run
+from sqlalchemy import text
+from support import dump, execute, psql, query, request, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,3 +113,225 @@ def test_state_is_adopted_with_every_row(by_hand: URL, state: State) -> None:
     assert run("check", url=by_hand).status == 0
     verified = run("verify", url=by_hand)
     assert verified.status == 0, verified.out
+
+
+# -- What is not ours, and rows that break a rule
+
+
+@pytest.fixture
+def all_scripts(empty: URL) -> URL:
+    """A database in which every script ran, with rows, and with what somebody added."""
+    [state] = (state for state in STATES if state.name == "presence fixed and safe, billing")
+    execute(empty, state.script(rows=True, by_hand=True))
+    return empty
+
+
+NOT_OURS = (
+    "check constraint known_role on public.user_accounts",
+    "column public.call_sessions.rating",
+    "column public.user_accounts.role",
+    "index public.calls_by_rating on public.call_sessions",
+    'policy "Staff reads accounts" on public.user_accounts',
+    'policy "Support reads calls" on public.call_sessions',
+    "table public.call_notes",
+    "table public.invoices",
+    "view public.calls_now",
+)
+
+
+def test_what_is_not_ours_stays_and_is_listed_once(all_scripts: URL, caplog: pytest.LogCaptureFixture) -> None:
+    grants = "SELECT relname, relacl::text FROM pg_class WHERE relacl::text LIKE '%pg_monitor%' ORDER BY 1"
+    theirs = "(pg_monitor=[^,}]*)"
+    before = query(all_scripts, f"SELECT relname::text, substring(relacl::text, '{theirs}') FROM ({grants}) AS g")
+    assert run("upgrade", "head", url=all_scripts).status == 0
+    assert (
+        query(all_scripts, f"SELECT relname::text, substring(relacl::text, '{theirs}') FROM ({grants}) AS g") == before
+    )
+    said = caplog.text
+    for name in NOT_OURS[:6]:
+        assert said.count(name) == 1, name
+    caplog.clear()
+    assert run("check", url=all_scripts).status == 0
+    [line] = [message for message in caplog.messages if message.startswith("Not ours, left alone: ")]
+    assert sorted(line.removeprefix("Not ours, left alone: ").split(", ")) == sorted(NOT_OURS)
+    execute(all_scripts, "CREATE POLICY later ON call_sessions USING (true)")
+    assert "policy later on public.call_sessions is in neither" in run("check", url=all_scripts).error
+
+
+WITHOUT_RULE = {
+    "check": (
+        (
+            "ALTER TABLE user_accounts DROP CONSTRAINT positive_tokens;"
+            " UPDATE user_accounts SET tokens_remaining = -7 WHERE user_id IN ('demo_user', 'spent')"
+        ),
+        "user_accounts.positive_tokens",
+        "2 rows of before break it (user_id demo_user, spent)",
+        "UPDATE user_accounts SET tokens_remaining = 0 WHERE tokens_remaining < 0",
+    ),
+    "foreign key": (
+        (
+            "ALTER TABLE token_usage DROP CONSTRAINT fk_token_usage_user_id;"
+            " UPDATE token_usage SET user_id = 'gone' WHERE session_id = ''"
+        ),
+        "token_usage.fk_token_usage_user_id",
+        "1 rows of before break it (id 00000000-0000-4000-8000-000000000204)",
+        "DELETE FROM token_usage WHERE user_id = 'gone'",
+    ),
+    "name of PostgreSQL's own": (
+        (
+            "ALTER TABLE call_sessions DROP CONSTRAINT call_sessions_mode_check;"
+            " UPDATE call_sessions SET mode = 'screen' WHERE credit_cost = 1.2"
+        ),
+        "call_sessions.call_sessions_mode_check",
+        "1 rows of before break it (id 00000000-0000-4000-8000-000000000001)",
+        "UPDATE call_sessions SET mode = 'video'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WITHOUT_RULE.values(), ids=WITHOUT_RULE)
+def test_row_that_breaks_a_rule_stays_and_is_named_until_it_is_mended(
+    all_scripts: URL, caplog: pytest.LogCaptureFixture, case: tuple[str, str, str, str]
+) -> None:
+    sql, constraint, broken, mend = case
+    execute(all_scripts, sql)
+    before = rows(all_scripts)
+    assert run("upgrade", "head", url=all_scripts).status == 0
+    table, _, name = constraint.partition(".")
+    assert f"{name} on public.{table}: Rows break it: it holds for new ones" in caplog.text
+    assert rows(all_scripts)[table].keys() == before[table].keys()
+    assert run("check", url=all_scripts).status == 0
+    assert f"{name} on public.{table} (NOT VALID: oblivion-schema verify names the rows" in caplog.text
+
+    def failed() -> list[str]:
+        return [line for line in run("verify", url=all_scripts).out.splitlines() if line.startswith("FAIL")]
+
+    validate = f"ALTER TABLE public.{table} VALIDATE CONSTRAINT {name}"
+    assert failed() == [f"FAIL  constraint {constraint}: {broken}: mend them, then {validate}"]
+    execute(all_scripts, mend)
+    assert failed() == [
+        f"FAIL  constraint {constraint}: holds for new rows alone, and no row breaks it any more: {validate}"
+    ]
+    execute(all_scripts, validate)
+    assert failed() == []
+    assert run("check", url=all_scripts).status == 0
+
+
+def test_rule_that_was_not_valid_before_is_valid_where_all_rows_keep_it(all_scripts: URL) -> None:
+    rule = "CHECK (duration_seconds IS NULL OR duration_seconds >= 0) NOT VALID"
+    execute(all_scripts, "ALTER TABLE token_usage DROP CONSTRAINT valid_duration")
+    execute(all_scripts, f"ALTER TABLE token_usage ADD CONSTRAINT valid_duration {rule}")
+    assert run("upgrade", "head", url=all_scripts).status == 0
+    assert run("verify", url=all_scripts).status == 0
+
+
+REFUSED = {
+    "columns": (
+        "CREATE TABLE call_sessions (id integer)",
+        "public.call_sessions cannot be taken over: it lacks created_at, credit_cost,",
+    ),
+    "rates": ("CREATE TABLE token_rates ()", "public.token_rates cannot be taken over: it lacks effective_from, mode,"),
+    "view": ("CREATE VIEW user_presence AS SELECT 1", "user_presence cannot be taken over: it is no ordinary table"),
+    "type": (
+        "{all}; ALTER TABLE token_usage ALTER session_id TYPE varchar(99)",
+        "token_usage cannot be taken over: its session_id is character varying(99), not text",
+    ),
+    "referred to": (
+        (
+            "{all}; CREATE TABLE seats (presence uuid REFERENCES user_presence);"
+            " DROP INDEX idx_user_presence_host_unique; INSERT INTO user_presence (host_id, room_id) VALUES ('host', 'again')"
+        ),
+        "user_presence has hosts with several rows, and another table refers to them",
+    ),
+    "view with a reader": (
+        (
+            "{all}; DROP VIEW calls_now, active_calls; CREATE VIEW active_calls AS SELECT id, room_id, mode, used_turn,"
+            " start_time, 1 AS duration FROM call_sessions; CREATE VIEW readers AS SELECT * FROM active_calls"
+        ),
+        "active_calls has columns of other types than ours, and something reads it. Drop what reads it",
+    ),
+}
+
+
+@pytest.mark.parametrize(("sql", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_taken_over_is_refused_before_anything_changes(empty: URL, sql: str, said: str) -> None:
+    [state] = (state for state in STATES if state.name == "presence fixed and safe, billing")
+    execute(empty, sql.replace("{all}", state.script(rows=True, by_hand=True).rstrip().rstrip(";")))
+    before = dump(empty)
+    error = run("upgrade", "head", url=empty).error
+    assert said in error
+    assert "Nothing was changed" in error
+    assert dump(empty) == before
+
+
+def test_table_of_another_role_is_refused_with_its_name(new_database: Callable[..., URL], server: URL) -> None:
+    url = new_database(owner=True)
+    execute(server.set(database=url.database), STATES[1].script())
+    assert f"it belongs to {server.username}, who has to run this" in run("upgrade", "head", url=url).error
+
+
+STRANGE = {
+    "view with other types": "DROP VIEW calls_now, active_calls; CREATE VIEW active_calls AS SELECT id, room_id, mode,"
+    " used_turn, start_time, 1 AS duration FROM call_sessions; GRANT SELECT ON active_calls TO pg_monitor",
+    "forced row level security": "ALTER TABLE user_accounts FORCE ROW LEVEL SECURITY",
+    "trigger that refuses": "CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$;"
+    " CREATE TRIGGER no BEFORE UPDATE ON call_sessions FOR EACH ROW EXECUTE FUNCTION no();"
+    " ALTER TABLE call_sessions ENABLE ALWAYS TRIGGER no",
+    "unique constraint for the index": "DROP INDEX idx_user_presence_host_unique;"
+    " ALTER TABLE user_presence ADD CONSTRAINT idx_user_presence_host_unique UNIQUE (host_id)",
+    "altered policy of the scripts": 'ALTER POLICY "Allow all operations on token_usage" ON token_usage USING (false)',
+    "storage and identity": "ALTER TABLE token_usage SET (fillfactor = 70), REPLICA IDENTITY FULL",
+    "realtime": "CREATE PUBLICATION supabase_realtime FOR TABLE user_presence, token_usage",
+    "function of that name in use": "CREATE TABLE theirs (updated_at timestamptz); CREATE TRIGGER stamp BEFORE UPDATE"
+    " ON theirs FOR EACH ROW EXECUTE FUNCTION update_updated_at_column()",
+    "rule": "CREATE RULE theirs AS ON DELETE TO token_usage DO INSTEAD NOTHING",
+    "defaults": "ALTER TABLE user_accounts ALTER tokens_remaining SET DEFAULT 5; ALTER TABLE token_usage ALTER id"
+    " DROP DEFAULT; ALTER TABLE user_accounts ALTER tokens_remaining DROP NOT NULL",
+    "disabled trigger": "ALTER TABLE user_accounts DISABLE TRIGGER update_user_accounts_updated_at",
+}
+
+
+@pytest.mark.parametrize("sql", STRANGE.values(), ids=STRANGE)
+def test_stranger_database_is_adopted_too(all_scripts: URL, sql: str) -> None:
+    execute(all_scripts, sql)
+    upgraded = run("upgrade", "head", url=all_scripts)
+    assert upgraded.status == 0, upgraded
+    checked = run("check", url=all_scripts)
+    assert checked.status == 0, checked
+
+
+# -- By script, and back
+
+
+def test_script_adopts_as_the_upgrade_does(all_scripts: URL, new_database: Callable[..., URL]) -> None:
+    other = new_database()
+    [state] = (state for state in STATES if state.name == "presence fixed and safe, billing")
+    execute(other, state.script(rows=True, by_hand=True))
+    assert run("upgrade", "head", url=all_scripts).status == 0
+    psql(other, run("upgrade", "head", "--sql").out)
+    assert dump(other) == dump(all_scripts)
+
+
+def test_downgrade_leaves_rows_and_lets_clients_go_on(by_hand: URL) -> None:
+    by_scripts = rows(by_hand).keys()
+
+    def kept() -> dict[str, Rows]:
+        return {name: its for name, its in rows(by_hand).items() if name in by_scripts}
+
+    assert run("upgrade", "head", url=by_hand).status == 0
+    between = kept()
+    moved = query(by_hand, "SELECT was::text FROM oblivion.adoption_log WHERE kind = 'row' ORDER BY id")
+    for _ in range(2):
+        downgraded = run("downgrade", "base", url=by_hand)
+        assert downgraded.status == 0, downgraded
+        assert kept() == between
+        assert query(by_hand, "SELECT to_regnamespace('oblivion')") == [(None,)]
+        if moved:
+            assert query(by_hand, "SELECT was::text FROM public.adoption_log ORDER BY id") == moved
+        for table in by_scripts & {"call_sessions", "token_usage", "user_accounts", "user_presence"}:
+            with request(by_hand, "anon") as connection:
+                assert connection.scalar(text(f"SELECT count(*) FROM {table}")) == len(between[table])
+        assert run("upgrade", "head", url=by_hand).status == 0
+        assert run("check", url=by_hand).status == 0
+        assert kept() == between
+        assert query(by_hand, "SELECT was::text FROM oblivion.adoption_log WHERE kind = 'row' ORDER BY id") == moved

@@ -244,7 +244,9 @@ def take_over_columns() -> None:
         DECLARE
           names name[];
         BEGIN
-          IF to_regclass('public.user_presence') IS NULL THEN
+          IF NOT EXISTS (
+            SELECT FROM pg_catalog.pg_class WHERE oid = to_regclass('public.user_presence') AND relkind = 'r'
+          ) THEN
             RETURN;
           END IF;
           SELECT array_agg(attname) INTO names
