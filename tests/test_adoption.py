@@ -239,7 +239,8 @@ REFUSED = {
     "referred to": (
         (
             "{all}; CREATE TABLE seats (presence uuid REFERENCES user_presence);"
-            " DROP INDEX idx_user_presence_host_unique; INSERT INTO user_presence (host_id, room_id) VALUES ('host', 'again')"
+            " DROP INDEX idx_user_presence_host_unique;"
+            " INSERT INTO user_presence (host_id, room_id) VALUES ('host', 'again')"
         ),
         "user_presence has hosts with several rows, and another table refers to them",
     ),
