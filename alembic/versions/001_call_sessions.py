@@ -6,7 +6,7 @@ Locks: none that anybody can wait for on an empty database. Run again over its o
 everybody, from its policies to the end of the upgrade.
 """
 
-from oblivion_schema.operations import run_sql
+from oblivion_schema.operations import join_realtime, run_sql
 from oblivion_schema.operations.adoption import (
     add_rule,
     begin_adoption,
@@ -243,23 +243,7 @@ def upgrade() -> None:
         $$
         """
     )
-    run_sql(
-        """
-        DO $$
-        BEGIN
-          IF EXISTS (
-            SELECT FROM pg_catalog.pg_publication AS p
-            WHERE pubname = 'supabase_realtime' AND NOT puballtables AND pg_has_role(pubowner, 'USAGE') AND NOT EXISTS (
-              SELECT FROM pg_catalog.pg_publication_rel
-              WHERE prpubid = p.oid AND prrelid = 'public.call_sessions'::regclass
-            )
-          ) THEN
-            ALTER PUBLICATION supabase_realtime ADD TABLE public.call_sessions;
-          END IF;
-        END
-        $$
-        """
-    )
+    join_realtime("call_sessions")
 
     note_others(
         "call_sessions",

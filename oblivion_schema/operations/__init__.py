@@ -47,6 +47,11 @@ def run_sql(sql: str) -> None:
     run(unindented(sql))
 
 
+def join_realtime(table: str) -> None:
+    """Add `public.<table>` to Supabase's publication, where there is one that this role owns and that lacks it."""
+    run_sql(_JOIN_REALTIME.replace("<table>", table))
+
+
 def keep_grants(*names: str) -> None:
     """Note what other roles than PostgREST's may do with views and functions that make way, until `restore_grants()`.
 
@@ -62,6 +67,21 @@ def restore_grants() -> None:
     run_sql(_RESTORE_GRANTS)
 
 
+_JOIN_REALTIME = """
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_publication AS p
+    WHERE pubname = 'supabase_realtime' AND NOT puballtables AND pg_has_role(pubowner, 'USAGE') AND NOT EXISTS (
+      SELECT FROM pg_catalog.pg_publication_rel
+      WHERE prpubid = p.oid AND prrelid = 'public.<table>'::regclass
+    )
+  ) THEN
+    ALTER PUBLICATION supabase_realtime ADD TABLE public.<table>;
+  END IF;
+END
+$$
+"""
 _KEEP_GRANTS = """
 DO $$
 BEGIN
