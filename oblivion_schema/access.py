@@ -138,18 +138,18 @@ def current_mode(connection: Connection) -> Mode:
 
 
 def others_policies(connection: Connection, metadata: MetaData) -> list[str]:
-    """Policies that somebody else added to the tables: they let through what they say, in both modes."""
+    """A line for each policy that somebody else added to the tables: it lets through what it says, in both modes."""
     tables = [table for table in metadata.tables.values() if table.schema is None]
     ours = [f"{item.name} on {table.name}" for table in tables for item in declared(table) if item.kind == "policy"]
     found = connection.scalars(
         text(
-            "SELECT concat('policy ', policyname, ' on ', tablename) FROM pg_policies WHERE schemaname = 'public'"
+            "SELECT concat(policyname, ' on ', tablename) AS policy FROM pg_policies WHERE schemaname = 'public'"
             " AND permissive = 'PERMISSIVE' AND tablename = ANY (:tables)"
             " AND concat(policyname, ' on ', tablename) <> ALL (:ours) ORDER BY 1"
         ),
         {"tables": [table.name for table in tables], "ours": ours},
     )
-    return list(found)
+    return [f"Not ours, and lets through what it says whatever the mode: policy {policy}" for policy in found]
 
 
 def switch(metadata: MetaData, mode: Mode) -> str:

@@ -95,8 +95,8 @@ def access(config: Config, mode: str | None, *, sql: bool) -> None:
                 require_newest_revision(connection, ScriptDirectory.from_config(config), "This role")
                 connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
                 connection.commit()
-                for policy in others_policies(connection, metadata):
-                    sys.stderr.write(f"Not ours, and lets through what it says whatever the mode: {policy}\n")
+                for line in others_policies(connection, metadata):
+                    sys.stderr.write(f"{line}\n")
             elif not connection.scalar(text("SELECT to_regprocedure('oblivion.open_access()') IS NOT NULL")):
                 raise UserError("The database has no access mode yet: upgrade it first.")
             config.print_stdout(current_mode(connection))

@@ -24,7 +24,7 @@ from sqlalchemy import Connection, event, func, select, true
 from sqlalchemy.exc import DBAPIError
 
 from . import database
-from .access import MODES, switch
+from .access import MODES, others_policies, switch
 from .adoption import noted, report
 from .base import PRIVATE_SCHEMA, metadata
 from .drift import PLUGIN
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 ADVISORY_LOCK: Final = 0x0B11_1710_5C4E_3A00
 """Key of the advisory lock that a run holds in its transaction."""
 
-_LOG: Final = logging.getLogger("oblivion_schema.adoption")
+_LOG: Final = logging.getLogger("oblivion_schema")
 _POLL_SECONDS: Final = 0.1
 _YES_NO: Final = ("yes", "no")
 
@@ -199,7 +199,7 @@ def _run_on(connection: Connection, options: Options) -> None:
                 wait_for_other_deployers(connection)
             _migrate(options)
             if not looks:
-                _report_adoption(connection)
+                _report(connection, options)
         for name, value in before.items():
             connection.execute(select(func.set_config(name, value or "", true())))
     except DBAPIError as error:
@@ -215,10 +215,13 @@ def _run_on(connection: Connection, options: Options) -> None:
         raise
 
 
-def _report_adoption(connection: Connection) -> None:
+def _report(connection: Connection, options: Options) -> None:
+    """Say what the run found that is not as the revisions make it."""
     began = connection.scalar(select(func.now()))
     for line in report([entry for entry in noted(connection) if entry.logged_at == began]):
         _LOG.info("%s", line)
+    for line in others_policies(connection, metadata) if options.access else ():
+        _LOG.warning("%s", line)
 
 
 def _setting(connection: Connection, name: str) -> str | None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from legacy_states import STATES, State
-from sqlalchemy import text
+from sqlalchemy import Row, text
+from sqlalchemy.exc import DBAPIError
 from support import dump, execute, psql, query, request, run
 
 if TYPE_CHECKING:
@@ -113,6 +114,50 @@ def test_state_is_adopted_with_every_row(by_hand: URL, state: State) -> None:
     assert run("check", url=by_hand).status == 0
     verified = run("verify", url=by_hand)
     assert verified.status == 0, verified.out
+    clients_go_on(by_hand)
+
+
+def clients_go_on(url: URL) -> None:
+    """What the deployed browser clients send, and get."""
+    with request(url, "anon") as client:
+
+        def send(sql: str, **values: object) -> Row[Any]:
+            return client.execute(text(sql), values).one()
+
+        [call] = send(
+            "INSERT INTO call_sessions (room_id, user_id, mode, used_turn, start_time, credit_cost)"
+            " VALUES ('r', 'demo_user', 'voice-only', false, now(), 0) RETURNING id"
+        )
+        assert send("SELECT room_id FROM active_calls WHERE id = :id", id=call) == ("r",)
+        ended = "UPDATE call_sessions SET end_time = now(), used_turn = true WHERE id = :id RETURNING *"
+        assert send(ended, id=call).end_time
+        [balance] = send("SELECT tokens_remaining FROM user_accounts WHERE user_id = 'demo_user'")
+        update = (
+            "UPDATE user_accounts SET tokens_remaining = :left WHERE user_id = 'demo_user' RETURNING tokens_remaining"
+        )
+        assert send(update, left=balance - 4) == (balance - 4,)
+        [before] = send("SELECT total_tokens_used FROM user_token_summary WHERE user_id = 'demo_user'")
+        send(
+            "INSERT INTO token_usage (user_id, session_id, tokens_used, mode, used_turn, duration_seconds)"
+            " VALUES ('demo_user', :id, 4, 'voice', true, 61) RETURNING id",
+            id=str(call),
+        )
+        after = "SELECT total_tokens_used FROM user_token_summary WHERE user_id = 'demo_user'"
+        assert send(after) == (before + 4,)
+        for free in (True, False):
+            presence = send(
+                "INSERT INTO user_presence (host_id, is_available, room_id, updated_at) VALUES ('host', :free, 'r', now())"
+                " ON CONFLICT (host_id) DO UPDATE SET host_id = excluded.host_id, is_available = excluded.is_available,"
+                " room_id = excluded.room_id, updated_at = excluded.updated_at RETURNING *",
+                free=free,
+            )
+            assert (presence.is_available, presence.room_id) == (free, "r")
+        signed_in = send(
+            "INSERT INTO user_accounts (user_id, email, tokens_remaining) VALUES ('demo_user', 'e', 100)"
+            " ON CONFLICT (user_id) DO UPDATE SET user_id = excluded.user_id, email = excluded.email,"
+            " tokens_remaining = excluded.tokens_remaining RETURNING *"
+        )
+        assert signed_in.tokens_remaining == 100
 
 
 # -- What is not ours, and rows that break a rule
@@ -299,6 +344,17 @@ def test_stranger_database_is_adopted_too(all_scripts: URL, sql: str) -> None:
     assert upgraded.status == 0, upgraded
     checked = run("check", url=all_scripts)
     assert checked.status == 0, checked
+
+
+def test_adoption_into_the_authenticated_mode_names_policies_that_let_more_through(
+    all_scripts: URL, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run("-x", "access=authenticated", "upgrade", "head", url=all_scripts).status == 0
+    for policy in ("Staff reads accounts on user_accounts", "Support reads calls on call_sessions"):
+        assert f"Not ours, and lets through what it says whatever the mode: policy {policy}" in caplog.messages
+    assert run("check", url=all_scripts).status == 0
+    with request(all_scripts, "anon") as visitor, pytest.raises(DBAPIError, match="permission denied"):
+        visitor.execute(text("SELECT * FROM token_usage"))
 
 
 # -- By script, and back
