@@ -147,8 +147,9 @@ def clients_go_on(url: URL) -> None:
         for free in (True, False):
             presence = send(
                 "INSERT INTO user_presence (host_id, is_available, room_id, updated_at)"
-                " VALUES ('host', :free, 'r', now()) ON CONFLICT (host_id) DO UPDATE SET host_id = excluded.host_id, is_available = excluded.is_available,"
-                " room_id = excluded.room_id, updated_at = excluded.updated_at RETURNING *",
+                " VALUES ('host', :free, 'r', now()) ON CONFLICT (host_id) DO UPDATE SET host_id = excluded.host_id,"
+                " is_available = excluded.is_available, room_id = excluded.room_id, updated_at = excluded.updated_at"
+                " RETURNING *",
                 free=free,
             )
             assert (presence.is_available, presence.room_id) == (free, "r")
