@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alembic.config import CommandLine, Config
@@ -23,11 +24,12 @@ from .check import require_newest_revision
 from .database import EMBEDDED, hear_interrupts, parse
 from .environment import Options, find_database, parse_mode, wait_for_other_deployers
 from .errors import UserError, explain, interrupted
+from .export import export as export_revisions
+from .export import write
 from .verify import verify as run_checks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 
 def psql(config: Config, arguments: Sequence[str]) -> None:
@@ -113,6 +115,13 @@ def stop(config: Config) -> None:
     config.print_stdout(f"{'Stopped' if stopped else 'Not running'}: embedded PostgreSQL in {directory}")
 
 
+def export(config: Config, directory: str) -> None:
+    """Write the revisions as SQL files for psql, the Supabase CLI or a dashboard; no database is needed."""
+    files = export_revisions(ScriptDirectory.from_config(config), Options.from_config(config))
+    for path in write(files, Path(directory)):
+        config.print_stdout("%s", path)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; exits with a status other than 0, and one line on stderr, where a command fails."""
     arguments = sys.argv[1:] if argv is None else list(argv)
@@ -126,6 +135,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     switch_access.add_argument("mode", nargs="?", help="open or authenticated")
     switch_access.add_argument("--sql", action="store_true", help="print the statement, and do nothing")
     switch_access.set_defaults(cmd=(access, ["mode"], ["sql"]))
+    export_files = line.subparsers.add_parser(
+        "export",
+        help=export.__doc__,
+        description=export.__doc__,
+        epilog="What -x gives before it becomes part of the files: demo=no, access=authenticated, lock-timeout=30s,"
+        " drop-data=yes. For example: oblivion-schema -x demo=no export supabase/migrations",
+    )
+    export_files.add_argument("directory", metavar="DIR", help="a folder, such as supabase/migrations")
+    export_files.set_defaults(cmd=(export, ["directory"], []))
     check = line.subparsers.choices["check"]
     check.add_argument("--against", metavar="URL", help="read that database only, and build the schema elsewhere")
     check.add_argument(

@@ -32,10 +32,17 @@ def text_literal(value: str) -> str:
 
 def block(lines: Sequence[str], variables: Sequence[str] = ()) -> str:
     """`lines` of PL/pgSQL as one statement."""
-    body = "\n".join(lines)
-    tag = next(tag for tag in chain(["$$"], (f"$do{number}$" for number in count())) if tag not in body)
     declared = ["DECLARE", *variables] if variables else []
-    return "\n".join([f"DO {tag}", *declared, "BEGIN", body, "END", tag])
+    body = "\n".join(["", *declared, "BEGIN", *lines, "END", ""])
+    return f"DO {dollar_quoted(body)}"
+
+
+def dollar_quoted(value: str, name: str = "") -> str:
+    """`value` as a literal that shows it as it is; `name` is what stands between the dollars, where it can be that."""
+    tag = next(
+        tag for tag in chain([f"${name}$"], (f"${name or 'do'}{number}$" for number in count())) if tag not in value
+    )
+    return f"{tag}{value}{tag}"
 
 
 def indented(sql: str, blanks: int) -> list[str]:
