@@ -171,15 +171,19 @@ SORTS = ("superuser", "owner", *_DEFAULT_PRIVILEGES)
 
 
 @contextmanager
-def _databases(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[[str], URL]]:
+def _databases(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[..., URL]]:
     made: list[DatabaseJanitor] = []
     owners: list[str] = []
 
-    def make(sort: str) -> URL:
-        janitor = _janitor(pg_server)
+    def make(sort: str = "superuser", *, copy_of: URL | None = None) -> URL:
+        template = copy_of.database if copy_of is not None else None
+        janitor = _janitor(SimpleNamespace(**{**vars(pg_server), "template_dbname": template}))
         name = janitor.dbname
         janitor.init()
         made.append(janitor)
+        if copy_of is not None:
+            execute(server, f"ALTER DATABASE {name} OWNER TO {copy_of.username}")
+            return copy_of.set(database=name)
         url = server.set(database=name)
         if sort == "superuser":
             return url
@@ -207,8 +211,8 @@ def _databases(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[[st
 
 
 @pytest.fixture
-def new_sort(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[[str], URL]]:
-    """Make an empty database of one of the `SORTS`."""
+def new_sort(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[..., URL]]:
+    """Make an empty database of one of the `SORTS`, or, with `copy_of=url`, a copy, of the same owner."""
     with _databases(pg_server, server) as make:
         yield make
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import os
 import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
-import fasteners
-import platformdirs
 import pytest
+from npm import packages
 from support import API_ROLES, PROJECT, execute, query, run
 
 if TYPE_CHECKING:
@@ -34,32 +31,6 @@ ORDER BY 1, 2
 """
 
 
-@functools.cache
-def packages() -> Path:
-    """The folder node_modules with what package.json names, in this user's cache: later runs find it there."""
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        pytest.skip("no node and npm here")
-    manifest = SCRIPTS / "package.json"
-    cache = platformdirs.user_cache_path("oblivion-schema", appauthor=False)
-    folder = cache / f"supabase-js-{hashlib.sha256(manifest.read_bytes()).hexdigest()[:12]}"
-    complete = folder / "complete"
-    command = [npm, "install", "--engine-strict", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock"]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with fasteners.InterProcessLock(folder / "lock"):  # other workers want the same
-            if not complete.exists():
-                shutil.copy(manifest, folder)
-                subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=300)
-                complete.touch()
-    except (OSError, subprocess.SubprocessError) as error:
-        if "CI" in os.environ:  # where a skipped test would be overlooked
-            raise
-        said = getattr(error, "stderr", None) or str(error)
-        pytest.skip(f"npm cannot install the packages: {said.strip().partition(chr(10))[0]}")
-    return folder / "node_modules"
-
-
 @pytest.fixture
 def api_login(upgraded: URL, server: URL) -> Iterator[URL]:
     """`upgraded` as PostgREST connects to it: by a role that owns nothing, and may become each of the API's."""
@@ -76,7 +47,7 @@ def test_pages_get_what_the_access_mode_gives_them(access: str, upgraded: URL, a
     granted = query(upgraded, GRANTS)
     # Node looks for node_modules above a script, and none is to be in the checkout.
     shutil.copytree(SCRIPTS, tmp_path, dirs_exist_ok=True)
-    (tmp_path / "node_modules").symlink_to(packages(), target_is_directory=True)
+    (tmp_path / "node_modules").symlink_to(packages(SCRIPTS), target_is_directory=True)
     ended = subprocess.run(
         ["node", "--test", "--test-reporter=spec", "--test-timeout=60000", f"{access}.test.mjs"],
         cwd=tmp_path,

@@ -33,19 +33,142 @@ BEGIN
   PERFORM set_config('client_min_messages', 'warning', true);
 
 DO $$
+DECLARE
+  there CONSTANT name[] := ARRAY(
+    SELECT name
+    FROM unnest(ARRAY['user_presence']) WITH ORDINALITY AS relation (name, place)
+    WHERE to_regclass('public.' || name) IS NOT NULL
+    ORDER BY place
+  );
+  patience CONSTANT interval := coalesce(nullif(current_setting('lock_timeout'), '0'), '1 day');
+  deadline CONSTANT timestamptz := clock_timestamp() + patience;
+  relation name;
 BEGIN
-  IF to_regclass('public.user_presence') IS NOT NULL AND 5 <> (
-    SELECT count(*) FROM pg_catalog.pg_attribute
-    WHERE attrelid = to_regclass('public.user_presence') AND attnotnull AND attname IN (
-      'id', 'host_id', 'is_available', 'room_id', 'updated_at'
-    )
+  LOOP
+    BEGIN
+      FOREACH relation IN ARRAY there LOOP
+        EXECUTE format('LOCK TABLE public.%I IN ACCESS EXCLUSIVE MODE NOWAIT', relation);
+      END LOOP;
+      EXIT;
+    EXCEPTION
+      WHEN lock_not_available THEN
+        -- The end of this block gave back what it held.
+        IF clock_timestamp() > deadline THEN
+          RAISE;
+        END IF;
+    END;
+    PERFORM pg_sleep(0.005);
+  END LOOP;
+END
+$$;
+
+DO $$
+DECLARE
+  names name[];
+BEGIN
+  IF to_regclass('public.user_presence') IS NULL THEN
+    RETURN;
+  END IF;
+  SELECT array_agg(attname) INTO names
+  FROM pg_catalog.pg_attribute
+  WHERE attrelid = to_regclass('public.user_presence') AND NOT attisdropped;
+  IF 'user_id' = ANY (names) AND NOT 'host_id' = ANY (names) THEN
+    ALTER TABLE public.user_presence RENAME COLUMN user_id TO host_id;
+    INSERT INTO oblivion.adoption_log (kind, name, why)
+    VALUES ('renamed', 'public.user_presence.host_id', 'It was user_id, which no client writes.');
+  ELSIF 'user_id' = ANY (names) THEN
+    -- Somebody put host_id beside it.
+    UPDATE public.user_presence SET host_id = user_id WHERE host_id IS NULL;
+    ALTER TABLE public.user_presence ALTER user_id DROP NOT NULL;
+  END IF;
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_constraint
+    WHERE conrelid = to_regclass('public.user_presence') AND conname = 'idx_user_presence_host_unique'
   ) THEN
-    RAISE EXCEPTION 'public.user_presence was made by hand, and this version cannot take it over'
-      USING ERRCODE = 'object_not_in_prerequisite_state',
-        HINT = 'Use an empty database, or rename the table first';
+    ALTER TABLE public.user_presence DROP CONSTRAINT idx_user_presence_host_unique;
+  END IF;
+  ALTER TABLE public.user_presence ADD COLUMN IF NOT EXISTS room_token text;
+END
+$$;
+
+DO $$
+DECLARE
+  there CONSTANT oid := to_regclass('public.user_presence');
+  wrong text;
+BEGIN
+  IF there IS NULL OR obj_description(there, 'pg_class') = 'Which hosts can take a call now, one row for each host.' THEN
+    RETURN;
+  END IF;
+  SELECT CASE
+    WHEN relkind <> 'r' OR relpersistence <> 'p' THEN 'it is no ordinary table'
+    WHEN relowner <> (SELECT nspowner FROM pg_catalog.pg_namespace WHERE nspname = 'oblivion')
+      THEN format('it belongs to %s, who has to run this', relowner::regrole)
+  END
+  INTO wrong
+  FROM pg_catalog.pg_class
+  WHERE oid = there;
+  SELECT concat_ws(
+    ', ',
+    wrong,
+    'it lacks ' || string_agg(name, ', ' ORDER BY name) FILTER (WHERE attname IS NULL),
+    string_agg(format('its %s is %s, not %s', name, format_type(atttypid, atttypmod), type), ', ' ORDER BY name)
+      FILTER (WHERE attname IS NOT NULL)
+  )
+  INTO wrong
+  FROM (VALUES ('id', 'uuid'), ('host_id', 'text'), ('is_available', 'boolean'), ('room_id', 'text'), ('updated_at', 'timestamp with time zone'), ('room_token', 'text')) AS expected (name, type)
+  LEFT JOIN pg_catalog.pg_attribute ON attrelid = there AND attname = name AND NOT attisdropped
+  WHERE attname IS NULL OR format_type(atttypid, atttypmod) <> type;
+  IF wrong <> '' THEN
+    RAISE EXCEPTION 'public.user_presence cannot be taken over: %', wrong
+      USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Mend that, or rename the table, and run it again';
+  END IF;
+  INSERT INTO oblivion.adoption_log (kind, name, why)
+  VALUES ('table', 'public.user_presence', 'It was there before: a downgrade leaves it with its rows.');
+  IF (SELECT relforcerowsecurity FROM pg_catalog.pg_class WHERE oid = there) THEN
+    ALTER TABLE public.user_presence NO FORCE ROW LEVEL SECURITY;
+    INSERT INTO oblivion.adoption_log (kind, name, why)
+    VALUES ('forced', 'public.user_presence', 'Row level security no longer binds its owner, who has to see all rows.');
   END IF;
 END
 $$;
+
+EXECUTE $statement$DO $$
+BEGIN
+  IF to_regclass('public.user_presence') IS NULL OR to_regclass('public.idx_user_presence_host_unique') IS NOT NULL
+  THEN
+    RETURN;
+  END IF;
+  IF NOT EXISTS (SELECT FROM public.user_presence GROUP BY host_id HAVING count(*) > 1) THEN
+    RETURN;
+  END IF;
+  IF EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE confrelid = 'public.user_presence'::regclass) THEN
+    RAISE EXCEPTION 'public.user_presence has hosts with several rows, and another table refers to them'
+      USING ERRCODE = 'object_not_in_prerequisite_state',
+        HINT = 'Leave one row for each host, and run it again';
+  END IF;
+  WITH ranked AS (
+    SELECT
+      id,
+      first_value(id) OVER newest_first AS kept,
+      row_number() OVER newest_first AS place
+    FROM public.user_presence
+    WINDOW newest_first AS (PARTITION BY host_id ORDER BY updated_at DESC NULLS LAST, id)
+  ),
+  moved AS (
+    DELETE FROM public.user_presence AS p
+    USING ranked
+    WHERE ranked.id = p.id AND place > 1
+    RETURNING p.*, kept
+  )
+  INSERT INTO oblivion.adoption_log (kind, name, why, was)
+  SELECT
+    'row',
+    'public.user_presence',
+    format('Host %s has a newer row, %s.', host_id, kept),
+    (to_jsonb(moved) - 'kept')::json
+  FROM moved;
+END
+$$$statement$;
 
 CREATE OR REPLACE FUNCTION public.update_user_presence_updated_at()
 RETURNS trigger
@@ -67,6 +190,88 @@ CREATE TABLE IF NOT EXISTS public.user_presence (
   room_token text,
   CONSTRAINT user_presence_pkey PRIMARY KEY (id)
 );
+
+DO $$
+DECLARE
+  hold text;
+  release text;
+  filled bigint;
+BEGIN
+  IF to_regclass('public.user_presence') IS NULL THEN
+    RETURN;
+  END IF;
+  BEGIN
+    ALTER TABLE public.user_presence ALTER "host_id" SET NOT NULL, ALTER "is_available" SET NOT NULL, ALTER "updated_at" SET NOT NULL;
+  EXCEPTION
+    WHEN not_null_violation THEN
+      SELECT
+        string_agg(format('DISABLE TRIGGER %I', tgname), ', '),
+        string_agg(format(
+          'ENABLE %s TRIGGER %I', CASE tgenabled WHEN 'A' THEN 'ALWAYS' WHEN 'R' THEN 'REPLICA' END, tgname
+        ), ', ')
+      INTO hold, release
+      FROM pg_catalog.pg_trigger
+      WHERE tgrelid = 'public.user_presence'::regclass AND NOT tgisinternal AND tgenabled <> 'D';
+      IF hold IS NOT NULL THEN
+        EXECUTE 'ALTER TABLE public.user_presence ' || hold;
+      END IF;
+      UPDATE public.user_presence SET "host_id" = coalesce("host_id", ''), "is_available" = coalesce("is_available", coalesce((SELECT pg_get_expr(adbin, adrelid) FROM pg_catalog.pg_attrdef JOIN pg_catalog.pg_attribute ON attrelid = adrelid AND attnum = adnum WHERE attrelid = 'public.user_presence'::regclass AND attname = 'is_available')::boolean, true)), "updated_at" = coalesce("updated_at", now()) WHERE "host_id" IS NULL OR "is_available" IS NULL OR "updated_at" IS NULL;
+      GET DIAGNOSTICS filled = ROW_COUNT;
+      IF release IS NOT NULL THEN
+        EXECUTE 'ALTER TABLE public.user_presence ' || release;
+      END IF;
+      ALTER TABLE public.user_presence ALTER "host_id" SET NOT NULL, ALTER "is_available" SET NOT NULL, ALTER "updated_at" SET NOT NULL;
+      INSERT INTO oblivion.adoption_log (kind, name, why)
+      VALUES ('filled', 'public.user_presence', format('%s rows had a NULL where none may be.', filled));
+  END;
+  ALTER TABLE public.user_presence DROP CONSTRAINT IF EXISTS user_presence_prepared_check;
+END
+$$;
+
+ALTER TABLE public.user_presence
+  ALTER id SET DEFAULT gen_random_uuid(),
+  ALTER is_available SET DEFAULT true,
+  ALTER updated_at SET DEFAULT now();
+
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_policy
+    WHERE polrelid = to_regclass('public.user_presence') AND polname = 'Allow all operations on user_presence' AND polpermissive AND polroles = '{0}'
+      AND concat_ws(' ', polcmd, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)) = '* true true'
+  ) THEN
+    DROP POLICY "Allow all operations on user_presence" ON public.user_presence;
+  END IF;
+END
+$$;
+
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_policy
+    WHERE polrelid = to_regclass('public.user_presence') AND polname = 'Allow read for anyone' AND polpermissive AND polroles = '{0}'
+      AND concat_ws(' ', polcmd, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)) = 'r true'
+  ) THEN
+    DROP POLICY "Allow read for anyone" ON public.user_presence;
+  END IF;
+END
+$$;
+
+DO $$
+BEGIN
+  IF pg_get_indexdef(to_regclass('public.idx_user_presence_host_available')) LIKE 'CREATE INDEX % USING btree (host_id, is_available)' THEN
+    DROP INDEX public.idx_user_presence_host_available;
+  END IF;
+END
+$$;
+
+DO $$
+BEGIN
+  IF pg_get_indexdef(to_regclass('public.idx_user_presence_updated_at')) LIKE 'CREATE INDEX % USING btree (updated_at)' THEN
+    DROP INDEX public.idx_user_presence_updated_at;
+  END IF;
+END
+$$;
 
 CREATE UNIQUE INDEX IF NOT EXISTS idx_user_presence_host_unique ON public.user_presence (host_id);
 
@@ -139,7 +344,7 @@ DO $$
 BEGIN
   IF EXISTS (
     SELECT FROM pg_catalog.pg_publication AS p
-    WHERE pubname = 'supabase_realtime' AND NOT puballtables AND NOT EXISTS (
+    WHERE pubname = 'supabase_realtime' AND NOT puballtables AND pg_has_role(pubowner, 'USAGE') AND NOT EXISTS (
       SELECT FROM pg_catalog.pg_publication_rel
       WHERE prpubid = p.oid AND prrelid = 'public.user_presence'::regclass
     )
@@ -148,6 +353,72 @@ BEGIN
   END IF;
 END
 $$;
+
+INSERT INTO oblivion.adoption_log (kind, name, why, was)
+SELECT kind, name, 'Not ours: left as it is.', to_json(definition)
+FROM (
+  SELECT
+    'column' AS kind,
+    format('public.user_presence.%I', attname) AS name,
+    concat_ws(
+      ' ', format_type(atttypid, atttypmod), CASE WHEN attnotnull AND NOT atthasdef THEN 'NOT NULL' END
+    ) AS definition
+  FROM pg_catalog.pg_attribute
+  WHERE attrelid = 'public.user_presence'::regclass AND attnum > 0 AND NOT attisdropped AND attname NOT IN ('id', 'host_id', 'is_available', 'room_id', 'updated_at', 'room_token')
+  UNION ALL
+  SELECT
+    CASE contype
+      WHEN 'c' THEN 'check constraint' WHEN 'f' THEN 'foreign key' WHEN 'p' THEN 'primary key'
+      WHEN 'u' THEN 'unique constraint' ELSE 'exclusion constraint'
+    END,
+    format('%I on public.user_presence', conname),
+    pg_get_constraintdef(oid)
+  FROM pg_catalog.pg_constraint
+  WHERE conrelid = 'public.user_presence'::regclass AND contype IN ('c', 'f', 'p', 'u', 'x') AND conname NOT IN ('user_presence_pkey', 'idx_user_presence_host_unique', 'update_user_presence_updated_at_trigger', 'user_presence_select', 'user_presence_insert', 'user_presence_update', 'user_presence_delete')
+  UNION ALL
+  SELECT 'index', format('public.%I on public.user_presence', relname), pg_get_indexdef(indexrelid)
+  FROM pg_catalog.pg_index
+  JOIN pg_catalog.pg_class ON pg_class.oid = indexrelid
+  WHERE indrelid = 'public.user_presence'::regclass AND relname NOT IN ('user_presence_pkey', 'idx_user_presence_host_unique', 'update_user_presence_updated_at_trigger', 'user_presence_select', 'user_presence_insert', 'user_presence_update', 'user_presence_delete')
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conindid = indexrelid AND contype IN ('p', 'u', 'x'))
+  UNION ALL
+  SELECT 'trigger', format('%I on public.user_presence', tgname), pg_get_triggerdef(oid)
+  FROM pg_catalog.pg_trigger
+  WHERE tgrelid = 'public.user_presence'::regclass AND NOT tgisinternal AND tgname NOT IN ('user_presence_pkey', 'idx_user_presence_host_unique', 'update_user_presence_updated_at_trigger', 'user_presence_select', 'user_presence_insert', 'user_presence_update', 'user_presence_delete')
+  UNION ALL
+  SELECT 'rule', format('%I on public.user_presence', rulename), pg_get_ruledef(oid)
+  FROM pg_catalog.pg_rewrite
+  WHERE ev_class = 'public.user_presence'::regclass
+  UNION ALL
+  SELECT
+    'policy',
+    format('%I on public.user_presence', polname),
+    concat_ws(' ', polcmd, polroles::regrole[], pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
+  FROM pg_catalog.pg_policy
+  WHERE polrelid = 'public.user_presence'::regclass AND polname NOT IN ('user_presence_pkey', 'idx_user_presence_host_unique', 'update_user_presence_updated_at_trigger', 'user_presence_select', 'user_presence_insert', 'user_presence_update', 'user_presence_delete')
+  UNION ALL
+  SELECT 'storage parameter', format('%s on public.user_presence', split_part(o, '=', 1)), o
+  FROM pg_catalog.pg_class, unnest(reloptions) AS o
+  WHERE oid = 'public.user_presence'::regclass
+  UNION ALL
+  SELECT 'setting', 'replica identity on public.user_presence', relreplident::text
+  FROM pg_catalog.pg_class
+  WHERE oid = 'public.user_presence'::regclass AND relreplident <> 'd'
+  UNION ALL
+  SELECT 'publication', format('%I of public.user_presence', pubname), NULL
+  FROM pg_catalog.pg_publication_rel
+  JOIN pg_catalog.pg_publication AS p ON p.oid = prpubid
+  WHERE prrelid = 'public.user_presence'::regclass
+  UNION ALL
+  SELECT 'grant', format('%s on table public.user_presence to %s', string_agg(privilege_type, ', '), grantee::regrole), NULL
+  FROM pg_catalog.pg_class, aclexplode(relacl)
+  WHERE oid = 'public.user_presence'::regclass AND grantee NOT IN (0, relowner)
+    AND grantee::regrole::text NOT IN ('anon', 'authenticated', 'service_role')
+  GROUP BY grantee
+) AS other
+WHERE EXISTS (SELECT FROM oblivion.adoption_log AS l WHERE l.kind = 'table' AND l.name = 'public.user_presence')
+  AND NOT EXISTS (SELECT FROM oblivion.adoption_log AS l WHERE l.kind = other.kind AND l.name = other.name)
+ORDER BY kind, name;
 
 COMMENT ON FUNCTION public.update_user_presence_updated_at() IS 'Trigger: stamps updated_at with the server''s clock.';
 

@@ -34,28 +34,153 @@ BEGIN
 
 DO $$
 DECLARE
-  hand_made text;
+  there CONSTANT name[] := ARRAY(
+    SELECT name
+    FROM unnest(ARRAY['user_token_summary', 'daily_token_usage', 'token_usage', 'user_accounts']) WITH ORDINALITY AS relation (name, place)
+    WHERE to_regclass('public.' || name) IS NOT NULL
+    ORDER BY place
+  );
+  patience CONSTANT interval := coalesce(nullif(current_setting('lock_timeout'), '0'), '1 day');
+  deadline CONSTANT timestamptz := clock_timestamp() + patience;
+  relation name;
 BEGIN
-  SELECT expected.name INTO hand_made
-  FROM (
-    VALUES
-      ('user_accounts', ARRAY[
-        'user_id', 'tokens_remaining', 'created_at', 'updated_at', 'subscription_tier'
-      ]),
-      ('token_usage', ARRAY['id', 'user_id', 'session_id', 'tokens_used', 'timestamp', 'mode', 'used_turn']),
-      ('token_rates', ARRAY['mode', 'used_turn', 'effective_from', 'tokens_per_minute'])
-  ) AS expected (name, columns)
-  WHERE to_regclass('public.' || expected.name) IS NOT NULL
-    AND cardinality(expected.columns) <> (
-      SELECT count(*) FROM pg_catalog.pg_attribute
-      WHERE attrelid = to_regclass('public.' || expected.name) AND attnotnull
-        AND attname = ANY (expected.columns)
-    )
-  LIMIT 1;
-  IF hand_made IS NOT NULL THEN
-    RAISE EXCEPTION 'public.% was made by hand, and this version cannot take it over', hand_made
-      USING ERRCODE = 'object_not_in_prerequisite_state',
-        HINT = 'Use an empty database, or rename the table first';
+  LOOP
+    BEGIN
+      FOREACH relation IN ARRAY there LOOP
+        EXECUTE format('LOCK TABLE public.%I IN ACCESS EXCLUSIVE MODE NOWAIT', relation);
+      END LOOP;
+      EXIT;
+    EXCEPTION
+      WHEN lock_not_available THEN
+        -- The end of this block gave back what it held.
+        IF clock_timestamp() > deadline THEN
+          RAISE;
+        END IF;
+    END;
+    PERFORM pg_sleep(0.005);
+  END LOOP;
+END
+$$;
+
+DO $$
+DECLARE
+  there CONSTANT oid := to_regclass('public.user_accounts');
+  wrong text;
+BEGIN
+  IF there IS NULL OR obj_description(there, 'pg_class') = 'Token balances, one row for each account.' THEN
+    RETURN;
+  END IF;
+  SELECT CASE
+    WHEN relkind <> 'r' OR relpersistence <> 'p' THEN 'it is no ordinary table'
+    WHEN relowner <> (SELECT nspowner FROM pg_catalog.pg_namespace WHERE nspname = 'oblivion')
+      THEN format('it belongs to %s, who has to run this', relowner::regrole)
+  END
+  INTO wrong
+  FROM pg_catalog.pg_class
+  WHERE oid = there;
+  SELECT concat_ws(
+    ', ',
+    wrong,
+    'it lacks ' || string_agg(name, ', ' ORDER BY name) FILTER (WHERE attname IS NULL),
+    string_agg(format('its %s is %s, not %s', name, format_type(atttypid, atttypmod), type), ', ' ORDER BY name)
+      FILTER (WHERE attname IS NOT NULL)
+  )
+  INTO wrong
+  FROM (VALUES ('user_id', 'text'), ('tokens_remaining', 'integer'), ('created_at', 'timestamp with time zone'), ('updated_at', 'timestamp with time zone'), ('email', 'text'), ('subscription_tier', 'text')) AS expected (name, type)
+  LEFT JOIN pg_catalog.pg_attribute ON attrelid = there AND attname = name AND NOT attisdropped
+  WHERE attname IS NULL OR format_type(atttypid, atttypmod) <> type;
+  IF wrong <> '' THEN
+    RAISE EXCEPTION 'public.user_accounts cannot be taken over: %', wrong
+      USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Mend that, or rename the table, and run it again';
+  END IF;
+  INSERT INTO oblivion.adoption_log (kind, name, why)
+  VALUES ('table', 'public.user_accounts', 'It was there before: a downgrade leaves it with its rows.');
+  IF (SELECT relforcerowsecurity FROM pg_catalog.pg_class WHERE oid = there) THEN
+    ALTER TABLE public.user_accounts NO FORCE ROW LEVEL SECURITY;
+    INSERT INTO oblivion.adoption_log (kind, name, why)
+    VALUES ('forced', 'public.user_accounts', 'Row level security no longer binds its owner, who has to see all rows.');
+  END IF;
+END
+$$;
+
+DO $$
+DECLARE
+  there CONSTANT oid := to_regclass('public.token_usage');
+  wrong text;
+BEGIN
+  IF there IS NULL OR obj_description(there, 'pg_class') = 'Log of the tokens that calls consumed.' THEN
+    RETURN;
+  END IF;
+  SELECT CASE
+    WHEN relkind <> 'r' OR relpersistence <> 'p' THEN 'it is no ordinary table'
+    WHEN relowner <> (SELECT nspowner FROM pg_catalog.pg_namespace WHERE nspname = 'oblivion')
+      THEN format('it belongs to %s, who has to run this', relowner::regrole)
+  END
+  INTO wrong
+  FROM pg_catalog.pg_class
+  WHERE oid = there;
+  SELECT concat_ws(
+    ', ',
+    wrong,
+    'it lacks ' || string_agg(name, ', ' ORDER BY name) FILTER (WHERE attname IS NULL),
+    string_agg(format('its %s is %s, not %s', name, format_type(atttypid, atttypmod), type), ', ' ORDER BY name)
+      FILTER (WHERE attname IS NOT NULL)
+  )
+  INTO wrong
+  FROM (VALUES ('id', 'uuid'), ('user_id', 'text'), ('session_id', 'text'), ('tokens_used', 'integer'), ('timestamp', 'timestamp with time zone'), ('mode', 'text'), ('used_turn', 'boolean'), ('duration_seconds', 'integer')) AS expected (name, type)
+  LEFT JOIN pg_catalog.pg_attribute ON attrelid = there AND attname = name AND NOT attisdropped
+  WHERE attname IS NULL OR format_type(atttypid, atttypmod) <> type;
+  IF wrong <> '' THEN
+    RAISE EXCEPTION 'public.token_usage cannot be taken over: %', wrong
+      USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Mend that, or rename the table, and run it again';
+  END IF;
+  INSERT INTO oblivion.adoption_log (kind, name, why)
+  VALUES ('table', 'public.token_usage', 'It was there before: a downgrade leaves it with its rows.');
+  IF (SELECT relforcerowsecurity FROM pg_catalog.pg_class WHERE oid = there) THEN
+    ALTER TABLE public.token_usage NO FORCE ROW LEVEL SECURITY;
+    INSERT INTO oblivion.adoption_log (kind, name, why)
+    VALUES ('forced', 'public.token_usage', 'Row level security no longer binds its owner, who has to see all rows.');
+  END IF;
+END
+$$;
+
+DO $$
+DECLARE
+  there CONSTANT oid := to_regclass('public.token_rates');
+  wrong text;
+BEGIN
+  IF there IS NULL OR obj_description(there, 'pg_class') = 'Tokens for each started minute of a call, by mode and TURN.' THEN
+    RETURN;
+  END IF;
+  SELECT CASE
+    WHEN relkind <> 'r' OR relpersistence <> 'p' THEN 'it is no ordinary table'
+    WHEN relowner <> (SELECT nspowner FROM pg_catalog.pg_namespace WHERE nspname = 'oblivion')
+      THEN format('it belongs to %s, who has to run this', relowner::regrole)
+  END
+  INTO wrong
+  FROM pg_catalog.pg_class
+  WHERE oid = there;
+  SELECT concat_ws(
+    ', ',
+    wrong,
+    'it lacks ' || string_agg(name, ', ' ORDER BY name) FILTER (WHERE attname IS NULL),
+    string_agg(format('its %s is %s, not %s', name, format_type(atttypid, atttypmod), type), ', ' ORDER BY name)
+      FILTER (WHERE attname IS NOT NULL)
+  )
+  INTO wrong
+  FROM (VALUES ('mode', 'text'), ('used_turn', 'boolean'), ('effective_from', 'timestamp with time zone'), ('tokens_per_minute', 'integer')) AS expected (name, type)
+  LEFT JOIN pg_catalog.pg_attribute ON attrelid = there AND attname = name AND NOT attisdropped
+  WHERE attname IS NULL OR format_type(atttypid, atttypmod) <> type;
+  IF wrong <> '' THEN
+    RAISE EXCEPTION 'public.token_rates cannot be taken over: %', wrong
+      USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Mend that, or rename the table, and run it again';
+  END IF;
+  INSERT INTO oblivion.adoption_log (kind, name, why)
+  VALUES ('table', 'public.token_rates', 'It was there before: a downgrade leaves it with its rows.');
+  IF (SELECT relforcerowsecurity FROM pg_catalog.pg_class WHERE oid = there) THEN
+    ALTER TABLE public.token_rates NO FORCE ROW LEVEL SECURITY;
+    INSERT INTO oblivion.adoption_log (kind, name, why)
+    VALUES ('forced', 'public.token_rates', 'Row level security no longer binds its owner, who has to see all rows.');
   END IF;
 END
 $$;
@@ -71,6 +196,111 @@ CREATE TABLE IF NOT EXISTS public.user_accounts (
   CONSTRAINT positive_tokens CHECK (tokens_remaining >= 0),
   CONSTRAINT user_accounts_subscription_tier_check CHECK (subscription_tier IN ('free', 'pro', 'enterprise'))
 );
+
+DO $$
+DECLARE
+  hold text;
+  release text;
+  filled bigint;
+BEGIN
+  IF to_regclass('public.user_accounts') IS NULL THEN
+    RETURN;
+  END IF;
+  BEGIN
+    ALTER TABLE public.user_accounts ALTER "tokens_remaining" SET NOT NULL, ALTER "created_at" SET NOT NULL, ALTER "updated_at" SET NOT NULL, ALTER "subscription_tier" SET NOT NULL;
+  EXCEPTION
+    WHEN not_null_violation THEN
+      SELECT
+        string_agg(format('DISABLE TRIGGER %I', tgname), ', '),
+        string_agg(format(
+          'ENABLE %s TRIGGER %I', CASE tgenabled WHEN 'A' THEN 'ALWAYS' WHEN 'R' THEN 'REPLICA' END, tgname
+        ), ', ')
+      INTO hold, release
+      FROM pg_catalog.pg_trigger
+      WHERE tgrelid = 'public.user_accounts'::regclass AND NOT tgisinternal AND tgenabled <> 'D';
+      IF hold IS NOT NULL THEN
+        EXECUTE 'ALTER TABLE public.user_accounts ' || hold;
+      END IF;
+      UPDATE public.user_accounts SET "tokens_remaining" = coalesce("tokens_remaining", 0), "created_at" = coalesce("created_at", coalesce(updated_at, now())), "updated_at" = coalesce("updated_at", coalesce(created_at, now())), "subscription_tier" = coalesce("subscription_tier", 'free') WHERE "tokens_remaining" IS NULL OR "created_at" IS NULL OR "updated_at" IS NULL OR "subscription_tier" IS NULL;
+      GET DIAGNOSTICS filled = ROW_COUNT;
+      IF release IS NOT NULL THEN
+        EXECUTE 'ALTER TABLE public.user_accounts ' || release;
+      END IF;
+      ALTER TABLE public.user_accounts ALTER "tokens_remaining" SET NOT NULL, ALTER "created_at" SET NOT NULL, ALTER "updated_at" SET NOT NULL, ALTER "subscription_tier" SET NOT NULL;
+      INSERT INTO oblivion.adoption_log (kind, name, why)
+      VALUES ('filled', 'public.user_accounts', format('%s rows had a NULL where none may be.', filled));
+  END;
+  ALTER TABLE public.user_accounts DROP CONSTRAINT IF EXISTS user_accounts_prepared_check;
+END
+$$;
+
+ALTER TABLE public.user_accounts
+  ALTER tokens_remaining SET DEFAULT 100,
+  ALTER created_at SET DEFAULT now(),
+  ALTER updated_at SET DEFAULT now(),
+  ALTER subscription_tier SET DEFAULT 'free';
+
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_constraint
+    WHERE conrelid = 'public.user_accounts'::regclass AND conname = 'positive_tokens' AND convalidated
+  ) THEN
+    RETURN;
+  END IF;
+  BEGIN
+    ALTER TABLE public.user_accounts DROP CONSTRAINT IF EXISTS positive_tokens, ADD CONSTRAINT positive_tokens CHECK (tokens_remaining >= 0);
+  EXCEPTION
+    WHEN check_violation OR foreign_key_violation THEN
+      ALTER TABLE public.user_accounts DROP CONSTRAINT IF EXISTS positive_tokens, ADD CONSTRAINT positive_tokens CHECK (tokens_remaining >= 0) NOT VALID;
+      INSERT INTO oblivion.adoption_log (kind, name, why)
+      VALUES ('not valid', 'positive_tokens on public.user_accounts', 'Rows break it: it holds for new ones and for what changes.');
+      RAISE WARNING 'public.user_accounts has rows that break positive_tokens, which holds for new rows'
+        USING HINT = 'oblivion-schema verify names them';
+  END;
+END
+$$;
+
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_constraint
+    WHERE conrelid = 'public.user_accounts'::regclass AND conname = 'user_accounts_subscription_tier_check' AND convalidated
+  ) THEN
+    RETURN;
+  END IF;
+  BEGIN
+    ALTER TABLE public.user_accounts DROP CONSTRAINT IF EXISTS user_accounts_subscription_tier_check, ADD CONSTRAINT user_accounts_subscription_tier_check CHECK (subscription_tier IN ('free', 'pro', 'enterprise'));
+  EXCEPTION
+    WHEN check_violation OR foreign_key_violation THEN
+      ALTER TABLE public.user_accounts DROP CONSTRAINT IF EXISTS user_accounts_subscription_tier_check, ADD CONSTRAINT user_accounts_subscription_tier_check CHECK (subscription_tier IN ('free', 'pro', 'enterprise')) NOT VALID;
+      INSERT INTO oblivion.adoption_log (kind, name, why)
+      VALUES ('not valid', 'user_accounts_subscription_tier_check on public.user_accounts', 'Rows break it: it holds for new ones and for what changes.');
+      RAISE WARNING 'public.user_accounts has rows that break user_accounts_subscription_tier_check, which holds for new rows'
+        USING HINT = 'oblivion-schema verify names them';
+  END;
+END
+$$;
+
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_policy
+    WHERE polrelid = to_regclass('public.user_accounts') AND polname = 'Allow all operations on user_accounts' AND polpermissive AND polroles = '{0}'
+      AND concat_ws(' ', polcmd, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)) = '* true true'
+  ) THEN
+    DROP POLICY "Allow all operations on user_accounts" ON public.user_accounts;
+  END IF;
+END
+$$;
+
+DO $$
+BEGIN
+  IF pg_get_indexdef(to_regclass('public.idx_user_accounts_tokens')) LIKE 'CREATE INDEX % USING btree (tokens_remaining)' THEN
+    DROP INDEX public.idx_user_accounts_tokens;
+  END IF;
+END
+$$;
 
 CREATE INDEX IF NOT EXISTS idx_user_accounts_email ON public.user_accounts (email);
 
@@ -94,6 +324,159 @@ CREATE TABLE IF NOT EXISTS public.token_usage (
   CONSTRAINT token_usage_mode_check CHECK (mode IN ('voice', 'video')),
   CONSTRAINT valid_duration CHECK (duration_seconds IS NULL OR duration_seconds >= 0)
 );
+
+DO $$
+DECLARE
+  hold text;
+  release text;
+  filled bigint;
+BEGIN
+  IF to_regclass('public.token_usage') IS NULL THEN
+    RETURN;
+  END IF;
+  BEGIN
+    ALTER TABLE public.token_usage ALTER "timestamp" SET NOT NULL;
+  EXCEPTION
+    WHEN not_null_violation THEN
+      SELECT
+        string_agg(format('DISABLE TRIGGER %I', tgname), ', '),
+        string_agg(format(
+          'ENABLE %s TRIGGER %I', CASE tgenabled WHEN 'A' THEN 'ALWAYS' WHEN 'R' THEN 'REPLICA' END, tgname
+        ), ', ')
+      INTO hold, release
+      FROM pg_catalog.pg_trigger
+      WHERE tgrelid = 'public.token_usage'::regclass AND NOT tgisinternal AND tgenabled <> 'D';
+      IF hold IS NOT NULL THEN
+        EXECUTE 'ALTER TABLE public.token_usage ' || hold;
+      END IF;
+      UPDATE public.token_usage SET "timestamp" = coalesce("timestamp", coalesce(CASE WHEN session_id ~ '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN (SELECT coalesce(c.end_time, c.start_time) FROM public.call_sessions AS c WHERE c.id = session_id::uuid) END, now())) WHERE "timestamp" IS NULL;
+      GET DIAGNOSTICS filled = ROW_COUNT;
+      IF release IS NOT NULL THEN
+        EXECUTE 'ALTER TABLE public.token_usage ' || release;
+      END IF;
+      ALTER TABLE public.token_usage ALTER "timestamp" SET NOT NULL;
+      INSERT INTO oblivion.adoption_log (kind, name, why)
+      VALUES ('filled', 'public.token_usage', format('%s rows had a NULL where none may be.', filled));
+  END;
+  ALTER TABLE public.token_usage DROP CONSTRAINT IF EXISTS token_usage_prepared_check;
+END
+$$;
+
+ALTER TABLE public.token_usage
+  ALTER id SET DEFAULT gen_random_uuid(),
+  ALTER "timestamp" SET DEFAULT now();
+
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_constraint
+    WHERE conrelid = 'public.token_usage'::regclass AND conname = 'fk_token_usage_user_id' AND convalidated
+  ) THEN
+    RETURN;
+  END IF;
+  BEGIN
+    ALTER TABLE public.token_usage DROP CONSTRAINT IF EXISTS fk_token_usage_user_id, ADD CONSTRAINT fk_token_usage_user_id FOREIGN KEY (user_id) REFERENCES public.user_accounts (user_id) ON DELETE CASCADE;
+  EXCEPTION
+    WHEN check_violation OR foreign_key_violation THEN
+      ALTER TABLE public.token_usage DROP CONSTRAINT IF EXISTS fk_token_usage_user_id, ADD CONSTRAINT fk_token_usage_user_id FOREIGN KEY (user_id) REFERENCES public.user_accounts (user_id) ON DELETE CASCADE NOT VALID;
+      INSERT INTO oblivion.adoption_log (kind, name, why)
+      VALUES ('not valid', 'fk_token_usage_user_id on public.token_usage', 'Rows break it: it holds for new ones and for what changes.');
+      RAISE WARNING 'public.token_usage has rows that break fk_token_usage_user_id, which holds for new rows'
+        USING HINT = 'oblivion-schema verify names them';
+  END;
+END
+$$;
+
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_constraint
+    WHERE conrelid = 'public.token_usage'::regclass AND conname = 'positive_token_usage' AND convalidated
+  ) THEN
+    RETURN;
+  END IF;
+  BEGIN
+    ALTER TABLE public.token_usage DROP CONSTRAINT IF EXISTS positive_token_usage, ADD CONSTRAINT positive_token_usage CHECK (tokens_used >= 0);
+  EXCEPTION
+    WHEN check_violation OR foreign_key_violation THEN
+      ALTER TABLE public.token_usage DROP CONSTRAINT IF EXISTS positive_token_usage, ADD CONSTRAINT positive_token_usage CHECK (tokens_used >= 0) NOT VALID;
+      INSERT INTO oblivion.adoption_log (kind, name, why)
+      VALUES ('not valid', 'positive_token_usage on public.token_usage', 'Rows break it: it holds for new ones and for what changes.');
+      RAISE WARNING 'public.token_usage has rows that break positive_token_usage, which holds for new rows'
+        USING HINT = 'oblivion-schema verify names them';
+  END;
+END
+$$;
+
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_constraint
+    WHERE conrelid = 'public.token_usage'::regclass AND conname = 'token_usage_mode_check' AND convalidated
+  ) THEN
+    RETURN;
+  END IF;
+  BEGIN
+    ALTER TABLE public.token_usage DROP CONSTRAINT IF EXISTS token_usage_mode_check, ADD CONSTRAINT token_usage_mode_check CHECK (mode IN ('voice', 'video'));
+  EXCEPTION
+    WHEN check_violation OR foreign_key_violation THEN
+      ALTER TABLE public.token_usage DROP CONSTRAINT IF EXISTS token_usage_mode_check, ADD CONSTRAINT token_usage_mode_check CHECK (mode IN ('voice', 'video')) NOT VALID;
+      INSERT INTO oblivion.adoption_log (kind, name, why)
+      VALUES ('not valid', 'token_usage_mode_check on public.token_usage', 'Rows break it: it holds for new ones and for what changes.');
+      RAISE WARNING 'public.token_usage has rows that break token_usage_mode_check, which holds for new rows'
+        USING HINT = 'oblivion-schema verify names them';
+  END;
+END
+$$;
+
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_constraint
+    WHERE conrelid = 'public.token_usage'::regclass AND conname = 'valid_duration' AND convalidated
+  ) THEN
+    RETURN;
+  END IF;
+  BEGIN
+    ALTER TABLE public.token_usage DROP CONSTRAINT IF EXISTS valid_duration, ADD CONSTRAINT valid_duration CHECK (duration_seconds IS NULL OR duration_seconds >= 0);
+  EXCEPTION
+    WHEN check_violation OR foreign_key_violation THEN
+      ALTER TABLE public.token_usage DROP CONSTRAINT IF EXISTS valid_duration, ADD CONSTRAINT valid_duration CHECK (duration_seconds IS NULL OR duration_seconds >= 0) NOT VALID;
+      INSERT INTO oblivion.adoption_log (kind, name, why)
+      VALUES ('not valid', 'valid_duration on public.token_usage', 'Rows break it: it holds for new ones and for what changes.');
+      RAISE WARNING 'public.token_usage has rows that break valid_duration, which holds for new rows'
+        USING HINT = 'oblivion-schema verify names them';
+  END;
+END
+$$;
+
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_policy
+    WHERE polrelid = to_regclass('public.token_usage') AND polname = 'Allow all operations on token_usage' AND polpermissive AND polroles = '{0}'
+      AND concat_ws(' ', polcmd, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid)) = '* true true'
+  ) THEN
+    DROP POLICY "Allow all operations on token_usage" ON public.token_usage;
+  END IF;
+END
+$$;
+
+DO $$
+BEGIN
+  IF pg_get_indexdef(to_regclass('public.idx_token_usage_user_id')) LIKE 'CREATE INDEX % USING btree (user_id)' THEN
+    DROP INDEX public.idx_token_usage_user_id;
+  END IF;
+END
+$$;
+
+DO $$
+BEGIN
+  IF pg_get_indexdef(to_regclass('public.idx_token_usage_mode')) LIKE 'CREATE INDEX % USING btree (mode)' THEN
+    DROP INDEX public.idx_token_usage_mode;
+  END IF;
+END
+$$;
 
 CREATE INDEX IF NOT EXISTS idx_token_usage_session_id ON public.token_usage (session_id);
 
@@ -167,7 +550,9 @@ DROP POLICY IF EXISTS token_rates_delete ON public.token_rates;
 
 CREATE POLICY token_rates_delete ON public.token_rates FOR DELETE TO public USING (oblivion.is_service_role());
 
-CREATE OR REPLACE VIEW public.user_token_summary WITH (security_invoker = true) AS
+DO $do$
+DECLARE
+  definition CONSTANT text := $view$ VIEW public.user_token_summary WITH (security_invoker = true) AS
 SELECT
   a.user_id,
   a.tokens_remaining,
@@ -178,9 +563,38 @@ SELECT
   max(u."timestamp") AS last_usage
 FROM public.user_accounts AS a
 LEFT JOIN public.token_usage AS u USING (user_id)
-GROUP BY a.user_id, a.tokens_remaining, a.subscription_tier, a.created_at;
+GROUP BY a.user_id, a.tokens_remaining, a.subscription_tier, a.created_at$view$;
+  grants text;
+BEGIN
+  EXECUTE 'CREATE OR REPLACE' || definition;
+EXCEPTION
+  WHEN invalid_table_definition THEN
+    SELECT string_agg(format(
+      'GRANT %s ON public.user_token_summary TO %I%s', privilege_type, rolname, CASE WHEN is_grantable THEN ' WITH GRANT OPTION' END
+    ), '; ')
+    INTO grants
+    FROM pg_catalog.pg_class, aclexplode(relacl)
+    JOIN pg_catalog.pg_roles ON pg_roles.oid = grantee
+    WHERE pg_class.oid = 'public.user_token_summary'::regclass AND grantee <> relowner
+      AND rolname NOT IN ('anon', 'authenticated', 'service_role');
+    BEGIN
+      DROP VIEW public.user_token_summary;
+    EXCEPTION
+      WHEN dependent_objects_still_exist THEN
+        RAISE EXCEPTION 'public.user_token_summary has columns of other types than ours, and something reads it'
+          USING ERRCODE = 'object_not_in_prerequisite_state',
+            HINT = 'Drop what reads it, and make that again after the upgrade';
+    END;
+    EXECUTE 'CREATE' || definition;
+    IF grants IS NOT NULL THEN
+      EXECUTE grants;
+    END IF;
+END
+$do$;
 
-CREATE OR REPLACE VIEW public.daily_token_usage WITH (security_invoker = true) AS
+DO $do$
+DECLARE
+  definition CONSTANT text := $view$ VIEW public.daily_token_usage WITH (security_invoker = true) AS
 SELECT
   ("timestamp" AT TIME ZONE 'UTC')::date AS usage_date,
   mode,
@@ -191,7 +605,34 @@ SELECT
   coalesce(sum(duration_seconds), 0) / 60.0 AS total_minutes
 FROM public.token_usage
 GROUP BY usage_date, mode, used_turn
-ORDER BY usage_date DESC, mode, used_turn;
+ORDER BY usage_date DESC, mode, used_turn$view$;
+  grants text;
+BEGIN
+  EXECUTE 'CREATE OR REPLACE' || definition;
+EXCEPTION
+  WHEN invalid_table_definition THEN
+    SELECT string_agg(format(
+      'GRANT %s ON public.daily_token_usage TO %I%s', privilege_type, rolname, CASE WHEN is_grantable THEN ' WITH GRANT OPTION' END
+    ), '; ')
+    INTO grants
+    FROM pg_catalog.pg_class, aclexplode(relacl)
+    JOIN pg_catalog.pg_roles ON pg_roles.oid = grantee
+    WHERE pg_class.oid = 'public.daily_token_usage'::regclass AND grantee <> relowner
+      AND rolname NOT IN ('anon', 'authenticated', 'service_role');
+    BEGIN
+      DROP VIEW public.daily_token_usage;
+    EXCEPTION
+      WHEN dependent_objects_still_exist THEN
+        RAISE EXCEPTION 'public.daily_token_usage has columns of other types than ours, and something reads it'
+          USING ERRCODE = 'object_not_in_prerequisite_state',
+            HINT = 'Drop what reads it, and make that again after the upgrade';
+    END;
+    EXECUTE 'CREATE' || definition;
+    IF grants IS NOT NULL THEN
+      EXECUTE grants;
+    END IF;
+END
+$do$;
 
 DO $$
 DECLARE
@@ -227,7 +668,7 @@ DO $$
 BEGIN
   IF EXISTS (
     SELECT FROM pg_catalog.pg_publication AS p
-    WHERE pubname = 'supabase_realtime' AND NOT puballtables AND NOT EXISTS (
+    WHERE pubname = 'supabase_realtime' AND NOT puballtables AND pg_has_role(pubowner, 'USAGE') AND NOT EXISTS (
       SELECT FROM pg_catalog.pg_publication_rel
       WHERE prpubid = p.oid AND prrelid = 'public.user_accounts'::regclass
     )
@@ -256,6 +697,138 @@ FROM (
 ) AS demo (user_id, tokens_remaining, subscription_tier, email)
 WHERE coalesce(current_setting('oblivion.demo', true), '') <> 'no'
 ON CONFLICT (user_id) DO NOTHING;
+
+INSERT INTO oblivion.adoption_log (kind, name, why, was)
+SELECT kind, name, 'Not ours: left as it is.', to_json(definition)
+FROM (
+  SELECT
+    'column' AS kind,
+    format('public.user_accounts.%I', attname) AS name,
+    concat_ws(
+      ' ', format_type(atttypid, atttypmod), CASE WHEN attnotnull AND NOT atthasdef THEN 'NOT NULL' END
+    ) AS definition
+  FROM pg_catalog.pg_attribute
+  WHERE attrelid = 'public.user_accounts'::regclass AND attnum > 0 AND NOT attisdropped AND attname NOT IN ('user_id', 'tokens_remaining', 'created_at', 'updated_at', 'email', 'subscription_tier')
+  UNION ALL
+  SELECT
+    CASE contype
+      WHEN 'c' THEN 'check constraint' WHEN 'f' THEN 'foreign key' WHEN 'p' THEN 'primary key'
+      WHEN 'u' THEN 'unique constraint' ELSE 'exclusion constraint'
+    END,
+    format('%I on public.user_accounts', conname),
+    pg_get_constraintdef(oid)
+  FROM pg_catalog.pg_constraint
+  WHERE conrelid = 'public.user_accounts'::regclass AND contype IN ('c', 'f', 'p', 'u', 'x') AND conname NOT IN ('user_accounts_pkey', 'positive_tokens', 'user_accounts_subscription_tier_check', 'idx_user_accounts_email', 'update_user_accounts_updated_at', 'user_accounts_select', 'user_accounts_insert', 'user_accounts_update', 'user_accounts_delete')
+  UNION ALL
+  SELECT 'index', format('public.%I on public.user_accounts', relname), pg_get_indexdef(indexrelid)
+  FROM pg_catalog.pg_index
+  JOIN pg_catalog.pg_class ON pg_class.oid = indexrelid
+  WHERE indrelid = 'public.user_accounts'::regclass AND relname NOT IN ('user_accounts_pkey', 'positive_tokens', 'user_accounts_subscription_tier_check', 'idx_user_accounts_email', 'update_user_accounts_updated_at', 'user_accounts_select', 'user_accounts_insert', 'user_accounts_update', 'user_accounts_delete')
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conindid = indexrelid AND contype IN ('p', 'u', 'x'))
+  UNION ALL
+  SELECT 'trigger', format('%I on public.user_accounts', tgname), pg_get_triggerdef(oid)
+  FROM pg_catalog.pg_trigger
+  WHERE tgrelid = 'public.user_accounts'::regclass AND NOT tgisinternal AND tgname NOT IN ('user_accounts_pkey', 'positive_tokens', 'user_accounts_subscription_tier_check', 'idx_user_accounts_email', 'update_user_accounts_updated_at', 'user_accounts_select', 'user_accounts_insert', 'user_accounts_update', 'user_accounts_delete')
+  UNION ALL
+  SELECT 'rule', format('%I on public.user_accounts', rulename), pg_get_ruledef(oid)
+  FROM pg_catalog.pg_rewrite
+  WHERE ev_class = 'public.user_accounts'::regclass
+  UNION ALL
+  SELECT
+    'policy',
+    format('%I on public.user_accounts', polname),
+    concat_ws(' ', polcmd, polroles::regrole[], pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
+  FROM pg_catalog.pg_policy
+  WHERE polrelid = 'public.user_accounts'::regclass AND polname NOT IN ('user_accounts_pkey', 'positive_tokens', 'user_accounts_subscription_tier_check', 'idx_user_accounts_email', 'update_user_accounts_updated_at', 'user_accounts_select', 'user_accounts_insert', 'user_accounts_update', 'user_accounts_delete')
+  UNION ALL
+  SELECT 'storage parameter', format('%s on public.user_accounts', split_part(o, '=', 1)), o
+  FROM pg_catalog.pg_class, unnest(reloptions) AS o
+  WHERE oid = 'public.user_accounts'::regclass
+  UNION ALL
+  SELECT 'setting', 'replica identity on public.user_accounts', relreplident::text
+  FROM pg_catalog.pg_class
+  WHERE oid = 'public.user_accounts'::regclass AND relreplident <> 'd'
+  UNION ALL
+  SELECT 'publication', format('%I of public.user_accounts', pubname), NULL
+  FROM pg_catalog.pg_publication_rel
+  JOIN pg_catalog.pg_publication AS p ON p.oid = prpubid
+  WHERE prrelid = 'public.user_accounts'::regclass
+  UNION ALL
+  SELECT 'grant', format('%s on table public.user_accounts to %s', string_agg(privilege_type, ', '), grantee::regrole), NULL
+  FROM pg_catalog.pg_class, aclexplode(relacl)
+  WHERE oid = 'public.user_accounts'::regclass AND grantee NOT IN (0, relowner)
+    AND grantee::regrole::text NOT IN ('anon', 'authenticated', 'service_role')
+  GROUP BY grantee
+) AS other
+WHERE EXISTS (SELECT FROM oblivion.adoption_log AS l WHERE l.kind = 'table' AND l.name = 'public.user_accounts')
+  AND NOT EXISTS (SELECT FROM oblivion.adoption_log AS l WHERE l.kind = other.kind AND l.name = other.name)
+ORDER BY kind, name;
+
+INSERT INTO oblivion.adoption_log (kind, name, why, was)
+SELECT kind, name, 'Not ours: left as it is.', to_json(definition)
+FROM (
+  SELECT
+    'column' AS kind,
+    format('public.token_usage.%I', attname) AS name,
+    concat_ws(
+      ' ', format_type(atttypid, atttypmod), CASE WHEN attnotnull AND NOT atthasdef THEN 'NOT NULL' END
+    ) AS definition
+  FROM pg_catalog.pg_attribute
+  WHERE attrelid = 'public.token_usage'::regclass AND attnum > 0 AND NOT attisdropped AND attname NOT IN ('id', 'user_id', 'session_id', 'tokens_used', 'timestamp', 'mode', 'used_turn', 'duration_seconds')
+  UNION ALL
+  SELECT
+    CASE contype
+      WHEN 'c' THEN 'check constraint' WHEN 'f' THEN 'foreign key' WHEN 'p' THEN 'primary key'
+      WHEN 'u' THEN 'unique constraint' ELSE 'exclusion constraint'
+    END,
+    format('%I on public.token_usage', conname),
+    pg_get_constraintdef(oid)
+  FROM pg_catalog.pg_constraint
+  WHERE conrelid = 'public.token_usage'::regclass AND contype IN ('c', 'f', 'p', 'u', 'x') AND conname NOT IN ('token_usage_pkey', 'fk_token_usage_user_id', 'positive_token_usage', 'token_usage_mode_check', 'valid_duration', 'idx_token_usage_session_id', 'idx_token_usage_timestamp', 'idx_token_usage_user_date', 'idx_token_usage_billing', 'token_usage_select', 'token_usage_insert', 'token_usage_update', 'token_usage_delete')
+  UNION ALL
+  SELECT 'index', format('public.%I on public.token_usage', relname), pg_get_indexdef(indexrelid)
+  FROM pg_catalog.pg_index
+  JOIN pg_catalog.pg_class ON pg_class.oid = indexrelid
+  WHERE indrelid = 'public.token_usage'::regclass AND relname NOT IN ('token_usage_pkey', 'fk_token_usage_user_id', 'positive_token_usage', 'token_usage_mode_check', 'valid_duration', 'idx_token_usage_session_id', 'idx_token_usage_timestamp', 'idx_token_usage_user_date', 'idx_token_usage_billing', 'token_usage_select', 'token_usage_insert', 'token_usage_update', 'token_usage_delete')
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conindid = indexrelid AND contype IN ('p', 'u', 'x'))
+  UNION ALL
+  SELECT 'trigger', format('%I on public.token_usage', tgname), pg_get_triggerdef(oid)
+  FROM pg_catalog.pg_trigger
+  WHERE tgrelid = 'public.token_usage'::regclass AND NOT tgisinternal AND tgname NOT IN ('token_usage_pkey', 'fk_token_usage_user_id', 'positive_token_usage', 'token_usage_mode_check', 'valid_duration', 'idx_token_usage_session_id', 'idx_token_usage_timestamp', 'idx_token_usage_user_date', 'idx_token_usage_billing', 'token_usage_select', 'token_usage_insert', 'token_usage_update', 'token_usage_delete')
+  UNION ALL
+  SELECT 'rule', format('%I on public.token_usage', rulename), pg_get_ruledef(oid)
+  FROM pg_catalog.pg_rewrite
+  WHERE ev_class = 'public.token_usage'::regclass
+  UNION ALL
+  SELECT
+    'policy',
+    format('%I on public.token_usage', polname),
+    concat_ws(' ', polcmd, polroles::regrole[], pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
+  FROM pg_catalog.pg_policy
+  WHERE polrelid = 'public.token_usage'::regclass AND polname NOT IN ('token_usage_pkey', 'fk_token_usage_user_id', 'positive_token_usage', 'token_usage_mode_check', 'valid_duration', 'idx_token_usage_session_id', 'idx_token_usage_timestamp', 'idx_token_usage_user_date', 'idx_token_usage_billing', 'token_usage_select', 'token_usage_insert', 'token_usage_update', 'token_usage_delete')
+  UNION ALL
+  SELECT 'storage parameter', format('%s on public.token_usage', split_part(o, '=', 1)), o
+  FROM pg_catalog.pg_class, unnest(reloptions) AS o
+  WHERE oid = 'public.token_usage'::regclass
+  UNION ALL
+  SELECT 'setting', 'replica identity on public.token_usage', relreplident::text
+  FROM pg_catalog.pg_class
+  WHERE oid = 'public.token_usage'::regclass AND relreplident <> 'd'
+  UNION ALL
+  SELECT 'publication', format('%I of public.token_usage', pubname), NULL
+  FROM pg_catalog.pg_publication_rel
+  JOIN pg_catalog.pg_publication AS p ON p.oid = prpubid
+  WHERE prrelid = 'public.token_usage'::regclass
+  UNION ALL
+  SELECT 'grant', format('%s on table public.token_usage to %s', string_agg(privilege_type, ', '), grantee::regrole), NULL
+  FROM pg_catalog.pg_class, aclexplode(relacl)
+  WHERE oid = 'public.token_usage'::regclass AND grantee NOT IN (0, relowner)
+    AND grantee::regrole::text NOT IN ('anon', 'authenticated', 'service_role')
+  GROUP BY grantee
+) AS other
+WHERE EXISTS (SELECT FROM oblivion.adoption_log AS l WHERE l.kind = 'table' AND l.name = 'public.token_usage')
+  AND NOT EXISTS (SELECT FROM oblivion.adoption_log AS l WHERE l.kind = other.kind AND l.name = other.name)
+ORDER BY kind, name;
 
 COMMENT ON TABLE public.user_accounts IS 'Token balances, one row for each account.';
 
