@@ -276,8 +276,8 @@ def psql(url: URL, *arguments: str) -> str:
 
 
 def state(url: URL) -> str:
-    """What is in a database, whatever its name."""
-    return dump(url).replace(str(url.database), "<name>").replace(str(url.username), "<owner>")
+    """What is in a database, whatever its owner's name."""
+    return dump(url).replace(str(url.username), "<owner>")
 
 
 def upgrade(url: URL, *arguments: str) -> str:
