@@ -165,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         elif getattr(options, "scratch", None) is not None:
             raise UserError("--scratch belongs to check --against URL.")
         # Where Alembic reads files alone, it runs no environment, and so looks at no option.
-        if Options.from_config(config).access and options.cmd[0].__name__ != "upgrade":
+        if Options.from_config(config).access and options.cmd[0].__name__ not in {"export", "upgrade"}:
             raise UserError("-x access=... goes with upgrade head; at any other time use oblivion-schema access.")
         if migrate.is_packaged() and options.cmd[0].__name__ in {"edit", "init", "merge", "revision"}:
             raise UserError("An installed package takes no new revisions: write them in a checkout.")

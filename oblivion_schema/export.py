@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 
-from .access import MODES
-from .base import PRIVATE_SCHEMA
+from .access import MODES, switch
+from .base import PRIVATE_SCHEMA, metadata
 from .environment import ADVISORY_LOCK
 from .errors import UserError
 from .sql import dollar_quoted, text_literal
@@ -56,17 +56,23 @@ class SQLFile:
 def export(revisions: ScriptDirectory, options: Options) -> list[SQLFile]:
     """The upgrades of all revisions, in their order; `options`, as an upgrade is given them, become part of the text.
 
+    An access mode is that of new databases, and the last file makes sure of it; none is switched to another.
+
     Raises UserError where a revision has no number, or follows several.
     """
     files: list[SQLFile] = []
     before: tuple[str, SQLFile] | None = None
-    for script in reversed(list(revisions.walk_revisions())):
+    scripts = list(revisions.walk_revisions())
+    for script in reversed(scripts):
         if not script.revision.isdecimal() or script.down_revision != (before and before[0]):
             raise UserError(
                 f"Revision {script.revision} has no number, or does not follow the one before it, so its file has no"
                 " place: write revisions one after the other, and without --rev-id."
             )
-        file = SQLFile(_name(script), _text(script, before, options))
+        ran = statements(script)
+        if options.access and script is scripts[0]:
+            ran.append(switch(metadata, options.access))
+        file = SQLFile(_name(script), _text(script, before, ran, options))
         files.append(file)
         before = script.revision, file
     return files
@@ -129,7 +135,7 @@ def _name(script: Script) -> str:
     return f"{time:%Y%m%d%H%M%S}_{Path(script.path).stem}.sql"
 
 
-def _text(script: Script, before: tuple[str, SQLFile] | None, options: Options) -> str:
+def _text(script: Script, before: tuple[str, SQLFile] | None, ran: Sequence[str], options: Options) -> str:
     # That there was nothing to drop is not worth a line each.
     settings = options.settings() | {"client_min_messages": "warning"}
     mode = options.access
@@ -157,7 +163,7 @@ def _text(script: Script, before: tuple[str, SQLFile] | None, options: Options) 
         right_mode=_RIGHT_MODE.format(**named) if mode else "",
         turn=(_TURN if before else _FIRST_TURN).format(**named),
         settings=_set({name: text_literal(value) for name, value in settings.items()}),
-        statements="\n\n".join(f"{_in_block(statement)};" for statement in statements(script)),
+        statements="\n\n".join(f"{_in_block(statement)};" for statement in ran),
         version=(_VERSION if before else _FIRST_VERSION).format(**named),
         callers_again=_set({name: f"coalesce(_callers[{place}], '')" for place, name in enumerate(settings, start=1)}),
     )
@@ -225,7 +231,7 @@ _TURN: Final = """\
   END IF;
 """
 
-# Where a database has a mode already, only a statement that knows all of its objects can switch it: no file does.
+# What stands in the mode already is not done again, so that a file cannot switch it: it says so, and stays out of it.
 _RIGHT_MODE: Final = """\
   IF to_regprocedure('{schema}.open_access()') IS NOT NULL THEN
     IF {is_other} THEN

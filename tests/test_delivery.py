@@ -73,7 +73,7 @@ def test_file_is_one_statement_and_nothing_that_some_way_cannot_take(path: Path)
     assert "\n-- Locks: " in comment
     assert (tag, rest.count("$revision$"), rest[-12:]) == ("DO $revision$\n", 1, "$revision$;\n")
     for never in (
-        r"^\s*(BEGIN|START|COMMIT|END TRANSACTION|ROLLBACK|ABORT|SAVEPOINT|RELEASE)\b.*;",
+        r"^\s*(BEGIN|START TRANSACTION|COMMIT|ROLLBACK|ABORT)\b.*;",
         r"^\s*\\",  # psql's
         r"\bCONCURRENTLY\b",
         r"\bCOPY\b.*\bstdin\b",
@@ -211,9 +211,7 @@ def upgrade():
 '''
 
 
-def test_any_statement_of_a_revision_does_what_it_does_by_alembic(
-    make_database: Callable[..., URL], tmp_path: Path
-) -> None:
+def test_any_statement_of_a_revision_does_what_it_does_by_alembic(new_sort: Callable[..., URL], tmp_path: Path) -> None:
     shutil.copytree(PROJECT / "alembic", tmp_path / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(PROJECT / "alembic.ini", tmp_path)
     here = ("-c", str(tmp_path / "alembic.ini"))
@@ -221,7 +219,7 @@ def test_any_statement_of_a_revision_does_what_it_does_by_alembic(
     path = tmp_path / "alembic" / "versions" / f"{number}_whatever.py"
     path.write_text(REVISION.format(revision=number, before=HEAD), encoding="utf-8")
     assert run(*here, "export", str(tmp_path / "sql")).status == 0
-    alembic, files = make_database(), make_database()
+    alembic, files = new_sort(), new_sort()
     assert run(*here, "upgrade", "head", url=alembic).status == 0
     by_simple_query(files, sorted((tmp_path / "sql").iterdir()))
     assert dump(files) == dump(alembic)
@@ -288,10 +286,10 @@ def upgrade(url: URL, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("sort", SORTS)
-def test_every_way_ends_where_alembic_does(make_database: Callable[..., URL], sort: str) -> None:
-    expected = upgrade(make_database(sort))
+def test_every_way_ends_where_alembic_does(new_sort: Callable[..., URL], sort: str) -> None:
+    expected = upgrade(new_sort(sort))
     for way in WAYS:
-        url = make_database(sort)
+        url = new_sort(sort)
         assert way(url, FILES) == "", "something to read where nothing is to say"
         assert state(url) == expected, way.__doc__
         assert way(url, FILES).count(NOTHING_TO_DO) == len(FILES)
@@ -301,19 +299,17 @@ def test_every_way_ends_where_alembic_does(make_database: Callable[..., URL], so
 
 
 @pytest.fixture
-def by_hand(request: pytest.FixtureRequest, make_database: Callable[..., URL]) -> URL:
+def by_hand(request: pytest.FixtureRequest, new_sort: Callable[..., URL]) -> URL:
     """A database that somebody made by hand, with rows, and with additions, on Supabase."""
-    url = make_database("supabase-old")
+    url = new_sort("supabase-old")
     if script := request.param.script(rows=True, by_hand=True):
         execute(url, script)
     return url
 
 
 @pytest.mark.parametrize("by_hand", STATES, indirect=True, ids=str)
-def test_every_way_adopts_what_was_made_by_hand_as_alembic_does(
-    by_hand: URL, make_database: Callable[..., URL]
-) -> None:
-    copies = [make_database(copy_of=by_hand) for _ in WAYS]
+def test_every_way_adopts_what_was_made_by_hand_as_alembic_does(by_hand: URL, new_sort: Callable[..., URL]) -> None:
+    copies = [new_sort(copy_of=by_hand) for _ in WAYS]
     expected = upgrade(by_hand)
     for way, url in zip(WAYS, copies, strict=True):
         way(url, FILES)
@@ -323,14 +319,15 @@ def test_every_way_adopts_what_was_made_by_hand_as_alembic_does(
 
 
 @pytest.mark.parametrize("options", [["demo=no"], ["access=authenticated"], ["demo=no", "access=open"]], ids=str)
-def test_options_are_in_the_files(make_database: Callable[..., URL], tmp_path: Path, options: list[str]) -> None:
+def test_options_are_in_the_files(new_sort: Callable[..., URL], tmp_path: Path, options: list[str]) -> None:
     given = [word for option in options for word in ("-x", option)]
     assert run(*given, "export", str(tmp_path)).status == 0
     files = sorted(tmp_path.iterdir())
-    assert all(" ".join(sorted(given)) for path in files)
-    expected = upgrade(make_database("supabase-new"), *given, "upgrade", "head")
+    for path in files:
+        assert set(options) <= set(path.read_text(encoding="utf-8").splitlines()[1].split())
+    expected = upgrade(new_sort("supabase-new"), *given, "upgrade", "head")
     for way in WAYS:
-        url = make_database("supabase-new")
+        url = new_sort("supabase-new")
         way(url, files)
         assert state(url) == expected
 
@@ -339,8 +336,8 @@ def test_options_are_in_the_files(make_database: Callable[..., URL], tmp_path: P
 
 
 @pytest.mark.parametrize("done", range(len(FILES)))
-def test_alembic_and_the_files_go_on_from_each_other(make_database: Callable[..., URL], done: int) -> None:
-    files_first, alembic_first = make_database("owner"), make_database("owner")
+def test_alembic_and_the_files_go_on_from_each_other(new_sort: Callable[..., URL], done: int) -> None:
+    files_first, alembic_first = new_sort("owner"), new_sort("owner")
     by_psql(files_first, FILES[:done])
     if done:
         upgrade(alembic_first, "upgrade", SCRIPTS[done - 1].revision)
@@ -362,20 +359,34 @@ def test_file_whose_turn_has_not_come_refuses(empty: URL, way: Way, done: int) -
     assert dump(empty) == before
 
 
-def test_files_run_again_leave_a_closed_database_closed(make_database: Callable[..., URL]) -> None:
-    url, later = make_database("supabase-old"), make_database("supabase-old")
-    expected = upgrade(url, "-x", "access=authenticated", "upgrade", "head")
-    by_psql(url, FILES)
-    assert state(url) == expected
-    assert run("access", url=url).out.startswith("authenticated")
+def test_files_keep_the_access_mode_that_a_database_is_in(new_sort: Callable[..., URL], tmp_path: Path) -> None:
+    assert run("-x", "access=authenticated", "export", str(tmp_path)).status == 0
+    closed, closed_at_first = new_sort("supabase-old"), new_sort("supabase-old")
+    expected = upgrade(closed, "-x", "access=authenticated", "upgrade", "head")
+    by_psql(closed, FILES)
+    assert state(closed) == expected
+    by_psql(closed_at_first, [tmp_path / FILES[0].name, *FILES[1:]])
+    assert state(closed_at_first) == expected
 
-    by_psql(later, FILES[:1])
-    execute(later, query(url, "SELECT pg_get_functiondef('oblivion.open_access'::regproc)")[0][0])  # type: ignore[arg-type]
-    by_psql(later, FILES)
-    granted = "SELECT relname, relacl FROM pg_class WHERE relname IN ('user_accounts', 'user_presence') ORDER BY 1"
-    assert str(query(later, granted)).replace(str(later.database), "x") == str(query(url, granted)).replace(
-        str(url.database), "x"
+
+def test_files_for_an_access_mode_refuse_where_it_would_not_hold(
+    new_sort: Callable[..., URL], server: URL, tmp_path: Path
+) -> None:
+    assert run("-x", "access=authenticated", "export", str(tmp_path)).status == 0
+    url = new_sort("supabase-old")
+    execute(url, STATES[1].script())
+    somebody = f"{url.database}_somebody"
+    execute(
+        server.set(database=url.database),
+        f"CREATE ROLE {somebody}; GRANT SELECT ON call_sessions TO {somebody} WITH GRANT OPTION;"
+        f" SET LOCAL ROLE {somebody}; GRANT SELECT ON call_sessions TO anon",
     )
+    try:
+        with pytest.raises(RefusedError, match=f"mode would not hold: {somebody} granted SELECT on call_sessions"):
+            by_psql(url, sorted(tmp_path.iterdir()))
+        assert SCRIPTS[-2].revision in run("current", url=url).out
+    finally:
+        execute(server.set(database=url.database), f"DROP OWNED BY {somebody} CASCADE; DROP ROLE {somebody}")
 
 
 @pytest.mark.parametrize(("mode", "other"), [("open", "authenticated"), ("authenticated", "open")])
@@ -420,8 +431,8 @@ def test_file_stops_at_a_table_that_is_held(upgraded: URL, tmp_path: Path) -> No
     assert dump(upgraded) == before
 
 
-def test_deployers_of_all_ways_take_turns(make_database: Callable[..., URL]) -> None:
-    expected, url = upgrade(make_database()), make_database()
+def test_deployers_of_all_ways_take_turns(new_sort: Callable[..., URL]) -> None:
+    expected, url = upgrade(new_sort()), new_sort()
     with create_engine(url, poolclass=NullPool).begin() as holder:
         holder.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
         with ThreadPoolExecutor(5) as threads:
@@ -476,8 +487,8 @@ def without_history(url: URL) -> str:
 
 
 @pytest.mark.parametrize("sort", SORTS)
-def test_push_ends_where_alembic_does(make_database: Callable[..., URL], sort: str, project: Project) -> None:
-    expected, url = upgrade(make_database(sort)), make_database(sort)
+def test_push_ends_where_alembic_does(new_sort: Callable[..., URL], sort: str, project: Project) -> None:
+    expected, url = upgrade(new_sort(sort)), new_sort(sort)
     with by_tcp(url) as target:
         pushed = project.push(target)
         assert (pushed.status, pushed.err.count("Applying migration")) == (0, len(FILES)), pushed
@@ -488,9 +499,9 @@ def test_push_ends_where_alembic_does(make_database: Callable[..., URL], sort: s
 
 @pytest.mark.parametrize("by_hand", STATES, indirect=True, ids=str)
 def test_push_adopts_what_was_made_by_hand_as_alembic_does(
-    by_hand: URL, make_database: Callable[..., URL], project: Project
+    by_hand: URL, new_sort: Callable[..., URL], project: Project
 ) -> None:
-    url = make_database(copy_of=by_hand)
+    url = new_sort(copy_of=by_hand)
     expected = upgrade(by_hand)
     with by_tcp(url) as target:
         pushed = project.push(target)
@@ -499,9 +510,9 @@ def test_push_adopts_what_was_made_by_hand_as_alembic_does(
 
 
 def test_push_after_alembic_changes_nothing_and_both_histories_agree(
-    make_database: Callable[..., URL], project: Project
+    new_sort: Callable[..., URL], project: Project
 ) -> None:
-    url = make_database("supabase-new")
+    url = new_sort("supabase-new")
     expected = upgrade(url)
     with by_tcp(url) as target:
         assert project.push(target).status == 0
@@ -511,9 +522,9 @@ def test_push_after_alembic_changes_nothing_and_both_histories_agree(
 
 
 def test_push_that_fails_leaves_the_files_before_and_goes_on_from_there(
-    make_database: Callable[..., URL], project: Project
+    new_sort: Callable[..., URL], project: Project
 ) -> None:
-    stopped, url = make_database("supabase-new"), make_database("supabase-new")
+    stopped, url = new_sort("supabase-new"), new_sort("supabase-new")
     broken = project.migrations / FILES[-1].name
     content = broken.read_text(encoding="utf-8")
     last = content.rindex("  UPDATE oblivion.alembic_version")
@@ -533,9 +544,9 @@ def test_push_that_fails_leaves_the_files_before_and_goes_on_from_there(
 
 
 def test_push_beside_later_migrations_of_a_projects_own_needs_include_all(
-    make_database: Callable[..., URL], project: Project
+    new_sort: Callable[..., URL], project: Project
 ) -> None:
-    url = make_database("supabase-new")
+    url = new_sort("supabase-new")
     for path in project.migrations.iterdir():
         path.rename(project.folder / path.name)
     (project.migrations / "20270101000000_theirs.sql").write_text("CREATE TABLE theirs (id integer);")
