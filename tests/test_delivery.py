@@ -543,6 +543,21 @@ def test_push_that_fails_leaves_the_files_before_and_goes_on_from_there(
     assert without_history(url) == upgrade(stopped)
 
 
+def test_push_goes_on_after_a_downgrade_once_its_history_is_told(
+    new_sort: Callable[..., URL], project: Project
+) -> None:
+    url = new_sort("supabase-new")
+    with by_tcp(url) as target:
+        assert project.push(target).status == 0
+        assert run("downgrade", "-1", url=url).status == 0
+        assert "up to date" in project.push(target).out
+        repair = ("migration", "repair", PUSHED[-1][0], "--status", "reverted", "--yes", f"--remote={libpq(target)}")
+        repaired = project.cli.run(*repair, folder=project.folder)
+        assert repaired.status == 0, repaired
+        assert project.push(target).err.count("Applying migration") == 1
+    assert f"{HEAD} (head)" in run("current", url=url).out
+
+
 def test_push_beside_later_migrations_of_a_projects_own_needs_include_all(
     new_sort: Callable[..., URL], project: Project
 ) -> None:
