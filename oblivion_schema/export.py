@@ -58,16 +58,17 @@ def export(revisions: ScriptDirectory, options: Options) -> list[SQLFile]:
 
     An access mode is that of new databases, and the last file makes sure of it; none is switched to another.
 
-    Raises UserError where a revision has no number, or follows several.
+    Raises UserError where revisions are not numbered in the order in which they follow each other.
     """
     files: list[SQLFile] = []
     before: tuple[str, SQLFile] | None = None
     scripts = list(revisions.walk_revisions())
     for script in reversed(scripts):
-        if not script.revision.isdecimal() or script.down_revision != (before and before[0]):
+        number, last = script.revision, before[0] if before else None
+        if not number.isdecimal() or script.down_revision != last or int(number) <= int(last or 0):
             raise UserError(
-                f"Revision {script.revision} has no number, or does not follow the one before it, so its file has no"
-                " place: write revisions one after the other, and without --rev-id."
+                f"Revision {number} is not numbered in its turn, so its file has no place: write revisions one after"
+                " the other, and without --rev-id."
             )
         ran = statements(script)
         if options.access and script is scripts[0]:
@@ -231,7 +232,7 @@ _TURN: Final = """\
   END IF;
 """
 
-# What stands in the mode already is not done again, so that a file cannot switch it: it says so, and stays out of it.
+# A file whose revision is in force does nothing, and so switches nothing: it refuses, rather than leave another mode.
 _RIGHT_MODE: Final = """\
   IF to_regprocedure('{schema}.open_access()') IS NOT NULL THEN
     IF {is_other} THEN

@@ -224,9 +224,11 @@ def test_any_statement_of_a_revision_does_what_it_does_by_alembic(new_sort: Call
     by_simple_query(files, sorted((tmp_path / "sql").iterdir()))
     assert dump(files) == dump(alembic)
 
-    path.write_text(REVISION.format(revision="fix", before=HEAD), encoding="utf-8")
-    assert "Revision fix has no number" in run(*here, "export", str(tmp_path / "other")).error
-    assert not (tmp_path / "other").exists()
+    for out_of_turn in ("fix", "000"):
+        path.write_text(REVISION.format(revision=out_of_turn, before=HEAD), encoding="utf-8")
+        error = run(*here, "export", str(tmp_path / "other")).error
+        assert f"Revision {out_of_turn} is not numbered in its turn" in error
+        assert not (tmp_path / "other").exists()
 
 
 # -- Where they end
