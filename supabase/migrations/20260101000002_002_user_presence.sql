@@ -34,10 +34,12 @@ BEGIN
 
 DO $$
 DECLARE
+  -- Those of somebody else may not be locked, and are refused later, by name.
   there CONSTANT name[] := ARRAY(
     SELECT name
     FROM unnest(ARRAY['user_presence']) WITH ORDINALITY AS relation (name, place)
-    WHERE to_regclass('public.' || name) IS NOT NULL
+    JOIN pg_catalog.pg_class AS c ON c.oid = to_regclass('public.' || name)
+    WHERE pg_has_role(relowner, 'USAGE')
     ORDER BY place
   );
   patience CONSTANT interval := coalesce(nullif(current_setting('lock_timeout'), '0'), '1 day');
@@ -66,7 +68,9 @@ DO $$
 DECLARE
   names name[];
 BEGIN
-  IF to_regclass('public.user_presence') IS NULL THEN
+  IF NOT EXISTS (
+    SELECT FROM pg_catalog.pg_class WHERE oid = to_regclass('public.user_presence') AND relkind = 'r'
+  ) THEN
     RETURN;
   END IF;
   SELECT array_agg(attname) INTO names

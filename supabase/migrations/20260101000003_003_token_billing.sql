@@ -34,10 +34,12 @@ BEGIN
 
 DO $$
 DECLARE
+  -- Those of somebody else may not be locked, and are refused later, by name.
   there CONSTANT name[] := ARRAY(
     SELECT name
     FROM unnest(ARRAY['user_token_summary', 'daily_token_usage', 'token_usage', 'user_accounts']) WITH ORDINALITY AS relation (name, place)
-    WHERE to_regclass('public.' || name) IS NOT NULL
+    JOIN pg_catalog.pg_class AS c ON c.oid = to_regclass('public.' || name)
+    WHERE pg_has_role(relowner, 'USAGE')
     ORDER BY place
   );
   patience CONSTANT interval := coalesce(nullif(current_setting('lock_timeout'), '0'), '1 day');
