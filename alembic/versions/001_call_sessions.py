@@ -82,11 +82,11 @@ def upgrade() -> None:
         DECLARE
           api_role name;
         BEGIN
-          REVOKE ALL ON SCHEMA oblivion FROM PUBLIC;
+          REVOKE ALL ON SCHEMA oblivion FROM PUBLIC CASCADE;
           FOR api_role IN
             SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
           LOOP
-            EXECUTE format('REVOKE ALL ON SCHEMA oblivion FROM %I', api_role);
+            EXECUTE format('REVOKE ALL ON SCHEMA oblivion FROM %I CASCADE', api_role);
             IF NOT has_schema_privilege(api_role, 'public', 'USAGE') THEN
               EXECUTE format('GRANT USAGE ON SCHEMA public TO %I', api_role);
             END IF;
@@ -221,15 +221,15 @@ def upgrade() -> None:
         DECLARE
           api_role name;
         BEGIN
-          REVOKE ALL ON public.call_sessions, public.active_calls, public.daily_billing_summary FROM PUBLIC;
-          REVOKE ALL ON FUNCTION public.update_updated_at_column() FROM PUBLIC;
+          REVOKE ALL ON public.call_sessions, public.active_calls, public.daily_billing_summary FROM PUBLIC CASCADE;
+          REVOKE ALL ON FUNCTION public.update_updated_at_column() FROM PUBLIC CASCADE;
           FOR api_role IN
             SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
           LOOP
             EXECUTE format(
-              'REVOKE ALL ON public.call_sessions, public.active_calls, public.daily_billing_summary FROM %I', api_role
+              'REVOKE ALL ON public.call_sessions, public.active_calls, public.daily_billing_summary FROM %I CASCADE', api_role
             );
-            EXECUTE format('REVOKE ALL ON FUNCTION public.update_updated_at_column() FROM %I', api_role);
+            EXECUTE format('REVOKE ALL ON FUNCTION public.update_updated_at_column() FROM %I CASCADE', api_role);
             IF oblivion.open_access() OR api_role = 'service_role' THEN
               EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON public.call_sessions TO %I', api_role);
               EXECUTE format('GRANT SELECT ON public.active_calls, public.daily_billing_summary TO %I', api_role);
@@ -477,7 +477,7 @@ def create_access_functions() -> None:
           LOOP
             EXECUTE format(
               'REVOKE ALL ON FUNCTION oblivion.open_access(), oblivion.is_service_role(), oblivion.current_user_id()'
-                ' FROM %I',
+                ' FROM %I CASCADE',
               api_role
             );
           END LOOP;
