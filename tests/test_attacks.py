@@ -407,16 +407,25 @@ def sent(connection: psycopg2.extensions.connection, attack: Attack) -> tuple[st
 
 def successes(besieged: URL, attacks: Iterable[Attack]) -> list[tuple[object, ...]]:
     """Those of the attacks, sent one after the other, that did not fail as they should, and what came of them."""
-    before = query(besieged, STATE)
+    owner = psycopg2.connect(libpq(besieged))
+    owner.autocommit = True
+    watch = owner.cursor()
+
+    def state() -> object:
+        watch.execute(STATE)
+        return watch.fetchone()
+
+    before = state()
     connection = psycopg2.connect(libpq(besieged.set(username="authenticator", password="authenticator")))
     found: list[tuple[object, ...]] = []
     for attack in attacks:
-        state, seen = sent(connection, attack)
-        after = query(besieged, STATE)
-        if state != attack.refusal or "theirs" in seen or after != before:
-            found.append((attack, state, seen, "changed" if after != before else "unchanged"))
+        refusal, seen = sent(connection, attack)
+        after = state()
+        if refusal != attack.refusal or "theirs" in seen or after != before:
+            found.append((attack, refusal, seen, "changed" if after != before else "unchanged"))
             before = after
     connection.close()
+    owner.close()
     return found
 
 
