@@ -22,10 +22,14 @@ from .base import metadata
 from .check import check_against as run_check_against
 from .check import require_newest_revision
 from .database import EMBEDDED, hear_interrupts, parse
-from .environment import Options, find_database, parse_mode, wait_for_other_deployers
+from .environment import Options, alone, find_database, parse_mode, wait_for_other_deployers
 from .errors import UserError, explain, interrupted
 from .export import export as export_revisions
 from .export import write
+from .operations import requests_of
+from .preparation import run as run_steps
+from .preparation import script as script_of
+from .preparation import steps
 from .verify import verify as run_checks
 
 if TYPE_CHECKING:
@@ -106,6 +110,28 @@ def access(config: Config, mode: str | None, *, sql: bool) -> None:
             raise explain(error, connection.engine) from error
 
 
+def prepare(config: Config, *, sql: bool) -> None:
+    """Before the upgrade of a big hand-made database: fill its NULLs and build its index while clients go on."""
+    revisions = ScriptDirectory.from_config(config)
+    requests = requests_of(reversed(list(revisions.walk_revisions())))
+    found = steps(requests, Options.from_config(config).lock_timeout)
+    if sql:
+        for statement in script_of(found):
+            config.print_stdout("%s", statement)
+        return
+    hear_interrupts()
+    database = find_database(config)
+    with database.connect() as connection, alone(connection.execution_options(isolation_level="AUTOCOMMIT")):
+        said = 0
+        try:
+            for line in run_steps(connection, found):
+                said += 1
+                config.print_stdout("%s", line)
+        except DBAPIError as error:
+            raise explain(error, connection.engine) from error
+        config.print_stdout("Prepared: upgrade head." if said else "Nothing to prepare.")
+
+
 def stop(config: Config) -> None:
     """Stop the embedded PostgreSQL; its data stays."""
     if not embedded.is_installed():
@@ -144,6 +170,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     export_files.add_argument("directory", metavar="DIR", help="a folder, such as supabase/migrations")
     export_files.set_defaults(cmd=(export, ["directory"], []))
+    prepare_upgrade = line.subparsers.add_parser("prepare", help=prepare.__doc__)
+    prepare_upgrade.add_argument("--sql", action="store_true", help="print the statements for psql, and do nothing")
+    prepare_upgrade.set_defaults(cmd=(prepare, [], ["sql"]))
     check = line.subparsers.choices["check"]
     check.add_argument("--against", metavar="URL", help="read that database only, and build the schema elsewhere")
     check.add_argument(

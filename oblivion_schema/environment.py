@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,12 +32,12 @@ from .errors import UserError, explain, interrupted, one_line
 from .operations import RunSQL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from alembic.config import Config
     from alembic.operations import MigrationScript
     from alembic.runtime.migration import MigrationContext
-    from sqlalchemy import Engine
+    from sqlalchemy import Engine, Select
 
     from .access import Mode
 
@@ -268,11 +268,26 @@ def _require_upgrade_to_the_newest() -> None:
         raise UserError("-x access=... goes with upgrade head; at any other time use oblivion-schema access.")
 
 
+@contextmanager
+def alone(connection: Connection) -> Iterator[None]:
+    """Hold the deployers' lock on a connection in autocommit."""
+    attempt = select(func.pg_try_advisory_lock(ADVISORY_LOCK))
+    _poll(connection, attempt)
+    try:
+        yield
+    finally:
+        with suppress(DBAPIError):  # a connection that is gone has given it back
+            connection.execute(select(func.pg_advisory_unlock(ADVISORY_LOCK)))
+
+
 def wait_for_other_deployers(connection: Connection) -> None:
     """Hold the deployers' lock until the transaction ends; one of them at a time."""
     # Polled: a waiter that blocked would hold a snapshot, for which CREATE INDEX CONCURRENTLY waits in its turn.
     # In the transaction: a pooler may hand a lock of the session to somebody else.
-    attempt = select(func.pg_try_advisory_xact_lock(ADVISORY_LOCK))
+    _poll(connection, select(func.pg_try_advisory_xact_lock(ADVISORY_LOCK)))
+
+
+def _poll(connection: Connection, attempt: Select[bool]) -> None:
     if connection.scalar(attempt):
         return
     _say("Another upgrade is running on this database: waiting until it ends.")

@@ -257,6 +257,7 @@ def upgrade() -> None:
             "idx_call_sessions_billing",
             "idx_call_sessions_active",
             "update_call_sessions_updated_at",
+            "supabase_realtime",
             *POLICIES,
         ],
     )

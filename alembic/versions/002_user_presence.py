@@ -171,6 +171,7 @@ def upgrade() -> None:
             "user_presence_pkey",
             "idx_user_presence_host_unique",
             "update_user_presence_updated_at_trigger",
+            "supabase_realtime",
             *POLICIES,
         ],
     )

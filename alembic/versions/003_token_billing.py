@@ -296,6 +296,7 @@ def upgrade() -> None:
             "user_accounts_subscription_tier_check",
             "idx_user_accounts_email",
             "update_user_accounts_updated_at",
+            "supabase_realtime",
             *ACCOUNT_POLICIES,
         ],
     )

@@ -5,14 +5,66 @@ Revisions that have landed call them: what they do never changes.
 
 from __future__ import annotations
 
+import io
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import wraps
+from inspect import signature
 from textwrap import dedent
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
 from alembic import op
 from alembic.operations import MigrateOperation, Operations
+from alembic.runtime.migration import MigrationContext
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
+
+    from alembic.script import Script
+
+_P = ParamSpec("_P")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a revision asks for: a function of this package, and its arguments by their names."""
+
+    function: str
+    arguments: Mapping[str, Any]
+
+
+_heard: Final[ContextVar[list[Request] | None]] = ContextVar("heard", default=None)
+
+
+def requests_of(scripts: Iterable[Script]) -> list[Request]:
+    """What the upgrades of revisions ask for, in their order; none of it is done."""
+    requests: list[Request] = []
+    token = _heard.set(requests)
+    # What Alembic's own operations would do goes nowhere.
+    nowhere = MigrationContext.configure(
+        dialect_name="postgresql", opts={"as_sql": True, "output_buffer": io.StringIO()}
+    )
+    try:
+        with Operations.context(nowhere):
+            for script in scripts:
+                script.module.upgrade()
+    finally:
+        _heard.reset(token)
+    return requests
+
+
+def heard(function: Callable[_P, None]) -> Callable[_P, None]:
+    """Let `requests_of()` hear what the function is asked for."""
+
+    @wraps(function)
+    def hear_or_do(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        requests = _heard.get()
+        if requests is None:
+            function(*args, **kwargs)
+        else:
+            requests.append(Request(function.__name__, signature(function).bind(*args, **kwargs).arguments))
+
+    return hear_or_do
 
 
 @Operations.register_operation("run_sql")
@@ -37,6 +89,7 @@ def _run(operations: Operations, operation: RunSQL) -> None:
         operations.get_bind().exec_driver_sql(operation.sql, execution_options={"no_parameters": True})
 
 
+@heard
 def run_sql(sql: str) -> None:
     """Run one SQL statement as it is written, online or as part of the script that --sql prints.
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import run_sql, unindented
+from . import heard, run_sql, unindented
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+@heard
 def lock_together(*relations: str) -> None:
     """Lock those of these tables and views that there are against everybody, all of them or none.
 
@@ -59,6 +60,7 @@ $$
 """
 
 
+@heard
 def begin_adoption(table: str, comment: str, columns: Mapping[str, str]) -> None:
     """Note that `public.<table>` was there before, unless `comment`, which ours has, is on it.
 
@@ -113,6 +115,7 @@ $$
 """
 
 
+@heard
 def fill_nulls(table: str, **columns: str) -> None:
     """Give each of `columns` its expression where it is NULL, unseen by triggers, and then let none be NULL.
 
@@ -165,6 +168,7 @@ $$
 """
 
 
+@heard
 def add_rule(table: str, name: str, rule: str) -> None:
     """Add a check or foreign key where the table has none of that name.
 
@@ -198,6 +202,7 @@ $$
 """
 
 
+@heard
 def drop_policy_as_made(table: str, name: str, *, reads_only: bool = False) -> None:
     """Drop a policy that the old scripts made, where it still lets everybody through: to all commands, or to SELECT."""
     made = "r true" if reads_only else "* true true"
@@ -219,6 +224,7 @@ $$
 """
 
 
+@heard
 def drop_index_as_made(name: str, columns: str) -> None:
     """Drop an index that the old scripts made, where it still is a plain one on `columns`."""
     run_sql(_DROP_INDEX.replace("<name>", name).replace("<columns>", columns))
@@ -235,6 +241,7 @@ $$
 """
 
 
+@heard
 def replace_view(name: str, query: str) -> None:
     """Make a view that reads with its reader's rights, where one of that name may have columns of other types.
 
@@ -278,21 +285,24 @@ $do$
 """
 
 
+@heard
 def note_others(table: str, columns: Sequence[str], ours: Sequence[str]) -> None:
     """Note what is on a table that was there before and is not ours, so that `check` leaves it alone.
 
-    `ours` are the names of our constraints, indexes, triggers and policies on it. What is noted has the kind and the
-    name that `oblivion_schema.catalog` gives it.
+    `ours` are the names of our constraints, indexes, triggers, policies and publications. What is noted has the kind
+    and the name that `oblivion_schema.catalog` gives it.
     """
-    sql = _NOTE_OTHERS.replace("<table>", table)
+    run_sql(_NOTE_OTHERS.replace("<others>", others_on(table, columns, ours)).replace("<table>", table))
+
+
+def others_on(table: str, columns: Sequence[str], ours: Sequence[str]) -> str:
+    """The query of what `note_others()` notes where nothing is noted yet: kind, name and definition."""
+    sql = _OTHERS.replace("<table>", table)
     sql = sql.replace("<columns>", ", ".join(f"'{column}'" for column in columns))
-    run_sql(sql.replace("<ours>", ", ".join(f"'{name}'" for name in ours)))
+    return sql.replace("<ours>", ", ".join(f"'{name}'" for name in ours))
 
 
-_NOTE_OTHERS = """
-INSERT INTO oblivion.adoption_log (kind, name, why, was)
-SELECT kind, name, 'Not ours: left as it is.', to_json(definition)
-FROM (
+_OTHERS = """\
   SELECT
     'column' AS kind,
     format('public.<table>.%I', attname) AS name,
@@ -344,14 +354,19 @@ FROM (
   SELECT 'publication', format('%I of public.<table>', pubname), NULL
   FROM pg_catalog.pg_publication_rel
   JOIN pg_catalog.pg_publication AS p ON p.oid = prpubid
-  WHERE prrelid = 'public.<table>'::regclass
+  WHERE prrelid = 'public.<table>'::regclass AND pubname NOT IN (<ours>)
   UNION ALL
   SELECT 'grant', format('%s on table public.<table> to %s', string_agg(privilege_type, ', '), grantee::regrole), NULL
   FROM pg_catalog.pg_class, aclexplode(relacl)
   WHERE oid = 'public.<table>'::regclass AND grantee NOT IN (0, relowner)
     AND grantee::regrole::text NOT IN ('anon', 'authenticated', 'service_role')
   GROUP BY grantee
-) AS other
+"""
+_NOTE_OTHERS = """
+INSERT INTO oblivion.adoption_log (kind, name, why, was)
+SELECT kind, name, 'Not ours: left as it is.', to_json(definition)
+FROM (
+<others>) AS other
 WHERE EXISTS (SELECT FROM oblivion.adoption_log AS l WHERE l.kind = 'table' AND l.name = 'public.<table>')
   AND NOT EXISTS (SELECT FROM oblivion.adoption_log AS l WHERE l.kind = other.kind AND l.name = other.name)
 ORDER BY kind, name

@@ -1,0 +1,196 @@
+"""What clients notice while a big hand-made database is taken over.
+
+    python benchmarks/adoption.py [--rows 10000000]
+
+On the embedded PostgreSQL, in a temporary folder (TMPDIR; about 700 bytes for each row): a database as the old scripts
+make it, with that many rows of usage and a tenth as many calls, a few of them with NULLs, and a copy of it. One is
+upgraded as it is, the other is prepared first. All the while a client inserts usage, as the deployed pages do, and
+another one reads one account of user_token_summary; what counts is the longest that any of their statements took.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg2
+
+from oblivion_schema import embedded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import URL
+
+PROJECT = Path(__file__).parent.parent
+SCRIPTS = ("calls", "presence_first", "presence_fixed", "billing", "billing_trigger")
+AT_ONCE = 500_000
+
+# Inserted without indexes and foreign keys, which are made afterwards.
+TAKE_AWAY = """
+SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname),
+  format('ALTER TABLE %s ADD CONSTRAINT %I %s', conrelid::regclass, conname, pg_get_constraintdef(oid))
+FROM pg_constraint WHERE conrelid = 'token_usage'::regclass AND contype = 'f'
+UNION ALL
+SELECT format('DROP INDEX %I', indexname), indexdef FROM pg_indexes
+WHERE tablename IN ('token_usage', 'call_sessions') AND indexname NOT LIKE '%_pkey'
+"""
+ACCOUNTS = "INSERT INTO user_accounts (user_id) SELECT 'user_' || n FROM generate_series(0, 999) AS n"
+USAGE = """
+INSERT INTO token_usage (user_id, session_id, tokens_used, mode, used_turn, "timestamp")
+SELECT 'user_' || n %% 1000, n, n %% 7, 'video', n %% 2 = 0,
+  CASE WHEN n %% 100000 > 0 THEN '2026-01-01'::timestamptz + n * interval '1 second' END
+FROM generate_series(%s, %s) AS n
+"""
+CALLS = """
+INSERT INTO call_sessions (room_id, mode, user_id, start_time, end_time, used_turn)
+SELECT 'room', 'video', 'user_' || n %% 1000, '2026-01-01'::timestamptz + n * interval '10 seconds',
+  CASE WHEN n %% 1000 > 0 THEN '2026-01-01'::timestamptz + n * interval '11 seconds' END, nullif(n %% 10000, 0) IS NOT NULL
+FROM generate_series(%s, %s) AS n
+"""
+CLIENTS = {
+    "insert": """
+        INSERT INTO token_usage (user_id, session_id, tokens_used, mode, used_turn)
+        VALUES ('user_7', 'now', 1, 'video', true) RETURNING *
+    """,
+    "read": "SELECT * FROM user_token_summary WHERE user_id = 'user_7'",
+}
+
+
+def libpq(url: URL) -> str:
+    """`url` for psycopg2."""
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+@contextmanager
+def cursor(url: URL) -> Iterator[psycopg2.extensions.cursor]:
+    """A cursor in autocommit."""
+    connection = psycopg2.connect(libpq(url))
+    connection.autocommit = True
+    try:
+        yield connection.cursor()
+    finally:
+        connection.close()
+
+
+def show(done: int, of: int, what: str) -> None:
+    """A bar of what is done."""
+    filled = 40 * done // of
+    end = "\n" if done == of else ""
+    sys.stderr.write(f"\r[{'#' * filled}{' ' * (40 - filled)}] {100 * done // of:3} % {what:<60}{end}")
+    sys.stderr.flush()
+
+
+def fill(url: URL, rows: int) -> None:
+    """Make the hand-made database."""
+    with cursor(url) as sql:
+        for name in SCRIPTS:
+            sql.execute((PROJECT / "tests" / "legacy" / f"{name}.sql").read_text(encoding="utf-8"))
+        sql.execute(TAKE_AWAY)
+        pairs = sql.fetchall()
+        for drop, _ in pairs:
+            sql.execute(drop)
+        sql.execute(ACCOUNTS)
+        inserts = [("rows of usage", USAGE, rows), ("calls", CALLS, rows // 10)]
+        parts = [
+            (f"{what} to {min(first + AT_ONCE, of):,}", insert, (first + 1, min(first + AT_ONCE, of)))
+            for what, insert, of in inserts
+            for first in range(0, of, AT_ONCE)
+        ]
+        works = [*parts, *((back[:60], back, None) for _, back in pairs), ("VACUUM ANALYZE", "VACUUM ANALYZE", None)]
+        for place, (what, statement, values) in enumerate(works):
+            show(place, len(works), what)
+            sql.execute(statement, values)
+        show(len(works), len(works), "made")
+
+
+class Client(threading.Thread):
+    """Somebody who runs one statement, again and again."""
+
+    def __init__(self, url: URL, statement: str) -> None:
+        super().__init__()
+        self.url, self.statement = url, statement
+        self.longest = 0.0
+        self.stopped = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        with cursor(self.url) as sql:
+            sql.execute(self.statement)  # which loads what a new connection has to
+            while not self.stopped.is_set():
+                start = time.perf_counter()
+                sql.execute(self.statement)
+                self.longest = max(self.longest, time.perf_counter() - start)
+                time.sleep(0.002)
+
+
+def observed(url: URL, *command: str) -> tuple[float, dict[str, float]]:
+    """Seconds that a command takes, the whole process, and the longest that each client took meanwhile."""
+    clients = {name: Client(url, statement) for name, statement in CLIENTS.items()}
+    time.sleep(1)
+    start = time.perf_counter()
+    program = [sys.executable, "-m", "oblivion_schema", "-x", f"url={libpq(url)}", *command]
+    ended = subprocess.run(program, check=False, capture_output=True, text=True, cwd=PROJECT)
+    seconds = time.perf_counter() - start
+    for client in clients.values():
+        client.stopped.set()
+        client.join()
+    if ended.returncode:
+        sys.exit(ended.stderr)
+    return seconds, {name: client.longest for name, client in clients.items()}
+
+
+def relfilenode(url: URL) -> int:
+    """The file that holds the rows of usage: another one where they were written anew."""
+    with cursor(url) as sql:
+        sql.execute("SELECT pg_relation_filenode('token_usage'), pg_total_relation_size('token_usage')")
+        return int((sql.fetchone() or (0,))[0])
+
+
+def main() -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=10_000_000, help="rows of usage")
+    rows = parser.parse_args().rows
+
+    home = Path(tempfile.mkdtemp(prefix="oblivion-schema-benchmark-"))
+    home.chmod(0o755)
+    server = embedded.start(home / "server", settings="fsync = off\nmax_wal_size = 8GB\n", at_exit="delete")
+    plain, prepared = (embedded.url(server, name) for name in ("plain", "prepared"))
+    with cursor(embedded.url(server)) as sql:
+        sql.execute("CREATE DATABASE plain")
+        fill(plain, rows)
+        sql.execute("CREATE DATABASE prepared TEMPLATE plain STRATEGY file_copy")
+        sql.execute("CHECKPOINT")
+
+    print(f"{rows:,} rows of usage, {rows // 10:,} calls: seconds, longest wait of a client in milliseconds")
+    print(f"{'':<42} {'seconds':>8} {'insert':>8} {'read':>8}   rows of usage written anew")
+    waits = {}
+    for name, url, command in (
+        ("upgrade head", plain, ("upgrade", "head")),
+        ("prepare", prepared, ("prepare",)),
+        ("upgrade head after prepare", prepared, ("upgrade", "head")),
+        ("nothing to upgrade", prepared, ("upgrade", "head")),
+    ):
+        before = relfilenode(url)
+        seconds, waits[name] = observed(url, *command)
+        same = "no" if relfilenode(url) == before else "YES"
+        insert, read = (1000 * waits[name][client] for client in CLIENTS)
+        print(f"{name:<42} {seconds:8.2f} {insert:8.0f} {read:8.0f}   {same}", flush=True)
+    for client in CLIENTS:
+        ratio = waits["upgrade head"][client] / waits["upgrade head after prepare"][client]
+        print(f"{f'wait of {client}: plain / prepared':<42} {ratio:8.1f} x")
+    server.cleanup()
+    shutil.rmtree(home)
+
+
+if __name__ == "__main__":
+    main()
