@@ -1,9 +1,9 @@
 """What clients notice while a big hand-made database is taken over.
 
-    python benchmarks/adoption.py [--rows 10000000]
+    python benchmarks/adoption.py [--rows 10000000] [--nulls 100]
 
 On the embedded PostgreSQL, in a temporary folder (TMPDIR; about 700 bytes for each row): a database as the old scripts
-make it, with that many rows of usage and a tenth as many calls, a few of them with NULLs, and a copy of it. One is
+make it, with that many rows of usage and a tenth as many calls, a few of them with a NULL, and a copy of it. One is
 upgraded as it is, the other is prepared first. All the while a client inserts usage, as the deployed pages do, and
 another one reads one account of user_token_summary; what counts is the longest that any of their statements took.
 """
@@ -47,13 +47,14 @@ ACCOUNTS = "INSERT INTO user_accounts (user_id) SELECT 'user_' || n FROM generat
 USAGE = """
 INSERT INTO token_usage (user_id, session_id, tokens_used, mode, used_turn, "timestamp")
 SELECT 'user_' || n %% 1000, n, n %% 7, 'video', n %% 2 = 0,
-  CASE WHEN n %% 100000 > 0 THEN '2026-01-01'::timestamptz + n * interval '1 second' END
+  CASE WHEN n %% %s > 0 THEN '2026-01-01'::timestamptz + n * interval '1 second' END
 FROM generate_series(%s, %s) AS n
 """
 CALLS = """
 INSERT INTO call_sessions (room_id, mode, user_id, start_time, end_time, used_turn)
 SELECT 'room', 'video', 'user_' || n %% 1000, '2026-01-01'::timestamptz + n * interval '10 seconds',
-  CASE WHEN n %% 1000 > 0 THEN '2026-01-01'::timestamptz + n * interval '11 seconds' END, nullif(n %% 10000, 0) IS NOT NULL
+  CASE WHEN n %% 1000 > 0 THEN '2026-01-01'::timestamptz + n * interval '11 seconds' END,
+  CASE WHEN n %% %s > 0 THEN n %% 2 = 0 END
 FROM generate_series(%s, %s) AS n
 """
 CLIENTS = {
@@ -89,7 +90,7 @@ def show(done: int, of: int, what: str) -> None:
     sys.stderr.flush()
 
 
-def fill(url: URL, rows: int) -> None:
+def fill(url: URL, rows: int, nulls: int) -> None:
     """Make the hand-made database."""
     with cursor(url) as sql:
         for name in SCRIPTS:
@@ -101,7 +102,11 @@ def fill(url: URL, rows: int) -> None:
         sql.execute(ACCOUNTS)
         inserts = [("rows of usage", USAGE, rows), ("calls", CALLS, rows // 10)]
         parts = [
-            (f"{what} to {min(first + AT_ONCE, of):,}", insert, (first + 1, min(first + AT_ONCE, of)))
+            (
+                f"{what} to {min(first + AT_ONCE, of):,}",
+                insert,
+                (of // nulls if nulls else of + 1, first + 1, min(first + AT_ONCE, of)),
+            )
             for what, insert, of in inserts
             for first in range(0, of, AT_ONCE)
         ]
@@ -123,6 +128,7 @@ class Client(threading.Thread):
         self.start()
 
     def run(self) -> None:
+        """Run it until it is told to stop."""
         with cursor(self.url) as sql:
             sql.execute(self.statement)  # which loads what a new connection has to
             while not self.stopped.is_set():
@@ -159,7 +165,9 @@ def main() -> None:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000_000, help="rows of usage")
-    rows = parser.parse_args().rows
+    parser.add_argument("--nulls", type=int, default=100, help="rows of each table that have a NULL, which is filled")
+    options = parser.parse_args()
+    rows = options.rows
 
     home = Path(tempfile.mkdtemp(prefix="oblivion-schema-benchmark-"))
     home.chmod(0o755)
@@ -167,11 +175,11 @@ def main() -> None:
     plain, prepared = (embedded.url(server, name) for name in ("plain", "prepared"))
     with cursor(embedded.url(server)) as sql:
         sql.execute("CREATE DATABASE plain")
-        fill(plain, rows)
+        fill(plain, rows, options.nulls)
         sql.execute("CREATE DATABASE prepared TEMPLATE plain STRATEGY file_copy")
         sql.execute("CHECKPOINT")
 
-    print(f"{rows:,} rows of usage, {rows // 10:,} calls: seconds, longest wait of a client in milliseconds")
+    print(f"{rows:,} rows of usage, {rows // 10:,} calls, in each {options.nulls} with a NULL; longest waits in ms")
     print(f"{'':<42} {'seconds':>8} {'insert':>8} {'read':>8}   rows of usage written anew")
     waits = {}
     for name, url, command in (

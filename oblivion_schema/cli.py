@@ -21,11 +21,13 @@ from .access import current_mode, others_policies, switch
 from .base import metadata
 from .check import check_against as run_check_against
 from .check import require_newest_revision
-from .database import EMBEDDED, hear_interrupts, parse
+from .database import EMBEDDED, TRANSACTION_POOLER, hear_interrupts, parse
 from .environment import Options, alone, find_database, parse_mode, wait_for_other_deployers
 from .errors import UserError, explain, interrupted
 from .export import export as export_revisions
 from .export import write
+from .inspection import Finding
+from .inspection import inspect as run_inspection
 from .operations import requests_of
 from .preparation import run as run_steps
 from .preparation import script as script_of
@@ -110,6 +112,25 @@ def access(config: Config, mode: str | None, *, sql: bool) -> None:
             raise explain(error, connection.engine) from error
 
 
+def inspect(config: Config) -> None:
+    """Say what an upgrade would do, and change nothing; exit status 1 when it would not go through."""
+    hear_interrupts()
+    database = find_database(config)
+    with database.connect() as connection:
+        try:
+            options = Options.from_config(config)
+            revisions = ScriptDirectory.from_config(config)
+            found = run_inspection(connection, revisions, demo=options.demo, lock_timeout=options.lock_timeout)
+        except DBAPIError as error:
+            raise explain(error, connection.engine) from error
+    if database.is_behind_transaction_pooler:
+        found.warnings.append(Finding("port", "6543", TRANSACTION_POOLER))
+    for line in found.report():
+        config.print_stdout("%s", line)
+    if found.obstacles:
+        sys.exit(1)
+
+
 def prepare(config: Config, *, sql: bool) -> None:
     """Before the upgrade of a big hand-made database: fill its NULLs and build its index while clients go on."""
     revisions = ScriptDirectory.from_config(config)
@@ -156,6 +177,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     line = CommandLine(prog="oblivion-schema")
     line.register_command(verify)
+    line.register_command(inspect)
     line.register_command(stop)
     switch_access = line.subparsers.add_parser("access", help=access.__doc__)
     switch_access.add_argument("mode", nargs="?", help="open or authenticated")

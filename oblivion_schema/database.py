@@ -23,6 +23,7 @@ VARIABLES: Final = ("OBLIVION_DATABASE_URL", "DATABASE_URL")
 OLDEST_POSTGRESQL: Final = 15
 EMBEDDED: Final = "Embedded PostgreSQL"
 _TRANSACTION_POOLER_PORT: Final = 6543
+TRANSACTION_POOLER: Final = "Port 6543 is Supabase's transaction pooler; use port 5432, direct or session mode."
 _ASYNCHRONOUS: Final = frozenset({"asyncpg", "psycopg_async", "aiopg"})
 
 

@@ -152,7 +152,7 @@ def run() -> None:
     else:
         found = context.config.attributes.get("database") or find_database(context.config)
         if found.is_behind_transaction_pooler:
-            _say("Port 6543 is Supabase's transaction pooler; use port 5432, direct or session mode.")
+            _say(database.TRANSACTION_POOLER)
         if found.source == database.EMBEDDED:
             _say(
                 f"{found.source} at {found.url.query.get('host')}."

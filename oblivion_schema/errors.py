@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import Connection, Engine
 
 
 class UserError(CommandError):
@@ -159,11 +159,19 @@ def _lock_holders(error: DBAPIError, engine: Engine) -> str:
     held: list[str] = []
     # The caller's pool may have no second connection to give, and the server may have none left.
     with suppress(SQLAlchemyError), create_engine(engine.url, poolclass=NullPool).connect() as connection:
-        found = connection.execute(text(_HELD_RELATIONS))
-        held = [f"{row.relation} is held by {row.holders}" for row in found if row.relation in named or not named]
+        held = [
+            f"{relation} is held by {holders}"
+            for relation, holders in held_relations(connection)
+            if relation in named or not named
+        ]
     if not held:
         return f"Timed out waiting for a lock on {', '.join(named) or 'a table'}."
     return f"Timed out waiting for a lock: {'; '.join(held)}."
+
+
+def held_relations(connection: Connection) -> list[tuple[str, str]]:
+    """The tables and views that other sessions have locked in any way, and who they are."""
+    return [(row.relation, row.holders) for row in connection.execute(text(_HELD_RELATIONS))]
 
 
 _HELD_RELATIONS: Final = """

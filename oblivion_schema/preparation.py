@@ -11,7 +11,6 @@ of a host's rows is the newest is seen by what is NULL.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import text
@@ -19,7 +18,7 @@ from sqlalchemy import text
 from .operations import unindented
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -50,8 +49,9 @@ def steps(requests: Sequence[Request], lock_timeout: str) -> list[Step]:
         if request.function == "fill_nulls" and table in comments:
             blocks = _blocks(table, comments[table], request.arguments["columns"])
             found += [Step(block.replace("<lock_timeout>", lock_timeout)) for block in blocks]
-        elif request.function == "run_sql" and (index := _INDEX.match(unindented(request.arguments["sql"]))):
-            if index["table"] in comments:
+        elif request.function == "run_sql":
+            index = _INDEX.match(unindented(request.arguments["sql"]))
+            if index and index["table"] in comments:
                 found.append(Step(_index(comments[index["table"]], index), is_query=True))
     return found
 
@@ -78,7 +78,8 @@ def run(connection: Connection, found: Iterable[Step]) -> Iterator[str]:
 
 
 _INDEX: Final = re.compile(
-    r"CREATE (?P<unique>UNIQUE )?INDEX IF NOT EXISTS (?P<name>\w+)\s+ON public\.(?P<table>\w+)\s+(?P<rest>.+)", re.DOTALL
+    r"CREATE (?P<unique>UNIQUE )?INDEX IF NOT EXISTS (?P<name>\w+)\s+ON public\.(?P<table>\w+)\s+(?P<rest>.+)",
+    re.DOTALL,
 )
 
 
@@ -212,7 +213,7 @@ BEGIN
   END IF;
   PERFORM set_config('lock_timeout', '<lock_timeout>', true);
   ALTER TABLE public.<table> ADD CONSTRAINT <table>_prepared_check CHECK (<no_nulls>) NOT VALID;
-  PERFORM set_config('oblivion.prepared', 'public.<table>: new rows hold no NULL where none may be', false);
+  PERFORM set_config('oblivion.prepared', 'public.<table>: no new row may hold a NULL in these columns', false);
   RAISE NOTICE '%', current_setting('oblivion.prepared');
 END
 $$
@@ -229,7 +230,7 @@ BEGIN
   END IF;
   PERFORM set_config('lock_timeout', '<lock_timeout>', true);
   ALTER TABLE public.<table> VALIDATE CONSTRAINT <table>_prepared_check;
-  PERFORM set_config('oblivion.prepared', 'public.<table>: nor does any other row', false);
+  PERFORM set_config('oblivion.prepared', 'public.<table>: checked that no row holds one', false);
   RAISE NOTICE '%', current_setting('oblivion.prepared');
 END
 $$

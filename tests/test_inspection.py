@@ -1,0 +1,320 @@
+"""`oblivion-schema inspect` says beforehand what the upgrade then notes, and changes nothing."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+from alembic.script import ScriptDirectory
+from legacy_states import STATES, State
+from sqlalchemy import NullPool, create_engine, make_url, text
+from support import dump, execute, query, run
+
+from oblivion_schema import migrate
+from oblivion_schema.database import Database
+from oblivion_schema.inspection import Inspection, inspect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import URL
+
+DONE = ("table", "renamed", "filled", "row", "not valid", "forced")
+FULL = next(state for state in STATES if state.name == "presence fixed and safe, billing")
+FIRST = next(state for state in STATES if state.name == "calls only, billing")
+
+
+def inspected(url: URL) -> Inspection:
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.connect() as connection:
+        found = inspect(connection, ScriptDirectory.from_config(migrate.config()))
+        assert connection.scalar(text("SHOW transaction_read_only")) == "on"
+        modes = connection.scalars(text("SELECT DISTINCT mode FROM pg_locks WHERE pid = pg_backend_pid()"))
+        assert set(modes) <= {"AccessShareLock", "ExclusiveLock"}  # the second on the own transaction's number
+        assert connection.scalar(text("SELECT pg_current_xact_id_if_assigned()")) is None
+        return found
+
+
+def noted(url: URL) -> tuple[Counter[tuple[str, str]], dict[str, int], list[tuple[str, str]]]:
+    """What the log says was done, of how many rows, and was left."""
+    log = [
+        (str(kind), str(name), str(why))
+        for kind, name, why in query(url, "SELECT kind, name, why FROM oblivion.adoption_log ORDER BY 1, 2")
+    ]
+    done = Counter((kind, name) for kind, name, _ in log if kind in DONE)
+    filled = {name: int(str(re.findall(r"\d+", why)[0])) for kind, name, why in log if kind == "filled"}
+    return done, filled, [(kind, name) for kind, name, _ in log if kind not in DONE]
+
+
+def agrees(url: URL) -> Inspection:
+    """Inspect, upgrade, and compare what was said with what was noted."""
+    found = inspected(url)
+    upgraded = run("upgrade", "head", url=url)
+    assert (upgraded.status == 0) == (not found.obstacles), (found.obstacles, upgraded)
+    if upgraded.status == 0:
+        done, filled, left = noted(url)
+        said = [finding for finding in found.will if finding.kind in DONE]
+        assert {(finding.kind, finding.name) for finding in said} == set(done)
+        assert {finding.name: finding.rows for finding in said if finding.kind == "filled"} == filled
+        assert sum(finding.rows for finding in said if finding.kind == "row") == sum(
+            count for (kind, _), count in done.items() if kind == "row"
+        )
+        for finding in said:
+            if finding.kind == "not valid":
+                verified = run("verify", url=url).out
+                assert f"{finding.rows} rows of before break it" in verified, verified
+        names = {(finding.kind, finding.name) for finding in found.stays}
+        beside = {("table", "public.call_notes"), ("table", "public.invoices"), ("view", "public.calls_now")}
+        assert set(left) <= names
+        for kind, name in names - set(left) - beside:
+            assert kind == "demo accounts" or (kind == "grant" and "table" not in name), (kind, name)
+    return found
+
+
+@pytest.mark.parametrize("state", STATES, ids=str)
+def test_what_is_said_is_what_the_upgrade_does(new_sort: Callable[[str], URL], state: State) -> None:
+    url = new_sort("supabase-old")
+    if state.ran:
+        execute(url, state.script(rows=True, by_hand=True))
+    found = agrees(url)
+    assert found.obstacles == []
+    again = run("inspect", url=url)
+    assert (again.status, again.out.splitlines()[:2]) == (
+        0,
+        ["State: ours, at revision 003.", "Upgrades pending: none."],
+    )
+
+
+def test_nothing_is_changed(new_database: Callable[..., URL]) -> None:
+    url = new_database()
+    execute(url, FIRST.script(rows=True, by_hand=True))
+    before = dump(url)
+    said = run("inspect", url=url)
+    assert (said.status, said.err) == (0, "")
+    assert said.out.splitlines()[0] == "State: made by hand: calls, presence (first script), billing with its trigger."
+    lines = said.out.splitlines()
+    assert len(set(lines)) == len(lines)
+    for line in (
+        "  take over public.call_sessions, public.user_presence, public.user_accounts, public.token_usage",
+        "  rename public.user_presence.user_id to host_id",
+        "  fill NULLs in 1 row of public.token_usage: timestamp 1",
+        "  column public.call_sessions.rating, public.user_accounts.role",
+        "  table public.call_notes, public.invoices",
+    ):
+        assert line in lines, said.out
+    assert "to go on, GRANT SELECT ON token_usage, user_accounts TO pg_monitor\n" in said.out
+    assert '  policy "Support reads calls" on public.call_sessions is permissive: it lets through' in said.out
+    assert dump(url) == before
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [
+        ("nothing", "empty of what is ours"),
+        ("calls only", "made by hand: calls, presence (first script)"),
+        ("presence fixed", "made by hand: calls, presence (fixed script)"),
+        ("presence safe only", "made by hand: calls, presence (first and safe scripts)"),
+        ("presence fixed and safe", "made by hand: calls, presence (fixed and safe scripts)"),
+        ("billing alone", "made by hand: billing without its trigger"),
+        (
+            "billing first",
+            "made by hand: calls, presence (first script), billing without its trigger",
+        ),
+        (
+            "billing twice",
+            "made by hand: calls, presence (fixed script), billing with its trigger",
+        ),
+    ],
+)
+def test_state_says_which_scripts_ran(empty: URL, state: str, says: str) -> None:
+    script = next(found for found in STATES if found.name == state).script()
+    if script:
+        execute(empty, script)
+    assert inspected(empty).state == says
+
+
+def test_upgrade_half_way_is_inspected_as_far_as_it_is_left(empty: URL) -> None:
+    execute(empty, next(state for state in STATES if state.name == "calls only").script(rows=True))
+    assert run("upgrade", "001", url=empty).status == 0
+    found = inspected(empty)
+    assert found.state == "ours, at revision 001"
+    assert found.pending == ("002 (Host presence)", "003 (Token billing)")
+    assert [finding.name for finding in found.will if finding.kind == "table"] == ["public.user_presence"]
+    assert [finding.rows for finding in found.will if finding.kind == "row"] == [4]
+    agrees_from = query(empty, "SELECT count(*) FROM oblivion.adoption_log")
+    assert run("upgrade", "head", url=empty).status == 0
+    assert query(empty, "SELECT count(*) FROM oblivion.adoption_log WHERE kind = 'row'") == [(4,)] != agrees_from
+
+
+def test_revision_that_is_not_known_is_an_obstacle(upgraded: URL) -> None:
+    execute(upgraded, "UPDATE oblivion.alembic_version SET version_num = '999'")
+    result = run("inspect", url=upgraded)
+    assert (result.status, result.out.splitlines()[0]) == (
+        1,
+        "State: at revision 999, which this version of oblivion_schema does not have.",
+    )
+
+
+def test_copy_of_schema_public_alone_is_told(upgraded: URL) -> None:
+    execute(upgraded, "DROP TABLE oblivion.alembic_version, oblivion.adoption_log")
+    assert inspected(upgraded).state.startswith("tables of ours without oblivion.alembic_version")
+
+
+def test_table_of_another_role_is_an_obstacle(new_database: Callable[..., URL], server: URL) -> None:
+    url = new_database(owner=True)
+    execute(server.set(database=url.database), FULL.script(rows=True))
+    result = run("inspect", url=url)
+    assert result.status == 1
+    assert "  public.token_usage cannot be taken over: it belongs to postgres, who has to run this\n" in result.out
+    assert "  view public.active_calls belongs to postgres, who has to run this\n" in result.out
+    assert "function update_updated_at_column() belongs to postgres, who has to run this" in result.out
+    assert run("upgrade", "head", url=url).status == 1
+
+
+def test_reader_is_told_what_may_not_be_read(empty: URL) -> None:
+    execute(empty, FULL.script(rows=True))
+    role = f"{empty.database}_reader"
+    execute(empty, f"CREATE ROLE {role} LOGIN; GRANT SELECT ON call_sessions TO {role}")
+    try:
+        result = run("inspect", url=empty.set(username=role))
+        assert (result.status, result.err) == (1, "")
+        for line in (
+            "this role may not make schemas",
+            "this role may not make objects in schema public",
+            "public.token_usage cannot be taken over: it belongs to postgres, who has to run this",
+        ):
+            assert line in result.out, result.out
+    finally:
+        execute(empty, f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_reader_of_an_upgraded_database_is_told_so(upgraded: URL) -> None:
+    role = f"{upgraded.database}_reader"
+    execute(upgraded, f"CREATE ROLE {role} LOGIN")
+    try:
+        result = run("inspect", url=upgraded.set(username=role))
+        assert result.status == 1
+        assert "may not read oblivion.alembic_version" in result.out
+    finally:
+        execute(upgraded, f"DROP ROLE {role}")
+
+
+def test_holder_of_a_lock_and_a_long_lock_and_a_pooler_are_told(empty: URL) -> None:
+    execute(empty, FULL.script(rows=True))
+    execute(empty, "UPDATE pg_class SET reltuples = 10000000 WHERE relname = 'token_usage'")
+    engine = create_engine(empty, poolclass=NullPool, connect_args={"application_name": "billing page"})
+    with engine.begin() as connection:
+        connection.execute(text("SELECT FROM user_accounts"))
+        result = run("inspect", url=empty)
+    assert result.status == 0
+    assert "  public.user_accounts is held by process" in result.out
+    assert "(billing page, AccessShareLock)" in result.out
+    assert "run oblivion-schema prepare first, while clients go on" in result.out
+    assert run("prepare", url=empty).status == 0
+    assert "prepare first" not in run("inspect", url=empty).out
+    assert Database(make_url("postgresql://u@h:6543/d"), "test").is_behind_transaction_pooler
+
+
+STRANGERS = {
+    "foreign key dropped, orphans": """
+        ALTER TABLE token_usage DROP CONSTRAINT fk_token_usage_user_id;
+        INSERT INTO token_usage (user_id, session_id, tokens_used, mode, used_turn)
+        VALUES ('ghost', 's', 1, 'video', true), ('ghost', 't', 1, 'video', true);
+    """,
+    "check dropped, negative balances": """
+        ALTER TABLE user_accounts DROP CONSTRAINT positive_tokens;
+        UPDATE user_accounts SET tokens_remaining = -3 WHERE tokens_remaining = 0;
+    """,
+    "check without rows that break it": "ALTER TABLE token_usage DROP CONSTRAINT token_usage_mode_check",
+    "a tier of their own": """
+        ALTER TABLE user_accounts DROP CONSTRAINT user_accounts_subscription_tier_check,
+          ADD CONSTRAINT user_accounts_subscription_tier_check
+          CHECK (subscription_tier IN ('free', 'pro', 'enterprise', 'trial'));
+        UPDATE user_accounts SET subscription_tier = 'trial' WHERE user_id = 'spent';
+    """,
+    "policy of the scripts altered": """
+        ALTER POLICY "Allow all operations on token_usage" ON token_usage TO authenticated
+    """,
+    "forced": "ALTER TABLE call_sessions FORCE ROW LEVEL SECURITY",
+    "view of other types": """
+        DROP VIEW daily_token_usage;
+        CREATE VIEW daily_token_usage AS
+        SELECT current_date AS usage_date, mode, used_turn, 1::bigint AS session_count, 1::bigint AS total_tokens,
+          1::double precision AS avg_tokens_per_session, 1::numeric AS total_minutes
+        FROM token_usage;
+        GRANT SELECT ON daily_token_usage TO pg_monitor;
+    """,
+    "view of other types that is read": """
+        DROP VIEW daily_token_usage;
+        CREATE VIEW daily_token_usage AS SELECT mode AS usage_date FROM token_usage;
+        CREATE VIEW theirs AS SELECT count(*) FROM daily_token_usage;
+    """,
+    "wrong type": "DROP VIEW daily_token_usage; ALTER TABLE token_usage ALTER duration_seconds TYPE bigint",
+    "column gone": "ALTER TABLE user_accounts DROP email",
+    "index of another definition": """
+        DROP INDEX idx_token_usage_billing; CREATE INDEX idx_token_usage_billing ON token_usage (mode);
+        CREATE INDEX "Their index" ON token_usage (tokens_used);
+    """,
+    "index dropped": "DROP INDEX idx_token_usage_billing",
+    "unique constraint on the host": """
+        DROP INDEX idx_user_presence_host_unique;
+        ALTER TABLE user_presence ADD CONSTRAINT idx_user_presence_host_unique UNIQUE (host_id);
+    """,
+    "second unique index on the host": "CREATE UNIQUE INDEX another ON user_presence (host_id)",
+    "hosts twice": """
+        DROP INDEX idx_user_presence_host_unique;
+        INSERT INTO user_presence (host_id, is_available, room_id, updated_at)
+        VALUES ('host', NULL, 'newest', '2027-01-01'), ('host', NULL, 'older', NULL);
+    """,
+    "hosts twice, referred to": """
+        DROP INDEX idx_user_presence_host_unique;
+        INSERT INTO user_presence (host_id, room_id) VALUES ('host', 'other');
+        CREATE TABLE host_notes (presence uuid REFERENCES user_presence (id));
+    """,
+    "trigger and rule of their own": """
+        CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no updates'; END $$;
+        CREATE TRIGGER audit BEFORE UPDATE ON call_sessions FOR EACH ROW EXECUTE FUNCTION audit();
+        ALTER TABLE call_sessions ENABLE ALWAYS TRIGGER audit;
+        CREATE RULE "No deletes" AS ON DELETE TO token_usage DO INSTEAD NOTHING;
+    """,
+    "other defaults": "ALTER TABLE user_accounts ALTER tokens_remaining SET DEFAULT 50, ALTER created_at DROP DEFAULT",
+    "no key of accounts": "ALTER TABLE invoices DROP CONSTRAINT invoices_user_id_fkey;"
+    " ALTER TABLE token_usage DROP CONSTRAINT fk_token_usage_user_id; ALTER TABLE user_accounts DROP CONSTRAINT"
+    " user_accounts_pkey",
+    "not null by hand": "DELETE FROM token_usage WHERE timestamp IS NULL;"
+    ' ALTER TABLE token_usage ALTER "timestamp" SET NOT NULL',
+    "published by hand": "ALTER PUBLICATION supabase_realtime ADD TABLE token_usage, call_sessions",
+    "a table under a view's name": "DROP VIEW daily_token_usage; CREATE TABLE daily_token_usage (id integer)",
+    "demo accounts deleted": "DELETE FROM user_accounts WHERE user_id IN ('developer', 'test_user_1')",
+}
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_stranger_database_is_said_as_it_is(new_sort: Callable[[str], URL], name: str) -> None:
+    url = new_sort("supabase-old")
+    execute(url, FULL.script(rows=True, by_hand=True))
+    execute(url, STRANGERS[name])
+    found = agrees(url)
+    says = "\n".join(found.report())
+    for finding in (*found.will, *found.warnings, *found.obstacles):
+        assert says.count(str(finding)) >= 1, finding
+    assert SAID.get(name, "") in says, says
+
+
+SAID = {
+    "foreign key dropped, orphans": "  hold fk_token_usage_user_id on public.token_usage for new rows alone",
+    "check without rows that break it": "  add token_usage_mode_check on public.token_usage",
+    "a tier of their own": "user_accounts_subscription_tier_check on public.user_accounts is not as ours, and stays so",
+    "policy of the scripts altered": "Allow all operations on token_usage",
+    "view of other types": "  drop public.daily_token_usage, which has columns of other types than ours, and",
+    "view of other types that is read": "and theirs reads it",
+    "wrong type": "public.token_usage cannot be taken over: its duration_seconds is bigint, not integer",
+    "column gone": "public.user_accounts cannot be taken over: it lacks email",
+    "index of another definition": "index idx_token_usage_billing is not as ours, and stays so",
+    "index dropped": "idx_token_usage_billing",
+    "hosts twice": "oblivion.adoption_log, for the host has a newer one: host 2",
+    "other defaults": "set the default of public.user_accounts.tokens_remaining to 100, from 50",
+    "demo accounts deleted": "open the demo accounts test_user_1, developer, beside demo_user, test_user_2",
+}
