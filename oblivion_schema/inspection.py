@@ -326,8 +326,20 @@ class _Inspector:
         for rows, *by_column in self._query(f"SELECT count(*) FILTER (WHERE {any_null}), {counts} FROM {source} AS t"):
             named = ", ".join(f"{name} {count}" for name, count in zip(nullable, by_column, strict=True) if count)
             if rows:
-                self.seconds += 2 * row.rows / 1e6 * SECONDS_PER_MILLION_ROWS  # found out, filled, and made sure of
+                self.seconds += row.rows / 1e6 * SECONDS_PER_MILLION_ROWS  # which finds them
                 self._will("filled", f"public.{table}", f"fill NULLs in {_rows(rows)} of public.{table}: {named}", rows)
+
+                self._check_fill(row, source, any_null)
+
+    def _check_fill(self, row: Row[Any], source: str, any_null: str) -> None:
+        """Whether rows that are filled break a check that is NOT VALID, which looks at them then."""
+        for name, constraint in row.constraints.items():
+            if constraint["kind"] == "c" and not constraint["valid"]:
+                broken = f"({any_null}) AND NOT ({constraint['expression']})"
+                for (count,) in self._query(f"SELECT count(*) FROM {source} AS t WHERE {broken}"):
+                    if count:
+                        says = f"{_rows(count)} of public.{row.name} with a NULL, which is filled, would break {name}"
+                        self._stop("check", name, f"{says}, NOT VALID so far: mend them, or drop it")
 
     def _is_moved(self) -> bool:
         return any(finding.kind == "row" for finding in self.found.will)
@@ -350,7 +362,8 @@ class _Inspector:
 
     def _add_rule(self, table: str, name: str, count: int) -> None:
         if count:
-            says = f"hold {name} on public.{table} for new rows alone (NOT VALID), for {_rows(count)} break it"
+            breaks = "breaks" if count == 1 else "break"
+            says = f"hold {name} on public.{table} for new rows alone (NOT VALID): {_rows(count)} {breaks} it"
             self._will("not valid", f"{name} on public.{table}", says, count)
         else:
             self._will("added rule", f"{name} on public.{table}", f"add {name} on public.{table}")

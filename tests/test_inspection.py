@@ -287,6 +287,12 @@ STRANGERS = {
     ' ALTER TABLE token_usage ALTER "timestamp" SET NOT NULL',
     "published by hand": "ALTER PUBLICATION supabase_realtime ADD TABLE token_usage, call_sessions",
     "a table under a view's name": "DROP VIEW daily_token_usage; CREATE TABLE daily_token_usage (id integer)",
+    "check that is not valid": """
+        ALTER TABLE call_sessions ADD CONSTRAINT theirs CHECK (room_id <> 'no clock') NOT VALID
+    """,
+    "check that is not valid, kept by what is filled": """
+        ALTER TABLE call_sessions ADD CONSTRAINT theirs CHECK (room_id <> 'clock set back') NOT VALID
+    """,
     "demo accounts deleted": "DELETE FROM user_accounts WHERE user_id IN ('developer', 'test_user_1')",
 }
 
@@ -304,6 +310,7 @@ def test_stranger_database_is_said_as_it_is(new_sort: Callable[[str], URL], name
 
 
 SAID = {
+    "check that is not valid": "  1 row of public.call_sessions with a NULL, which is filled, would break theirs",
     "foreign key dropped, orphans": "  hold fk_token_usage_user_id on public.token_usage for new rows alone",
     "check without rows that break it": "  add token_usage_mode_check on public.token_usage",
     "a tier of their own": "user_accounts_subscription_tier_check on public.user_accounts is not as ours, and stays so",
