@@ -18,6 +18,7 @@ from alembic.script.revision import RevisionError
 from sqlalchemy import bindparam, func, select, text, true
 from sqlalchemy.exc import DBAPIError
 
+from .access import REALTIME
 from .accounts import DEMO_ACCOUNTS
 from .adoption import noted
 from .base import PRIVATE_SCHEMA, metadata
@@ -518,13 +519,13 @@ class _Inspector:
         for sql in statements:
             if made := _CREATE.search(sql):
                 self._made_by(made, sql, functions)
-            for table, name in _PUBLISHES.findall(sql):
-                row = self.relations.get(table)
-                if name in self.facts.publications and not (row and name in row.publications):
-                    self._will("publish", f"public.{table}", f"public.{table}")
             if defaults := _SETS_DEFAULTS.match(sql):
                 self._defaults(defaults[1], sql)
         for request in requests:
+            if request.function == "join_realtime" and REALTIME in self.facts.publications:
+                table = request.arguments["table"]
+                if table not in self.relations or REALTIME not in self.relations[table].publications:
+                    self._will("publish", f"public.{table}", f"public.{table}")
             if request.function == "replace_view" and request.arguments["name"] not in self.relations:
                 self._will("make view", f"public.{request.arguments['name']}", f"public.{request.arguments['name']}")
 
@@ -668,7 +669,6 @@ _CREATE: Final = re.compile(
     r"CREATE (?:OR REPLACE )?(?:UNIQUE )?(?P<kind>TABLE|INDEX|FUNCTION|TRIGGER|POLICY)\s+(?:IF NOT EXISTS )?"
     r"(?P<name>[\w.]+)(?:\s+(?:BEFORE UPDATE\s+)?ON public\.(?P<table>\w+))?"
 )
-_PUBLISHES: Final = re.compile(r"'public\.(\w+)'::regclass\s+\)\s+\) THEN\s+ALTER PUBLICATION (\w+) ADD TABLE")
 _SETS_DEFAULTS: Final = re.compile(r"ALTER TABLE public\.(\w+)\s+ALTER \"?\w+\"? SET DEFAULT")
 _DEFAULT: Final = re.compile(r"ALTER \"?(\w+)\"? SET DEFAULT (.+?)(?:,?\n|,?$)")
 

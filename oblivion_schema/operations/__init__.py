@@ -100,6 +100,7 @@ def run_sql(sql: str) -> None:
     run(unindented(sql))
 
 
+@heard
 def join_realtime(table: str) -> None:
     """Add `public.<table>` to Supabase's publication, where there is one that this role owns and that lacks it."""
     run_sql(_JOIN_REALTIME.replace("<table>", table))

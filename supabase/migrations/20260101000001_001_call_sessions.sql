@@ -520,17 +520,17 @@ FROM (
     format('%I on public.call_sessions', conname),
     pg_get_constraintdef(oid)
   FROM pg_catalog.pg_constraint
-  WHERE conrelid = 'public.call_sessions'::regclass AND contype IN ('c', 'f', 'p', 'u', 'x') AND conname NOT IN ('call_sessions_pkey', 'call_sessions_mode_check', 'idx_call_sessions_room_id', 'idx_call_sessions_start_time', 'idx_call_sessions_user_id', 'idx_call_sessions_billing', 'idx_call_sessions_active', 'update_call_sessions_updated_at', 'call_sessions_select', 'call_sessions_insert', 'call_sessions_update', 'call_sessions_delete')
+  WHERE conrelid = 'public.call_sessions'::regclass AND contype IN ('c', 'f', 'p', 'u', 'x') AND conname NOT IN ('call_sessions_pkey', 'call_sessions_mode_check', 'idx_call_sessions_room_id', 'idx_call_sessions_start_time', 'idx_call_sessions_user_id', 'idx_call_sessions_billing', 'idx_call_sessions_active', 'update_call_sessions_updated_at', 'supabase_realtime', 'call_sessions_select', 'call_sessions_insert', 'call_sessions_update', 'call_sessions_delete')
   UNION ALL
   SELECT 'index', format('public.%I on public.call_sessions', relname), pg_get_indexdef(indexrelid)
   FROM pg_catalog.pg_index
   JOIN pg_catalog.pg_class ON pg_class.oid = indexrelid
-  WHERE indrelid = 'public.call_sessions'::regclass AND relname NOT IN ('call_sessions_pkey', 'call_sessions_mode_check', 'idx_call_sessions_room_id', 'idx_call_sessions_start_time', 'idx_call_sessions_user_id', 'idx_call_sessions_billing', 'idx_call_sessions_active', 'update_call_sessions_updated_at', 'call_sessions_select', 'call_sessions_insert', 'call_sessions_update', 'call_sessions_delete')
+  WHERE indrelid = 'public.call_sessions'::regclass AND relname NOT IN ('call_sessions_pkey', 'call_sessions_mode_check', 'idx_call_sessions_room_id', 'idx_call_sessions_start_time', 'idx_call_sessions_user_id', 'idx_call_sessions_billing', 'idx_call_sessions_active', 'update_call_sessions_updated_at', 'supabase_realtime', 'call_sessions_select', 'call_sessions_insert', 'call_sessions_update', 'call_sessions_delete')
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conindid = indexrelid AND contype IN ('p', 'u', 'x'))
   UNION ALL
   SELECT 'trigger', format('%I on public.call_sessions', tgname), pg_get_triggerdef(oid)
   FROM pg_catalog.pg_trigger
-  WHERE tgrelid = 'public.call_sessions'::regclass AND NOT tgisinternal AND tgname NOT IN ('call_sessions_pkey', 'call_sessions_mode_check', 'idx_call_sessions_room_id', 'idx_call_sessions_start_time', 'idx_call_sessions_user_id', 'idx_call_sessions_billing', 'idx_call_sessions_active', 'update_call_sessions_updated_at', 'call_sessions_select', 'call_sessions_insert', 'call_sessions_update', 'call_sessions_delete')
+  WHERE tgrelid = 'public.call_sessions'::regclass AND NOT tgisinternal AND tgname NOT IN ('call_sessions_pkey', 'call_sessions_mode_check', 'idx_call_sessions_room_id', 'idx_call_sessions_start_time', 'idx_call_sessions_user_id', 'idx_call_sessions_billing', 'idx_call_sessions_active', 'update_call_sessions_updated_at', 'supabase_realtime', 'call_sessions_select', 'call_sessions_insert', 'call_sessions_update', 'call_sessions_delete')
   UNION ALL
   SELECT 'rule', format('%I on public.call_sessions', rulename), pg_get_ruledef(oid)
   FROM pg_catalog.pg_rewrite
@@ -541,7 +541,7 @@ FROM (
     format('%I on public.call_sessions', polname),
     concat_ws(' ', polcmd, polroles::regrole[], pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
   FROM pg_catalog.pg_policy
-  WHERE polrelid = 'public.call_sessions'::regclass AND polname NOT IN ('call_sessions_pkey', 'call_sessions_mode_check', 'idx_call_sessions_room_id', 'idx_call_sessions_start_time', 'idx_call_sessions_user_id', 'idx_call_sessions_billing', 'idx_call_sessions_active', 'update_call_sessions_updated_at', 'call_sessions_select', 'call_sessions_insert', 'call_sessions_update', 'call_sessions_delete')
+  WHERE polrelid = 'public.call_sessions'::regclass AND polname NOT IN ('call_sessions_pkey', 'call_sessions_mode_check', 'idx_call_sessions_room_id', 'idx_call_sessions_start_time', 'idx_call_sessions_user_id', 'idx_call_sessions_billing', 'idx_call_sessions_active', 'update_call_sessions_updated_at', 'supabase_realtime', 'call_sessions_select', 'call_sessions_insert', 'call_sessions_update', 'call_sessions_delete')
   UNION ALL
   SELECT 'storage parameter', format('%s on public.call_sessions', split_part(o, '=', 1)), o
   FROM pg_catalog.pg_class, unnest(reloptions) AS o
@@ -554,7 +554,7 @@ FROM (
   SELECT 'publication', format('%I of public.call_sessions', pubname), NULL
   FROM pg_catalog.pg_publication_rel
   JOIN pg_catalog.pg_publication AS p ON p.oid = prpubid
-  WHERE prrelid = 'public.call_sessions'::regclass
+  WHERE prrelid = 'public.call_sessions'::regclass AND pubname NOT IN ('call_sessions_pkey', 'call_sessions_mode_check', 'idx_call_sessions_room_id', 'idx_call_sessions_start_time', 'idx_call_sessions_user_id', 'idx_call_sessions_billing', 'idx_call_sessions_active', 'update_call_sessions_updated_at', 'supabase_realtime', 'call_sessions_select', 'call_sessions_insert', 'call_sessions_update', 'call_sessions_delete')
   UNION ALL
   SELECT 'grant', format('%s on table public.call_sessions to %s', string_agg(privilege_type, ', '), grantee::regrole), NULL
   FROM pg_catalog.pg_class, aclexplode(relacl)

@@ -378,17 +378,17 @@ FROM (
     format('%I on public.user_presence', conname),
     pg_get_constraintdef(oid)
   FROM pg_catalog.pg_constraint
-  WHERE conrelid = 'public.user_presence'::regclass AND contype IN ('c', 'f', 'p', 'u', 'x') AND conname NOT IN ('user_presence_pkey', 'idx_user_presence_host_unique', 'update_user_presence_updated_at_trigger', 'user_presence_select', 'user_presence_insert', 'user_presence_update', 'user_presence_delete')
+  WHERE conrelid = 'public.user_presence'::regclass AND contype IN ('c', 'f', 'p', 'u', 'x') AND conname NOT IN ('user_presence_pkey', 'idx_user_presence_host_unique', 'update_user_presence_updated_at_trigger', 'supabase_realtime', 'user_presence_select', 'user_presence_insert', 'user_presence_update', 'user_presence_delete')
   UNION ALL
   SELECT 'index', format('public.%I on public.user_presence', relname), pg_get_indexdef(indexrelid)
   FROM pg_catalog.pg_index
   JOIN pg_catalog.pg_class ON pg_class.oid = indexrelid
-  WHERE indrelid = 'public.user_presence'::regclass AND relname NOT IN ('user_presence_pkey', 'idx_user_presence_host_unique', 'update_user_presence_updated_at_trigger', 'user_presence_select', 'user_presence_insert', 'user_presence_update', 'user_presence_delete')
+  WHERE indrelid = 'public.user_presence'::regclass AND relname NOT IN ('user_presence_pkey', 'idx_user_presence_host_unique', 'update_user_presence_updated_at_trigger', 'supabase_realtime', 'user_presence_select', 'user_presence_insert', 'user_presence_update', 'user_presence_delete')
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conindid = indexrelid AND contype IN ('p', 'u', 'x'))
   UNION ALL
   SELECT 'trigger', format('%I on public.user_presence', tgname), pg_get_triggerdef(oid)
   FROM pg_catalog.pg_trigger
-  WHERE tgrelid = 'public.user_presence'::regclass AND NOT tgisinternal AND tgname NOT IN ('user_presence_pkey', 'idx_user_presence_host_unique', 'update_user_presence_updated_at_trigger', 'user_presence_select', 'user_presence_insert', 'user_presence_update', 'user_presence_delete')
+  WHERE tgrelid = 'public.user_presence'::regclass AND NOT tgisinternal AND tgname NOT IN ('user_presence_pkey', 'idx_user_presence_host_unique', 'update_user_presence_updated_at_trigger', 'supabase_realtime', 'user_presence_select', 'user_presence_insert', 'user_presence_update', 'user_presence_delete')
   UNION ALL
   SELECT 'rule', format('%I on public.user_presence', rulename), pg_get_ruledef(oid)
   FROM pg_catalog.pg_rewrite
@@ -399,7 +399,7 @@ FROM (
     format('%I on public.user_presence', polname),
     concat_ws(' ', polcmd, polroles::regrole[], pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
   FROM pg_catalog.pg_policy
-  WHERE polrelid = 'public.user_presence'::regclass AND polname NOT IN ('user_presence_pkey', 'idx_user_presence_host_unique', 'update_user_presence_updated_at_trigger', 'user_presence_select', 'user_presence_insert', 'user_presence_update', 'user_presence_delete')
+  WHERE polrelid = 'public.user_presence'::regclass AND polname NOT IN ('user_presence_pkey', 'idx_user_presence_host_unique', 'update_user_presence_updated_at_trigger', 'supabase_realtime', 'user_presence_select', 'user_presence_insert', 'user_presence_update', 'user_presence_delete')
   UNION ALL
   SELECT 'storage parameter', format('%s on public.user_presence', split_part(o, '=', 1)), o
   FROM pg_catalog.pg_class, unnest(reloptions) AS o
@@ -412,7 +412,7 @@ FROM (
   SELECT 'publication', format('%I of public.user_presence', pubname), NULL
   FROM pg_catalog.pg_publication_rel
   JOIN pg_catalog.pg_publication AS p ON p.oid = prpubid
-  WHERE prrelid = 'public.user_presence'::regclass
+  WHERE prrelid = 'public.user_presence'::regclass AND pubname NOT IN ('user_presence_pkey', 'idx_user_presence_host_unique', 'update_user_presence_updated_at_trigger', 'supabase_realtime', 'user_presence_select', 'user_presence_insert', 'user_presence_update', 'user_presence_delete')
   UNION ALL
   SELECT 'grant', format('%s on table public.user_presence to %s', string_agg(privilege_type, ', '), grantee::regrole), NULL
   FROM pg_catalog.pg_class, aclexplode(relacl)

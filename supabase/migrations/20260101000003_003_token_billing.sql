@@ -720,17 +720,17 @@ FROM (
     format('%I on public.user_accounts', conname),
     pg_get_constraintdef(oid)
   FROM pg_catalog.pg_constraint
-  WHERE conrelid = 'public.user_accounts'::regclass AND contype IN ('c', 'f', 'p', 'u', 'x') AND conname NOT IN ('user_accounts_pkey', 'positive_tokens', 'user_accounts_subscription_tier_check', 'idx_user_accounts_email', 'update_user_accounts_updated_at', 'user_accounts_select', 'user_accounts_insert', 'user_accounts_update', 'user_accounts_delete')
+  WHERE conrelid = 'public.user_accounts'::regclass AND contype IN ('c', 'f', 'p', 'u', 'x') AND conname NOT IN ('user_accounts_pkey', 'positive_tokens', 'user_accounts_subscription_tier_check', 'idx_user_accounts_email', 'update_user_accounts_updated_at', 'supabase_realtime', 'user_accounts_select', 'user_accounts_insert', 'user_accounts_update', 'user_accounts_delete')
   UNION ALL
   SELECT 'index', format('public.%I on public.user_accounts', relname), pg_get_indexdef(indexrelid)
   FROM pg_catalog.pg_index
   JOIN pg_catalog.pg_class ON pg_class.oid = indexrelid
-  WHERE indrelid = 'public.user_accounts'::regclass AND relname NOT IN ('user_accounts_pkey', 'positive_tokens', 'user_accounts_subscription_tier_check', 'idx_user_accounts_email', 'update_user_accounts_updated_at', 'user_accounts_select', 'user_accounts_insert', 'user_accounts_update', 'user_accounts_delete')
+  WHERE indrelid = 'public.user_accounts'::regclass AND relname NOT IN ('user_accounts_pkey', 'positive_tokens', 'user_accounts_subscription_tier_check', 'idx_user_accounts_email', 'update_user_accounts_updated_at', 'supabase_realtime', 'user_accounts_select', 'user_accounts_insert', 'user_accounts_update', 'user_accounts_delete')
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conindid = indexrelid AND contype IN ('p', 'u', 'x'))
   UNION ALL
   SELECT 'trigger', format('%I on public.user_accounts', tgname), pg_get_triggerdef(oid)
   FROM pg_catalog.pg_trigger
-  WHERE tgrelid = 'public.user_accounts'::regclass AND NOT tgisinternal AND tgname NOT IN ('user_accounts_pkey', 'positive_tokens', 'user_accounts_subscription_tier_check', 'idx_user_accounts_email', 'update_user_accounts_updated_at', 'user_accounts_select', 'user_accounts_insert', 'user_accounts_update', 'user_accounts_delete')
+  WHERE tgrelid = 'public.user_accounts'::regclass AND NOT tgisinternal AND tgname NOT IN ('user_accounts_pkey', 'positive_tokens', 'user_accounts_subscription_tier_check', 'idx_user_accounts_email', 'update_user_accounts_updated_at', 'supabase_realtime', 'user_accounts_select', 'user_accounts_insert', 'user_accounts_update', 'user_accounts_delete')
   UNION ALL
   SELECT 'rule', format('%I on public.user_accounts', rulename), pg_get_ruledef(oid)
   FROM pg_catalog.pg_rewrite
@@ -741,7 +741,7 @@ FROM (
     format('%I on public.user_accounts', polname),
     concat_ws(' ', polcmd, polroles::regrole[], pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
   FROM pg_catalog.pg_policy
-  WHERE polrelid = 'public.user_accounts'::regclass AND polname NOT IN ('user_accounts_pkey', 'positive_tokens', 'user_accounts_subscription_tier_check', 'idx_user_accounts_email', 'update_user_accounts_updated_at', 'user_accounts_select', 'user_accounts_insert', 'user_accounts_update', 'user_accounts_delete')
+  WHERE polrelid = 'public.user_accounts'::regclass AND polname NOT IN ('user_accounts_pkey', 'positive_tokens', 'user_accounts_subscription_tier_check', 'idx_user_accounts_email', 'update_user_accounts_updated_at', 'supabase_realtime', 'user_accounts_select', 'user_accounts_insert', 'user_accounts_update', 'user_accounts_delete')
   UNION ALL
   SELECT 'storage parameter', format('%s on public.user_accounts', split_part(o, '=', 1)), o
   FROM pg_catalog.pg_class, unnest(reloptions) AS o
@@ -754,7 +754,7 @@ FROM (
   SELECT 'publication', format('%I of public.user_accounts', pubname), NULL
   FROM pg_catalog.pg_publication_rel
   JOIN pg_catalog.pg_publication AS p ON p.oid = prpubid
-  WHERE prrelid = 'public.user_accounts'::regclass
+  WHERE prrelid = 'public.user_accounts'::regclass AND pubname NOT IN ('user_accounts_pkey', 'positive_tokens', 'user_accounts_subscription_tier_check', 'idx_user_accounts_email', 'update_user_accounts_updated_at', 'supabase_realtime', 'user_accounts_select', 'user_accounts_insert', 'user_accounts_update', 'user_accounts_delete')
   UNION ALL
   SELECT 'grant', format('%s on table public.user_accounts to %s', string_agg(privilege_type, ', '), grantee::regrole), NULL
   FROM pg_catalog.pg_class, aclexplode(relacl)
@@ -820,7 +820,7 @@ FROM (
   SELECT 'publication', format('%I of public.token_usage', pubname), NULL
   FROM pg_catalog.pg_publication_rel
   JOIN pg_catalog.pg_publication AS p ON p.oid = prpubid
-  WHERE prrelid = 'public.token_usage'::regclass
+  WHERE prrelid = 'public.token_usage'::regclass AND pubname NOT IN ('token_usage_pkey', 'fk_token_usage_user_id', 'positive_token_usage', 'token_usage_mode_check', 'valid_duration', 'idx_token_usage_session_id', 'idx_token_usage_timestamp', 'idx_token_usage_user_date', 'idx_token_usage_billing', 'token_usage_select', 'token_usage_insert', 'token_usage_update', 'token_usage_delete')
   UNION ALL
   SELECT 'grant', format('%s on table public.token_usage to %s', string_agg(privilege_type, ', '), grantee::regrole), NULL
   FROM pg_catalog.pg_class, aclexplode(relacl)
