@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from .access import REALTIME
 from .accounts import DEMO_ACCOUNTS
-from .adoption import noted
+from .adoption import adoption_log, noted
 from .base import PRIVATE_SCHEMA, metadata
 from .errors import held_relations, primary_message
 from .operations import requests_of, unindented
@@ -142,6 +142,7 @@ class _Inspector:
         self.blocked: set[str] = set()
         self.dropped: dict[str, set[str]] = {}
         self.seconds = 0.0
+        self.has_old_log = False
 
     def inspect(self, revisions: ScriptDirectory) -> Inspection:
         versions = self._versions()
@@ -152,9 +153,11 @@ class _Inspector:
             return self.found
         self.found.pending = tuple(f"{script.revision} ({script.doc.rstrip('.')})" for script in pending)
         requests = requests_of(pending)
-        names = sorted({*_locked(requests), *(table.name for table in metadata.tables.values() if not table.schema)})
+        ours = {table.name for table in metadata.tables.values() if not table.schema}
+        names = sorted({adoption_log.name, *_locked(requests), *ours})
         rows = self.connection.execute(_relations(), {"names": names})
         self.relations = {row.name: row for row in rows}
+        self._put_aside(self.relations.pop(adoption_log.name, None))
         self.found.state = self._state(versions)
         if pending:
             self._check_rights()
@@ -170,6 +173,15 @@ class _Inspector:
         order = list(_ORDER)
         self.found.will.sort(key=lambda finding: order.index(finding.kind))
         return self.found
+
+    def _put_aside(self, log: Row[Any] | None) -> None:
+        """The log of an adoption that was taken back, which went to schema public with the rows in it."""
+        if log is not None and log.comment == adoption_log.comment:
+            self.has_old_log = True
+            says = "take back public.adoption_log, with the rows that were moved there before"
+            self._will("log", "public.adoption_log", says)
+        elif log is not None:
+            self.found.stays.append(Finding("table", "public.adoption_log"))
 
     # Which state.
 
@@ -533,7 +545,7 @@ class _Inspector:
         kind, name, table = made["kind"].lower(), made["name"].removeprefix("public."), made["table"]
         row = self.relations.get(table or "")
         match kind:
-            case "table" if name not in self.relations:
+            case "table" if name not in self.relations and not (self.has_old_log and name == str(adoption_log)):
                 self._will("make table", made["name"], made["name"])
             case "function" if made["name"] not in functions:
                 self._will("make function", made["name"], made["name"])
@@ -673,7 +685,7 @@ _SETS_DEFAULTS: Final = re.compile(r"ALTER TABLE public\.(\w+)\s+ALTER \"?\w+\"?
 _DEFAULT: Final = re.compile(r"ALTER \"?(\w+)\"? SET DEFAULT (.+?)(?:,?\n|,?$)")
 
 _ORDER: Final = (
-    "table", "renamed", "added", "row", "filled", "default", "forced", "added rule", "not valid",
+    "log", "table", "renamed", "added", "row", "filled", "default", "forced", "added rule", "not valid",
     "drop policy", "drop index", "remade", "replace view", "replace function",
     "make role", "make table", "make view", "make function", "make index", "make trigger", "make policy",
     "grants", "publish", "demo",

@@ -10,7 +10,7 @@ import pytest
 from alembic.script import ScriptDirectory
 from legacy_states import STATES, State
 from sqlalchemy import NullPool, create_engine, make_url, text
-from support import dump, execute, query, run
+from support import PROJECT, dump, execute, query, run
 
 from oblivion_schema import migrate
 from oblivion_schema.database import Database
@@ -146,6 +146,40 @@ def test_upgrade_half_way_is_inspected_as_far_as_it_is_left(empty: URL) -> None:
     agrees_from = query(empty, "SELECT count(*) FROM oblivion.adoption_log")
     assert run("upgrade", "head", url=empty).status == 0
     assert query(empty, "SELECT count(*) FROM oblivion.adoption_log WHERE kind = 'row'") == [(4,)] != agrees_from
+
+
+def test_what_was_adopted_and_given_back_is_inspected_anew(empty: URL) -> None:
+    execute(empty, FIRST.script(rows=True, by_hand=True))
+    assert run("upgrade", "head", url=empty).status == 0
+    assert run("downgrade", "base", url=empty).status == 0
+    found = inspected(empty)
+    assert found.state == "made by hand: calls, presence (fixed and safe scripts), billing with its trigger"
+    assert {finding.kind for finding in found.will} & {"log", "table", "row", "filled"} == {"log", "table"}
+    assert "oblivion.adoption_log" not in {finding.name for finding in found.will if finding.kind == "make table"}
+    assert ("table", "public.adoption_log") not in {(finding.kind, finding.name) for finding in found.stays}
+    assert run("upgrade", "head", url=empty).status == 0
+    _, filled, left = noted(empty)
+    assert filled == {}
+    assert set(left) <= {(finding.kind, finding.name) for finding in found.stays}
+
+
+def test_documentation_shows_what_is_printed(empty: URL, caplog: pytest.LogCaptureFixture) -> None:
+    execute(empty, FIRST.script(rows=True) + (PROJECT / "tests" / "legacy" / "by_hand_docs.sql").read_text())
+    blocks = re.findall(
+        r"^```console\n\$ oblivion-schema (.*?)\n(.*?)^```$",
+        (PROJECT / "docs" / "adoption.md").read_text(),
+        flags=re.MULTILINE | re.DOTALL,
+    )
+    printed = dict(blocks)
+    # The server of the tests has the roles.
+    shown = [line for line in printed["inspect"].splitlines() if not line.startswith("  make role")]
+    assert run("inspect", url=empty).out.splitlines() == shown
+    assert run("prepare", url=empty).out == printed["prepare"]
+    assert run("upgrade", "head", url=empty).status == 0
+    for line in printed["upgrade head"].splitlines():
+        assert line.partition("] ")[2] in caplog.text
+    for line in printed["verify"].splitlines():
+        assert line in {"...", *run("verify", url=empty).out.splitlines()}
 
 
 def test_revision_that_is_not_known_is_an_obstacle(upgraded: URL) -> None:
