@@ -142,6 +142,8 @@ def prepare(config: Config, *, sql: bool) -> None:
         return
     hear_interrupts()
     database = find_database(config)
+    if database.is_behind_transaction_pooler:
+        sys.stderr.write(f"{TRANSACTION_POOLER}\n")
     with database.connect() as connection, alone(connection.execution_options(isolation_level="AUTOCOMMIT")):
         said = 0
         try:
@@ -149,7 +151,8 @@ def prepare(config: Config, *, sql: bool) -> None:
                 said += 1
                 config.print_stdout("%s", line)
         except DBAPIError as error:
-            raise explain(error, connection.engine) from error
+            failed = str(explain(error, connection.engine))
+            raise UserError(failed.replace("Nothing was changed", "What was prepared before stays so")) from error
         config.print_stdout("Prepared: upgrade head." if said else "Nothing to prepare.")
 
 

@@ -22,7 +22,7 @@ from .access import REALTIME
 from .accounts import DEMO_ACCOUNTS
 from .adoption import adoption_log, noted
 from .base import PRIVATE_SCHEMA, metadata
-from .errors import held_relations, primary_message
+from .errors import held_relations, one_line, primary_message
 from .operations import requests_of, unindented
 from .operations.adoption import others_on
 from .privileges import API_ROLES
@@ -55,7 +55,7 @@ class Finding(NamedTuple):
     rows: int = 0
 
     def __str__(self) -> str:
-        return self.says or f"{self.kind} {self.name}"
+        return one_line(self.says or f"{self.kind} {self.name}")
 
 
 @dataclass
@@ -88,7 +88,7 @@ class Inspection:
             yield "It will leave alone"
             by_kind = sorted(self.stays, key=lambda finding: finding.kind)
             for kind, findings in groupby(by_kind, key=lambda finding: finding.kind):
-                yield f"  {kind} {', '.join(finding.name for finding in findings)}"
+                yield f"  {kind} {', '.join(one_line(finding.name) for finding in findings)}"
         if self.warnings:
             yield "Mind that"
             yield from (f"  {finding}" for finding in self.warnings)

@@ -29,6 +29,10 @@ _PAGES: Final = 64
 _LEFT_TO_THE_UPGRADE: Final = ("user_presence",)
 
 
+# Of what nobody waits for, a role's own timeout need not make an end; the steps that others wait for have theirs.
+_SETTINGS: Final = ("SET lock_timeout = 0", "SET statement_timeout = 0")
+
+
 class Step(NamedTuple):
     """One step: a block, which says in the setting oblivion.prepared what it did, or a query of statements to run."""
 
@@ -59,13 +63,15 @@ def steps(requests: Sequence[Request], lock_timeout: str) -> list[Step]:
 def script(found: Iterable[Step]) -> Iterator[str]:
     """The steps for psql, which has to run each of them as a transaction of its own."""
     yield "-- For psql -v ON_ERROR_STOP=1 -f, without -1: each statement is a transaction of its own."
-    yield "SET lock_timeout = 0;"
+    yield from (f"{setting};" for setting in _SETTINGS)
     for step in found:
         yield f"{step.sql} \\gexec" if step.is_query else f"{step.sql};"
 
 
 def run(connection: Connection, found: Iterable[Step]) -> Iterator[str]:
     """Do the steps on a connection in autocommit, and tell of each that did anything."""
+    for setting in _SETTINGS:
+        connection.exec_driver_sql(setting)
     for step in found:
         if step.is_query:
             for statement in connection.execute(text(step.sql.replace(":", r"\:"))).scalars().all():
