@@ -2,8 +2,9 @@
 
 Why: the record of embedded calls, with the two reports that read it, for clients that reach them through PostgREST; and
 what all policies ask: the access mode, and who is signed in.
-Locks: none that anybody can wait for on an empty database. Run again over its own table: call_sessions against
-everybody, from its policies to the end of the upgrade.
+Locks: on an empty database none that anybody can wait for. A call_sessions that is there already, together with all
+other tables and views that the run will take over, against everybody, all of them at once or none, until the run ends:
+0.31 s for a million calls, 0.04 s after `oblivion-schema prepare`.
 """
 
 from oblivion_schema.operations import join_realtime, run_sql
