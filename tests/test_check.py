@@ -519,6 +519,20 @@ def test_without_the_api_roles_grants_are_not_compared_and_revisions_not_written
     assert run("upgrade", "head", url=shop).status == 0
     assert run("check", url=shop).status == 0
     assert "Not compared, for there is no such role: grants to anon, authenticated, service_role" in caplog.text
+    execute(
+        shop,
+        """
+        INSERT INTO call_sessions (room_id, user_id, mode) VALUES ('r', 'demo_user', 'video');
+        UPDATE call_sessions SET end_time = now();
+        UPDATE user_accounts SET tokens_remaining = 3 WHERE user_id = 'demo_user';
+        INSERT INTO token_usage (user_id, session_id, tokens_used, mode, used_turn)
+        VALUES ('demo_user', 's', 2, 'video', false);
+        INSERT INTO user_presence (host_id, room_id) VALUES ('h', 'r')
+        ON CONFLICT (host_id) DO UPDATE SET host_id = excluded.host_id
+        """,
+    )
+    for view in ("daily_billing_summary", "daily_token_usage", "user_token_summary"):
+        assert query(shop, f"SELECT * FROM {view}"), view
     written = run("-c", str(checkout / "alembic.ini"), "revision", "--autogenerate", "-m", "x", url=shop).error
     assert "no role anon, authenticated, service_role, so the revision would grant them nothing" in written
 
