@@ -42,24 +42,38 @@ DECLARE
     WHERE pg_has_role(relowner, 'USAGE')
     ORDER BY place
   );
-  patience CONSTANT interval := coalesce(nullif(current_setting('lock_timeout'), '0'), '1 day');
-  deadline CONSTANT timestamptz := clock_timestamp() + patience;
+  patience CONSTANT text := current_setting('lock_timeout');
+  deadline CONSTANT timestamptz := clock_timestamp() + coalesce(nullif(patience, '0'), '1 day')::interval;
+  vacuumed regclass;
   relation name;
 BEGIN
   LOOP
     BEGIN
+      SELECT l.relation INTO vacuumed
+      FROM pg_catalog.pg_locks AS l
+      JOIN unnest(there) AS name ON l.relation = to_regclass('public.' || name)
+      WHERE l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+        AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted AND l.pid <> pg_backend_pid()
+      LIMIT 1;
+      IF vacuumed IS NOT NULL THEN
+        -- Autovacuum gives way, once somebody has waited for it for so long. Nothing else is held meanwhile.
+        PERFORM set_config('lock_timeout', '1500ms', true);
+        EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', vacuumed);
+      END IF;
+      PERFORM set_config('lock_timeout', '50ms', true);
       FOREACH relation IN ARRAY there LOOP
-        EXECUTE format('LOCK TABLE public.%I IN ACCESS EXCLUSIVE MODE NOWAIT', relation);
+        EXECUTE format('LOCK TABLE public.%I IN ACCESS EXCLUSIVE MODE', relation);
       END LOOP;
+      PERFORM set_config('lock_timeout', patience, true);
       EXIT;
     EXCEPTION
       WHEN lock_not_available THEN
-        -- The end of this block gave back what it held.
+        -- The end of this block gave back what it held, and the timeout.
         IF clock_timestamp() > deadline THEN
           RAISE;
         END IF;
     END;
-    PERFORM pg_sleep(0.005);
+    PERFORM pg_sleep(0.02 * random());
   END LOOP;
 END
 $$;
