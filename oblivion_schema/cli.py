@@ -144,10 +144,16 @@ def prepare(config: Config, *, sql: bool) -> None:
     database = find_database(config)
     if database.is_behind_transaction_pooler:
         sys.stderr.write(f"{TRANSACTION_POOLER}\n")
-    with database.connect() as connection, alone(connection.execution_options(isolation_level="AUTOCOMMIT")):
+    with database.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
         said = 0
         try:
-            for line in run_steps(connection, found):
+            with alone(connection):
+                for line in run_steps(connection, [step for step in found if not step.is_query]):
+                    said += 1
+                    config.print_stdout("%s", line)
+            # Builds of indexes wait for whoever has a snapshot, such as an upgrade that waits for us.
+            for line in run_steps(connection, [step for step in found if step.is_query]):
                 said += 1
                 config.print_stdout("%s", line)
         except DBAPIError as error:

@@ -21,7 +21,7 @@ from alembic import context
 from alembic.operations import Operations
 from alembic.util import CommandError
 from sqlalchemy import Connection, event, func, select, true
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from . import database
 from .access import MODES, others_policies, switch
@@ -276,7 +276,7 @@ def alone(connection: Connection) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(DBAPIError):  # a connection that is gone has given it back
+        with suppress(SQLAlchemyError):  # a connection that is gone has given it back
             connection.execute(select(func.pg_advisory_unlock(ADVISORY_LOCK)))
 
 

@@ -245,8 +245,8 @@ class _Inspector:
                 policy = self.relations[table].policies.get(arguments["name"])
                 if policy and policy["as_made"] == made:
                     self._drop(table, "policy", arguments["name"], quoted(arguments["name"]))
-            case "drop_index_as_made":
-                self._drop_index(arguments["name"], arguments["columns"])
+            case "drop_index_as_made" | "drop_index_unless" if table in self.relations:
+                self._drop_index(request)
             case "replace_view" if arguments["name"] in self.relations:
                 self._replace_view(arguments["name"], arguments["query"])
             case "note_others" if table in self.adopted and table not in self.blocked:
@@ -395,11 +395,19 @@ class _Inspector:
         if kind in {"policy", "index"}:
             self._will(f"drop {kind}", name, says or name)
 
-    def _drop_index(self, name: str, columns: str) -> None:
-        for table, row in self.relations.items():
-            index = row.indexes.get(name)
-            if index and re.fullmatch(rf"CREATE INDEX .* USING btree \({re.escape(columns)}\)", index["definition"]):
-                self._drop(table, "index", name)
+    def _drop_index(self, request: Request) -> None:
+        table, name = str(request.arguments["table"]), str(request.arguments["name"])
+        index = self.relations[table].indexes.get(name)
+        if index is None:
+            return
+        if request.function == "drop_index_as_made":
+            columns = re.escape(request.arguments["columns"])
+            goes = re.fullmatch(rf"CREATE INDEX .* USING btree \({columns}\)", index["definition"]) is not None
+        else:
+            definition = re.escape(request.arguments.get("definition", "%")).replace("%", ".*")
+            goes = not index["valid"] or re.fullmatch(definition, index["definition"]) is None
+        if goes:
+            self._drop(table, "index", name)
 
     def _replace_view(self, name: str, query: str) -> None:
         row = self.relations[name]

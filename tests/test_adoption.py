@@ -9,7 +9,7 @@ import pytest
 from legacy_states import STATES, State
 from sqlalchemy import Row, text
 from sqlalchemy.exc import DBAPIError
-from support import dump, execute, psql, query, request, run
+from support import dump, execute, psql, query, request, run, signed_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -358,7 +358,60 @@ def test_adoption_into_the_authenticated_mode_names_policies_that_let_more_throu
         visitor.execute(text("SELECT * FROM token_usage"))
 
 
+@pytest.mark.parametrize("forced", ["", "FORCE"], ids=["", "forced"])
+def test_host_id_that_somebody_put_beside_user_id_takes_it_over(empty: URL, forced: str) -> None:
+    [state] = (state for state in STATES if state.name == "presence safe only")
+    execute(empty, state.script(rows=True))
+    execute(empty, "ALTER TABLE user_presence ADD host_id text")
+    if forced:
+        execute(empty, "ALTER TABLE user_presence FORCE ROW LEVEL SECURITY")
+    newest = query(empty, "SELECT id, updated_at FROM user_presence WHERE room_id = 'newest'")
+    assert run("upgrade", "head", url=empty).status == 0
+    assert query(empty, "SELECT id, updated_at FROM user_presence WHERE host_id = 'host'") == newest
+    hosts = query(empty, "SELECT host_id FROM user_presence ORDER BY 1")
+    assert hosts == [("alone",), ("host",), ("tie",), ("timeless",)]
+    assert run("check", url=empty).status == 0
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'idx_token_usage_session_id'::regclass",
+        (
+            "DROP INDEX idx_user_presence_host_unique;"
+            " CREATE INDEX idx_user_presence_host_unique ON user_presence (host_id)"
+        ),
+        "DROP INDEX idx_token_usage_mode; CREATE INDEX idx_token_usage_mode ON call_notes (note)",
+    ],
+    ids=["interrupted build", "not unique", "name of another table's"],
+)
+def test_index_of_our_name_that_does_not_serve_is_made_anew(all_scripts: URL, sql: str) -> None:
+    execute(all_scripts, sql)
+    assert run("upgrade", "head", url=all_scripts).status == 0
+    assert run("check", url=all_scripts).status == 0
+    assert run("verify", url=all_scripts).status == 0
+    if "call_notes" in sql:
+        assert query(all_scripts, "SELECT to_regclass('idx_token_usage_mode') IS NOT NULL") == [(True,)]
+
+
 # -- By script, and back
+
+
+def test_downgrade_of_a_closed_database_leaves_it_closed(all_scripts: URL) -> None:
+    assert run("-x", "access=authenticated", "upgrade", "head", url=all_scripts).status == 0
+    for revision in ("-1", "base"):
+        assert run("downgrade", revision, url=all_scripts).status == 0
+        with request(all_scripts, "authenticated", signed_in("spent")) as user:
+            assert user.scalar(text("SELECT count(*) FROM user_accounts")) == 0
+
+
+def test_usage_without_accounts_is_adopted_and_given_back(all_scripts: URL) -> None:
+    execute(all_scripts, "DROP TABLE invoices; DROP TABLE user_accounts CASCADE")
+    assert run("upgrade", "head", url=all_scripts).status == 0
+    before = rows(all_scripts)["token_usage"]
+    downgraded = run("-x", "drop-data=yes", "downgrade", "base", url=all_scripts)
+    assert downgraded.status == 0, downgraded
+    assert rows(all_scripts)["token_usage"] == before
 
 
 def test_script_adopts_as_the_upgrade_does(all_scripts: URL, new_database: Callable[..., URL]) -> None:

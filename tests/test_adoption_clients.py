@@ -32,6 +32,9 @@ REQUESTS = [
     "UPDATE call_sessions SET end_time = now(), used_turn = true WHERE room_id = 'lobby' RETURNING *",
     "UPDATE user_accounts SET tokens_remaining = greatest(0, tokens_remaining - 1) WHERE user_id = 'demo_user'",
     "SELECT count(*) FROM call_sessions JOIN user_accounts USING (user_id) JOIN token_usage USING (user_id)",
+    # Slow ones, so that there is never a moment in which nobody reads.
+    *["SELECT pg_sleep(0.03), count(*) FROM user_token_summary"] * 2,
+    *["SELECT pg_sleep(0.03), count(*) FROM daily_billing_summary"] * 2,
 ]
 
 

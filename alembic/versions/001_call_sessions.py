@@ -12,6 +12,7 @@ from oblivion_schema.operations.adoption import (
     add_rule,
     begin_adoption,
     drop_index_as_made,
+    drop_index_unless,
     drop_policy_as_made,
     drop_unless_adopted,
     fill_nulls,
@@ -39,6 +40,13 @@ COLUMNS = {
     "created_at": "timestamp with time zone",
     "updated_at": "timestamp with time zone",
 }
+INDEXES = (
+    "idx_call_sessions_room_id",
+    "idx_call_sessions_start_time",
+    "idx_call_sessions_user_id",
+    "idx_call_sessions_billing",
+    "idx_call_sessions_active",
+)
 POLICIES = ("call_sessions_select", "call_sessions_insert", "call_sessions_update", "call_sessions_delete")
 
 
@@ -153,7 +161,9 @@ def upgrade() -> None:
     )
     add_rule("call_sessions", "call_sessions_mode_check", "CHECK (mode IN ('video', 'voice-only'))")
     drop_policy_as_made("call_sessions", "Allow all operations on call_sessions")
-    drop_index_as_made("idx_call_sessions_used_turn", "used_turn")
+    drop_index_as_made("call_sessions", "idx_call_sessions_used_turn", "used_turn")
+    for name in INDEXES:
+        drop_index_unless("call_sessions", name)
     run_sql("CREATE INDEX IF NOT EXISTS idx_call_sessions_room_id ON public.call_sessions (room_id)")
     run_sql("CREATE INDEX IF NOT EXISTS idx_call_sessions_start_time ON public.call_sessions (start_time)")
     run_sql("CREATE INDEX IF NOT EXISTS idx_call_sessions_user_id ON public.call_sessions (user_id)")
@@ -252,11 +262,7 @@ def upgrade() -> None:
         [
             "call_sessions_pkey",
             "call_sessions_mode_check",
-            "idx_call_sessions_room_id",
-            "idx_call_sessions_start_time",
-            "idx_call_sessions_user_id",
-            "idx_call_sessions_billing",
-            "idx_call_sessions_active",
+            *INDEXES,
             "update_call_sessions_updated_at",
             "supabase_realtime",
             *POLICIES,

@@ -9,6 +9,7 @@ from oblivion_schema.operations import join_realtime, run_sql
 from oblivion_schema.operations.adoption import (
     begin_adoption,
     drop_index_as_made,
+    drop_index_unless,
     drop_policy_as_made,
     drop_unless_adopted,
     fill_nulls,
@@ -38,6 +39,7 @@ def upgrade() -> None:
     lock_together("user_presence")
     take_over_columns()
     begin_adoption("user_presence", "Which hosts can take a call now, one row for each host.", COLUMNS)
+    drop_index_unless("user_presence", "idx_user_presence_host_unique", "CREATE UNIQUE INDEX % USING btree (host_id)")
     move_duplicates()
     run_sql(
         """
@@ -87,8 +89,8 @@ def upgrade() -> None:
     )
     drop_policy_as_made("user_presence", "Allow all operations on user_presence")
     drop_policy_as_made("user_presence", "Allow read for anyone", reads_only=True)
-    drop_index_as_made("idx_user_presence_host_available", "host_id, is_available")
-    drop_index_as_made("idx_user_presence_updated_at", "updated_at")
+    drop_index_as_made("user_presence", "idx_user_presence_host_available", "host_id, is_available")
+    drop_index_as_made("user_presence", "idx_user_presence_updated_at", "updated_at")
     run_sql("CREATE UNIQUE INDEX IF NOT EXISTS idx_user_presence_host_unique ON public.user_presence (host_id)")
     run_sql(
         """
@@ -230,7 +232,8 @@ def take_over_columns() -> None:
           names name[];
         BEGIN
           IF NOT EXISTS (
-            SELECT FROM pg_catalog.pg_class WHERE oid = to_regclass('public.user_presence') AND relkind = 'r'
+            SELECT FROM pg_catalog.pg_class
+            WHERE oid = to_regclass('public.user_presence') AND relkind = 'r' AND pg_has_role(relowner, 'USAGE')
           ) THEN
             RETURN;
           END IF;
@@ -242,9 +245,12 @@ def take_over_columns() -> None:
             INSERT INTO oblivion.adoption_log (kind, name, why)
             VALUES ('renamed', 'public.user_presence.host_id', 'It was user_id, which no client writes.');
           ELSIF 'user_id' = ANY (names) THEN
-            -- Somebody put host_id beside it.
-            UPDATE public.user_presence SET host_id = user_id WHERE host_id IS NULL;
-            ALTER TABLE public.user_presence ALTER user_id DROP NOT NULL;
+            -- Somebody put host_id beside it. No UPDATE: triggers would stamp the rows, and policies might hide some.
+            ALTER TABLE public.user_presence
+              ALTER host_id TYPE text USING coalesce(host_id, user_id),
+              ALTER user_id DROP NOT NULL;
+            INSERT INTO oblivion.adoption_log (kind, name, why)
+            VALUES ('renamed', 'public.user_presence.host_id', 'It is user_id, where it was NULL.');
           END IF;
           IF EXISTS (
             SELECT FROM pg_catalog.pg_constraint

@@ -11,6 +11,7 @@ from oblivion_schema.operations.adoption import (
     add_rule,
     begin_adoption,
     drop_index_as_made,
+    drop_index_unless,
     drop_policy_as_made,
     drop_unless_adopted,
     fill_nulls,
@@ -50,6 +51,12 @@ RATE_COLUMNS = {
     "effective_from": "timestamp with time zone",
     "tokens_per_minute": "integer",
 }
+USAGE_INDEXES = (
+    "idx_token_usage_session_id",
+    "idx_token_usage_timestamp",
+    "idx_token_usage_user_date",
+    "idx_token_usage_billing",
+)
 ACCOUNT_POLICIES = ("user_accounts_select", "user_accounts_insert", "user_accounts_update", "user_accounts_delete")
 USAGE_POLICIES = ("token_usage_select", "token_usage_insert", "token_usage_update", "token_usage_delete")
 
@@ -97,7 +104,8 @@ def upgrade() -> None:
         "CHECK (subscription_tier IN ('free', 'pro', 'enterprise'))",
     )
     drop_policy_as_made("user_accounts", "Allow all operations on user_accounts")
-    drop_index_as_made("idx_user_accounts_tokens", "tokens_remaining")
+    drop_index_as_made("user_accounts", "idx_user_accounts_tokens", "tokens_remaining")
+    drop_index_unless("user_accounts", "idx_user_accounts_email")
     run_sql("CREATE INDEX IF NOT EXISTS idx_user_accounts_email ON public.user_accounts (email)")
     run_sql(
         """
@@ -130,7 +138,7 @@ def upgrade() -> None:
         "token_usage",
         # When the call ended, where the row names one.
         timestamp=(
-            "coalesce(CASE WHEN session_id ~ '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN ("
+            "coalesce(CASE WHEN session_id ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN ("
             "SELECT coalesce(c.end_time, c.start_time) FROM public.call_sessions AS c WHERE c.id = session_id::uuid"
             ") END, now())"
         ),
@@ -151,8 +159,10 @@ def upgrade() -> None:
     add_rule("token_usage", "token_usage_mode_check", "CHECK (mode IN ('voice', 'video'))")
     add_rule("token_usage", "valid_duration", "CHECK (duration_seconds IS NULL OR duration_seconds >= 0)")
     drop_policy_as_made("token_usage", "Allow all operations on token_usage")
-    drop_index_as_made("idx_token_usage_user_id", "user_id")
-    drop_index_as_made("idx_token_usage_mode", "mode")
+    drop_index_as_made("token_usage", "idx_token_usage_user_id", "user_id")
+    drop_index_as_made("token_usage", "idx_token_usage_mode", "mode")
+    for name in USAGE_INDEXES:
+        drop_index_unless("token_usage", name)
     run_sql("CREATE INDEX IF NOT EXISTS idx_token_usage_session_id ON public.token_usage (session_id)")
     run_sql('CREATE INDEX IF NOT EXISTS idx_token_usage_timestamp ON public.token_usage ("timestamp")')
     run_sql('CREATE INDEX IF NOT EXISTS idx_token_usage_user_date ON public.token_usage (user_id, "timestamp")')
@@ -284,6 +294,7 @@ def upgrade() -> None:
             ('developer', 1000, 'enterprise', 'dev@oblivn.com')
         ) AS demo (user_id, tokens_remaining, subscription_tier, email)
         WHERE coalesce(current_setting('oblivion.demo', true), '') <> 'no'
+          AND NOT EXISTS (SELECT FROM public.user_accounts AS a WHERE a.user_id = demo.user_id)
         ON CONFLICT (user_id) DO NOTHING
         """
     )
@@ -310,10 +321,7 @@ def upgrade() -> None:
             "positive_token_usage",
             "token_usage_mode_check",
             "valid_duration",
-            "idx_token_usage_session_id",
-            "idx_token_usage_timestamp",
-            "idx_token_usage_user_date",
-            "idx_token_usage_billing",
+            *USAGE_INDEXES,
             *USAGE_POLICIES,
         ],
     )
@@ -418,5 +426,11 @@ def downgrade() -> None:
         "DROP VIEW public.user_token_summary",
         "DROP TABLE public.token_usage",
     )
-    drop_unless_adopted("user_accounts", "DROP TABLE public.user_accounts")
+    # Where usage was there before, and accounts were not, they are read from it.
+    drop_unless_adopted(
+        "user_accounts",
+        "DROP VIEW IF EXISTS public.user_token_summary",
+        "ALTER TABLE IF EXISTS public.token_usage DROP CONSTRAINT IF EXISTS fk_token_usage_user_id",
+        "DROP TABLE public.user_accounts",
+    )
     drop_unless_adopted("token_rates", "DROP TABLE public.token_rates")

@@ -29,35 +29,50 @@ def lock_together(*relations: str) -> None:
 _LOCK_TOGETHER = """
 DO $$
 DECLARE
-  -- Those of somebody else may not be locked, and are refused later, by name.
-  there CONSTANT name[] := ARRAY(
-    SELECT name
+  -- Those of somebody else may not be locked, and are refused later, by name. LOCK of a view would lock its tables, too,
+  -- and who queues for these may hold another view, whose turn would then never come: each view is locked by itself.
+  statements CONSTANT text[] := ARRAY(
+    SELECT format(
+      CASE relkind
+        WHEN 'v' THEN 'ALTER VIEW public.%I OWNER TO %s'
+        ELSE 'LOCK TABLE public.%I IN ACCESS EXCLUSIVE MODE'
+      END,
+      name,
+      relowner::regrole
+    )
     FROM unnest(ARRAY[<relations>]) WITH ORDINALITY AS relation (name, place)
     JOIN pg_catalog.pg_class AS c ON c.oid = to_regclass('public.' || name)
     WHERE pg_has_role(relowner, 'USAGE')
-    ORDER BY place
+    ORDER BY relkind <> 'v', place
   );
   patience CONSTANT text := current_setting('lock_timeout');
   deadline CONSTANT timestamptz := clock_timestamp() + coalesce(nullif(patience, '0'), '1 day')::interval;
+  give_up timestamptz;
   vacuumed regclass;
-  relation name;
+  statement text;
 BEGIN
   LOOP
     BEGIN
       SELECT l.relation INTO vacuumed
       FROM pg_catalog.pg_locks AS l
-      JOIN unnest(there) AS name ON l.relation = to_regclass('public.' || name)
+      JOIN unnest(ARRAY[<relations>]) AS name ON l.relation = to_regclass('public.' || name)
+      JOIN pg_catalog.pg_class AS c ON c.oid = l.relation
       WHERE l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
         AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted AND l.pid <> pg_backend_pid()
+        AND pg_has_role(relowner, 'USAGE')
       LIMIT 1;
       IF vacuumed IS NOT NULL THEN
         -- Autovacuum gives way, once somebody has waited for it for so long. Nothing else is held meanwhile.
         PERFORM set_config('lock_timeout', '1500ms', true);
         EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', vacuumed);
       END IF;
-      PERFORM set_config('lock_timeout', '50ms', true);
-      FOREACH relation IN ARRAY there LOOP
-        EXECUTE format('LOCK TABLE public.%I IN ACCESS EXCLUSIVE MODE', relation);
+      -- Longer than most queries take, and all together shorter than a deadlock takes to be seen.
+      give_up := clock_timestamp() + interval '800 milliseconds';
+      FOREACH statement IN ARRAY statements LOOP
+        PERFORM set_config('lock_timeout', least(
+          400, greatest(1, extract(epoch FROM give_up - clock_timestamp()) * 1000)
+        )::integer::text, true);
+        EXECUTE statement;
       END LOOP;
       PERFORM set_config('lock_timeout', patience, true);
       EXIT;
@@ -240,15 +255,41 @@ $$
 
 
 @heard
-def drop_index_as_made(name: str, columns: str) -> None:
-    """Drop an index that the old scripts made, where it still is a plain one on `columns`."""
-    run_sql(_DROP_INDEX.replace("<name>", name).replace("<columns>", columns))
+def drop_index_as_made(table: str, name: str, columns: str) -> None:
+    """Drop an index that the old scripts made, where it still is a plain one on `columns` of `public.<table>`."""
+    sql = _DROP_INDEX.replace("<table>", table).replace("<name>", name)
+    run_sql(sql.replace("<columns>", columns))
 
 
 _DROP_INDEX = """
 DO $$
 BEGIN
-  IF pg_get_indexdef(to_regclass('public.<name>')) LIKE 'CREATE INDEX % USING btree (<columns>)' THEN
+  IF pg_get_indexdef(to_regclass('public.<name>')) LIKE 'CREATE INDEX % ON public.<table> USING btree (<columns>)' THEN
+    DROP INDEX public.<name>;
+  END IF;
+END
+$$
+"""
+
+
+@heard
+def drop_index_unless(table: str, name: str, definition: str = "%") -> None:
+    """Drop an index of a name of ours on `public.<table>` that PostgreSQL does not use, for its build was interrupted.
+
+    So, too, one that is not as the pattern `definition` says.
+    """
+    sql = _DROP_INDEX_UNLESS.replace("<table>", table).replace("<name>", name)
+    run_sql(sql.replace("<definition>", definition))
+
+
+_DROP_INDEX_UNLESS = """
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_index
+    WHERE indexrelid = to_regclass('public.<name>') AND indrelid = to_regclass('public.<table>')
+      AND (NOT indisvalid OR pg_get_indexdef(indexrelid) NOT LIKE '<definition>')
+  ) THEN
     DROP INDEX public.<name>;
   END IF;
 END
@@ -389,7 +430,10 @@ ORDER BY kind, name
 
 
 def release_adopted(table: str, policies: Sequence[str]) -> None:
-    """Give back a table that was there before, with its rows, and with the policy of the old scripts for ours."""
+    """Give back a table that was there before, with its rows.
+
+    In the open access mode it gets the policy of the old scripts for ours; in the other it stays closed.
+    """
     drops = "\n".join(f"  DROP POLICY {policy} ON public.{table};" for policy in policies)
     run_sql(_RELEASE_ADOPTED.replace("<table>", table).replace("<drops>", drops))
 
@@ -401,7 +445,7 @@ BEGIN
     RETURN;
   END IF;
 <drops>
-  IF NOT EXISTS (
+  IF oblivion.open_access() AND NOT EXISTS (
     SELECT FROM pg_catalog.pg_policy
     WHERE polrelid = 'public.<table>'::regclass AND polname = 'Allow all operations on <table>'
   ) THEN

@@ -36,35 +36,50 @@ BEGIN
 
 DO $$
 DECLARE
-  -- Those of somebody else may not be locked, and are refused later, by name.
-  there CONSTANT name[] := ARRAY(
-    SELECT name
+  -- Those of somebody else may not be locked, and are refused later, by name. LOCK of a view would lock its tables, too,
+  -- and who queues for these may hold another view, whose turn would then never come: each view is locked by itself.
+  statements CONSTANT text[] := ARRAY(
+    SELECT format(
+      CASE relkind
+        WHEN 'v' THEN 'ALTER VIEW public.%I OWNER TO %s'
+        ELSE 'LOCK TABLE public.%I IN ACCESS EXCLUSIVE MODE'
+      END,
+      name,
+      relowner::regrole
+    )
     FROM unnest(ARRAY['active_calls', 'daily_billing_summary', 'user_token_summary', 'daily_token_usage', 'call_sessions', 'user_presence', 'token_usage', 'user_accounts']) WITH ORDINALITY AS relation (name, place)
     JOIN pg_catalog.pg_class AS c ON c.oid = to_regclass('public.' || name)
     WHERE pg_has_role(relowner, 'USAGE')
-    ORDER BY place
+    ORDER BY relkind <> 'v', place
   );
   patience CONSTANT text := current_setting('lock_timeout');
   deadline CONSTANT timestamptz := clock_timestamp() + coalesce(nullif(patience, '0'), '1 day')::interval;
+  give_up timestamptz;
   vacuumed regclass;
-  relation name;
+  statement text;
 BEGIN
   LOOP
     BEGIN
       SELECT l.relation INTO vacuumed
       FROM pg_catalog.pg_locks AS l
-      JOIN unnest(there) AS name ON l.relation = to_regclass('public.' || name)
+      JOIN unnest(ARRAY['active_calls', 'daily_billing_summary', 'user_token_summary', 'daily_token_usage', 'call_sessions', 'user_presence', 'token_usage', 'user_accounts']) AS name ON l.relation = to_regclass('public.' || name)
+      JOIN pg_catalog.pg_class AS c ON c.oid = l.relation
       WHERE l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
         AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted AND l.pid <> pg_backend_pid()
+        AND pg_has_role(relowner, 'USAGE')
       LIMIT 1;
       IF vacuumed IS NOT NULL THEN
         -- Autovacuum gives way, once somebody has waited for it for so long. Nothing else is held meanwhile.
         PERFORM set_config('lock_timeout', '1500ms', true);
         EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', vacuumed);
       END IF;
-      PERFORM set_config('lock_timeout', '50ms', true);
-      FOREACH relation IN ARRAY there LOOP
-        EXECUTE format('LOCK TABLE public.%I IN ACCESS EXCLUSIVE MODE', relation);
+      -- Longer than most queries take, and all together shorter than a deadlock takes to be seen.
+      give_up := clock_timestamp() + interval '800 milliseconds';
+      FOREACH statement IN ARRAY statements LOOP
+        PERFORM set_config('lock_timeout', least(
+          400, greatest(1, extract(epoch FROM give_up - clock_timestamp()) * 1000)
+        )::integer::text, true);
+        EXECUTE statement;
       END LOOP;
       PERFORM set_config('lock_timeout', patience, true);
       EXIT;
@@ -354,8 +369,68 @@ $$;
 
 DO $$
 BEGIN
-  IF pg_get_indexdef(to_regclass('public.idx_call_sessions_used_turn')) LIKE 'CREATE INDEX % USING btree (used_turn)' THEN
+  IF pg_get_indexdef(to_regclass('public.idx_call_sessions_used_turn')) LIKE 'CREATE INDEX % ON public.call_sessions USING btree (used_turn)' THEN
     DROP INDEX public.idx_call_sessions_used_turn;
+  END IF;
+END
+$$;
+
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_index
+    WHERE indexrelid = to_regclass('public.idx_call_sessions_room_id') AND indrelid = to_regclass('public.call_sessions')
+      AND (NOT indisvalid OR pg_get_indexdef(indexrelid) NOT LIKE '%')
+  ) THEN
+    DROP INDEX public.idx_call_sessions_room_id;
+  END IF;
+END
+$$;
+
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_index
+    WHERE indexrelid = to_regclass('public.idx_call_sessions_start_time') AND indrelid = to_regclass('public.call_sessions')
+      AND (NOT indisvalid OR pg_get_indexdef(indexrelid) NOT LIKE '%')
+  ) THEN
+    DROP INDEX public.idx_call_sessions_start_time;
+  END IF;
+END
+$$;
+
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_index
+    WHERE indexrelid = to_regclass('public.idx_call_sessions_user_id') AND indrelid = to_regclass('public.call_sessions')
+      AND (NOT indisvalid OR pg_get_indexdef(indexrelid) NOT LIKE '%')
+  ) THEN
+    DROP INDEX public.idx_call_sessions_user_id;
+  END IF;
+END
+$$;
+
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_index
+    WHERE indexrelid = to_regclass('public.idx_call_sessions_billing') AND indrelid = to_regclass('public.call_sessions')
+      AND (NOT indisvalid OR pg_get_indexdef(indexrelid) NOT LIKE '%')
+  ) THEN
+    DROP INDEX public.idx_call_sessions_billing;
+  END IF;
+END
+$$;
+
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_index
+    WHERE indexrelid = to_regclass('public.idx_call_sessions_active') AND indrelid = to_regclass('public.call_sessions')
+      AND (NOT indisvalid OR pg_get_indexdef(indexrelid) NOT LIKE '%')
+  ) THEN
+    DROP INDEX public.idx_call_sessions_active;
   END IF;
 END
 $$;

@@ -34,35 +34,50 @@ BEGIN
 
 DO $$
 DECLARE
-  -- Those of somebody else may not be locked, and are refused later, by name.
-  there CONSTANT name[] := ARRAY(
-    SELECT name
+  -- Those of somebody else may not be locked, and are refused later, by name. LOCK of a view would lock its tables, too,
+  -- and who queues for these may hold another view, whose turn would then never come: each view is locked by itself.
+  statements CONSTANT text[] := ARRAY(
+    SELECT format(
+      CASE relkind
+        WHEN 'v' THEN 'ALTER VIEW public.%I OWNER TO %s'
+        ELSE 'LOCK TABLE public.%I IN ACCESS EXCLUSIVE MODE'
+      END,
+      name,
+      relowner::regrole
+    )
     FROM unnest(ARRAY['user_presence']) WITH ORDINALITY AS relation (name, place)
     JOIN pg_catalog.pg_class AS c ON c.oid = to_regclass('public.' || name)
     WHERE pg_has_role(relowner, 'USAGE')
-    ORDER BY place
+    ORDER BY relkind <> 'v', place
   );
   patience CONSTANT text := current_setting('lock_timeout');
   deadline CONSTANT timestamptz := clock_timestamp() + coalesce(nullif(patience, '0'), '1 day')::interval;
+  give_up timestamptz;
   vacuumed regclass;
-  relation name;
+  statement text;
 BEGIN
   LOOP
     BEGIN
       SELECT l.relation INTO vacuumed
       FROM pg_catalog.pg_locks AS l
-      JOIN unnest(there) AS name ON l.relation = to_regclass('public.' || name)
+      JOIN unnest(ARRAY['user_presence']) AS name ON l.relation = to_regclass('public.' || name)
+      JOIN pg_catalog.pg_class AS c ON c.oid = l.relation
       WHERE l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
         AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted AND l.pid <> pg_backend_pid()
+        AND pg_has_role(relowner, 'USAGE')
       LIMIT 1;
       IF vacuumed IS NOT NULL THEN
         -- Autovacuum gives way, once somebody has waited for it for so long. Nothing else is held meanwhile.
         PERFORM set_config('lock_timeout', '1500ms', true);
         EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', vacuumed);
       END IF;
-      PERFORM set_config('lock_timeout', '50ms', true);
-      FOREACH relation IN ARRAY there LOOP
-        EXECUTE format('LOCK TABLE public.%I IN ACCESS EXCLUSIVE MODE', relation);
+      -- Longer than most queries take, and all together shorter than a deadlock takes to be seen.
+      give_up := clock_timestamp() + interval '800 milliseconds';
+      FOREACH statement IN ARRAY statements LOOP
+        PERFORM set_config('lock_timeout', least(
+          400, greatest(1, extract(epoch FROM give_up - clock_timestamp()) * 1000)
+        )::integer::text, true);
+        EXECUTE statement;
       END LOOP;
       PERFORM set_config('lock_timeout', patience, true);
       EXIT;
@@ -83,7 +98,8 @@ DECLARE
   names name[];
 BEGIN
   IF NOT EXISTS (
-    SELECT FROM pg_catalog.pg_class WHERE oid = to_regclass('public.user_presence') AND relkind = 'r'
+    SELECT FROM pg_catalog.pg_class
+    WHERE oid = to_regclass('public.user_presence') AND relkind = 'r' AND pg_has_role(relowner, 'USAGE')
   ) THEN
     RETURN;
   END IF;
@@ -95,9 +111,12 @@ BEGIN
     INSERT INTO oblivion.adoption_log (kind, name, why)
     VALUES ('renamed', 'public.user_presence.host_id', 'It was user_id, which no client writes.');
   ELSIF 'user_id' = ANY (names) THEN
-    -- Somebody put host_id beside it.
-    UPDATE public.user_presence SET host_id = user_id WHERE host_id IS NULL;
-    ALTER TABLE public.user_presence ALTER user_id DROP NOT NULL;
+    -- Somebody put host_id beside it. No UPDATE: triggers would stamp the rows, and policies might hide some.
+    ALTER TABLE public.user_presence
+      ALTER host_id TYPE text USING coalesce(host_id, user_id),
+      ALTER user_id DROP NOT NULL;
+    INSERT INTO oblivion.adoption_log (kind, name, why)
+    VALUES ('renamed', 'public.user_presence.host_id', 'It is user_id, where it was NULL.');
   END IF;
   IF EXISTS (
     SELECT FROM pg_catalog.pg_constraint
@@ -146,6 +165,18 @@ BEGIN
     ALTER TABLE public.user_presence NO FORCE ROW LEVEL SECURITY;
     INSERT INTO oblivion.adoption_log (kind, name, why)
     VALUES ('forced', 'public.user_presence', 'Row level security no longer binds its owner, who has to see all rows.');
+  END IF;
+END
+$$;
+
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_index
+    WHERE indexrelid = to_regclass('public.idx_user_presence_host_unique') AND indrelid = to_regclass('public.user_presence')
+      AND (NOT indisvalid OR pg_get_indexdef(indexrelid) NOT LIKE 'CREATE UNIQUE INDEX % USING btree (host_id)')
+  ) THEN
+    DROP INDEX public.idx_user_presence_host_unique;
   END IF;
 END
 $$;
@@ -277,7 +308,7 @@ $$;
 
 DO $$
 BEGIN
-  IF pg_get_indexdef(to_regclass('public.idx_user_presence_host_available')) LIKE 'CREATE INDEX % USING btree (host_id, is_available)' THEN
+  IF pg_get_indexdef(to_regclass('public.idx_user_presence_host_available')) LIKE 'CREATE INDEX % ON public.user_presence USING btree (host_id, is_available)' THEN
     DROP INDEX public.idx_user_presence_host_available;
   END IF;
 END
@@ -285,7 +316,7 @@ $$;
 
 DO $$
 BEGIN
-  IF pg_get_indexdef(to_regclass('public.idx_user_presence_updated_at')) LIKE 'CREATE INDEX % USING btree (updated_at)' THEN
+  IF pg_get_indexdef(to_regclass('public.idx_user_presence_updated_at')) LIKE 'CREATE INDEX % ON public.user_presence USING btree (updated_at)' THEN
     DROP INDEX public.idx_user_presence_updated_at;
   END IF;
 END

@@ -35,35 +35,50 @@ BEGIN
 
 DO $$
 DECLARE
-  -- Those of somebody else may not be locked, and are refused later, by name.
-  there CONSTANT name[] := ARRAY(
-    SELECT name
+  -- Those of somebody else may not be locked, and are refused later, by name. LOCK of a view would lock its tables, too,
+  -- and who queues for these may hold another view, whose turn would then never come: each view is locked by itself.
+  statements CONSTANT text[] := ARRAY(
+    SELECT format(
+      CASE relkind
+        WHEN 'v' THEN 'ALTER VIEW public.%I OWNER TO %s'
+        ELSE 'LOCK TABLE public.%I IN ACCESS EXCLUSIVE MODE'
+      END,
+      name,
+      relowner::regrole
+    )
     FROM unnest(ARRAY['user_token_summary', 'daily_token_usage', 'token_usage', 'user_accounts']) WITH ORDINALITY AS relation (name, place)
     JOIN pg_catalog.pg_class AS c ON c.oid = to_regclass('public.' || name)
     WHERE pg_has_role(relowner, 'USAGE')
-    ORDER BY place
+    ORDER BY relkind <> 'v', place
   );
   patience CONSTANT text := current_setting('lock_timeout');
   deadline CONSTANT timestamptz := clock_timestamp() + coalesce(nullif(patience, '0'), '1 day')::interval;
+  give_up timestamptz;
   vacuumed regclass;
-  relation name;
+  statement text;
 BEGIN
   LOOP
     BEGIN
       SELECT l.relation INTO vacuumed
       FROM pg_catalog.pg_locks AS l
-      JOIN unnest(there) AS name ON l.relation = to_regclass('public.' || name)
+      JOIN unnest(ARRAY['user_token_summary', 'daily_token_usage', 'token_usage', 'user_accounts']) AS name ON l.relation = to_regclass('public.' || name)
+      JOIN pg_catalog.pg_class AS c ON c.oid = l.relation
       WHERE l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
         AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted AND l.pid <> pg_backend_pid()
+        AND pg_has_role(relowner, 'USAGE')
       LIMIT 1;
       IF vacuumed IS NOT NULL THEN
         -- Autovacuum gives way, once somebody has waited for it for so long. Nothing else is held meanwhile.
         PERFORM set_config('lock_timeout', '1500ms', true);
         EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', vacuumed);
       END IF;
-      PERFORM set_config('lock_timeout', '50ms', true);
-      FOREACH relation IN ARRAY there LOOP
-        EXECUTE format('LOCK TABLE public.%I IN ACCESS EXCLUSIVE MODE', relation);
+      -- Longer than most queries take, and all together shorter than a deadlock takes to be seen.
+      give_up := clock_timestamp() + interval '800 milliseconds';
+      FOREACH statement IN ARRAY statements LOOP
+        PERFORM set_config('lock_timeout', least(
+          400, greatest(1, extract(epoch FROM give_up - clock_timestamp()) * 1000)
+        )::integer::text, true);
+        EXECUTE statement;
       END LOOP;
       PERFORM set_config('lock_timeout', patience, true);
       EXIT;
@@ -313,8 +328,20 @@ $$;
 
 DO $$
 BEGIN
-  IF pg_get_indexdef(to_regclass('public.idx_user_accounts_tokens')) LIKE 'CREATE INDEX % USING btree (tokens_remaining)' THEN
+  IF pg_get_indexdef(to_regclass('public.idx_user_accounts_tokens')) LIKE 'CREATE INDEX % ON public.user_accounts USING btree (tokens_remaining)' THEN
     DROP INDEX public.idx_user_accounts_tokens;
+  END IF;
+END
+$$;
+
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_index
+    WHERE indexrelid = to_regclass('public.idx_user_accounts_email') AND indrelid = to_regclass('public.user_accounts')
+      AND (NOT indisvalid OR pg_get_indexdef(indexrelid) NOT LIKE '%')
+  ) THEN
+    DROP INDEX public.idx_user_accounts_email;
   END IF;
 END
 $$;
@@ -366,7 +393,7 @@ BEGIN
       IF hold IS NOT NULL THEN
         EXECUTE 'ALTER TABLE public.token_usage ' || hold;
       END IF;
-      UPDATE public.token_usage SET "timestamp" = coalesce("timestamp", coalesce(CASE WHEN session_id ~ '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN (SELECT coalesce(c.end_time, c.start_time) FROM public.call_sessions AS c WHERE c.id = session_id::uuid) END, now())) WHERE "timestamp" IS NULL;
+      UPDATE public.token_usage SET "timestamp" = coalesce("timestamp", coalesce(CASE WHEN session_id ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN (SELECT coalesce(c.end_time, c.start_time) FROM public.call_sessions AS c WHERE c.id = session_id::uuid) END, now())) WHERE "timestamp" IS NULL;
       GET DIAGNOSTICS filled = ROW_COUNT;
       IF release IS NOT NULL THEN
         EXECUTE 'ALTER TABLE public.token_usage ' || release;
@@ -481,7 +508,7 @@ $$;
 
 DO $$
 BEGIN
-  IF pg_get_indexdef(to_regclass('public.idx_token_usage_user_id')) LIKE 'CREATE INDEX % USING btree (user_id)' THEN
+  IF pg_get_indexdef(to_regclass('public.idx_token_usage_user_id')) LIKE 'CREATE INDEX % ON public.token_usage USING btree (user_id)' THEN
     DROP INDEX public.idx_token_usage_user_id;
   END IF;
 END
@@ -489,8 +516,56 @@ $$;
 
 DO $$
 BEGIN
-  IF pg_get_indexdef(to_regclass('public.idx_token_usage_mode')) LIKE 'CREATE INDEX % USING btree (mode)' THEN
+  IF pg_get_indexdef(to_regclass('public.idx_token_usage_mode')) LIKE 'CREATE INDEX % ON public.token_usage USING btree (mode)' THEN
     DROP INDEX public.idx_token_usage_mode;
+  END IF;
+END
+$$;
+
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_index
+    WHERE indexrelid = to_regclass('public.idx_token_usage_session_id') AND indrelid = to_regclass('public.token_usage')
+      AND (NOT indisvalid OR pg_get_indexdef(indexrelid) NOT LIKE '%')
+  ) THEN
+    DROP INDEX public.idx_token_usage_session_id;
+  END IF;
+END
+$$;
+
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_index
+    WHERE indexrelid = to_regclass('public.idx_token_usage_timestamp') AND indrelid = to_regclass('public.token_usage')
+      AND (NOT indisvalid OR pg_get_indexdef(indexrelid) NOT LIKE '%')
+  ) THEN
+    DROP INDEX public.idx_token_usage_timestamp;
+  END IF;
+END
+$$;
+
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_index
+    WHERE indexrelid = to_regclass('public.idx_token_usage_user_date') AND indrelid = to_regclass('public.token_usage')
+      AND (NOT indisvalid OR pg_get_indexdef(indexrelid) NOT LIKE '%')
+  ) THEN
+    DROP INDEX public.idx_token_usage_user_date;
+  END IF;
+END
+$$;
+
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_index
+    WHERE indexrelid = to_regclass('public.idx_token_usage_billing') AND indrelid = to_regclass('public.token_usage')
+      AND (NOT indisvalid OR pg_get_indexdef(indexrelid) NOT LIKE '%')
+  ) THEN
+    DROP INDEX public.idx_token_usage_billing;
   END IF;
 END
 $$;
@@ -713,6 +788,7 @@ FROM (
     ('developer', 1000, 'enterprise', 'dev@oblivn.com')
 ) AS demo (user_id, tokens_remaining, subscription_tier, email)
 WHERE coalesce(current_setting('oblivion.demo', true), '') <> 'no'
+  AND NOT EXISTS (SELECT FROM public.user_accounts AS a WHERE a.user_id = demo.user_id)
 ON CONFLICT (user_id) DO NOTHING;
 
 INSERT INTO oblivion.adoption_log (kind, name, why, was)
