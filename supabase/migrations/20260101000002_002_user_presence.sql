@@ -34,7 +34,7 @@ BEGIN
 
 DO $$
 DECLARE
-  -- Those of somebody else may not be locked, and are refused later, by name. LOCK of a view would lock its tables, too,
+  -- Those of somebody else may not be locked, and are refused later, by name. LOCK of a view would lock its tables,
   -- and who queues for these may hold another view, whose turn would then never come: each view is locked by itself.
   statements CONSTANT text[] := ARRAY(
     SELECT format(
