@@ -86,6 +86,11 @@ def connection(shared_engine: Engine) -> Iterator[Connection]:
     with shared_engine.connect() as connection:
         connection.execute(text("SET LOCAL search_path = public; SET LOCAL oblivion.drop_data = yes"))
         yield connection
+    # Hundreds of schemas that were rolled back would lie in the catalogs, and mislead the planner.
+    with shared_engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(
+            text("VACUUM pg_attribute, pg_class, pg_constraint, pg_depend, pg_policy, pg_proc, pg_rewrite")
+        )
 
 
 def execute(connection: Connection, sql: str) -> None:
