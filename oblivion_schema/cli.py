@@ -22,7 +22,7 @@ from .base import metadata
 from .check import check_against as run_check_against
 from .check import require_newest_revision
 from .database import EMBEDDED, TRANSACTION_POOLER, hear_interrupts, parse
-from .environment import Options, alone, find_database, parse_mode, wait_for_other_deployers
+from .environment import ACCESS_IS_FOR_UPGRADES, Options, alone, find_database, parse_mode, wait_for_other_deployers
 from .errors import UserError, explain, interrupted
 from .export import export as export_revisions
 from .export import write
@@ -147,15 +147,18 @@ def prepare(config: Config, *, sql: bool) -> None:
     with database.connect() as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT")
         said = 0
-        try:
-            with alone(connection):
-                for line in run_steps(connection, [step for step in found if not step.is_query]):
-                    said += 1
-                    config.print_stdout("%s", line)
-            # Builds of indexes wait for whoever has a snapshot, such as an upgrade that waits for us.
-            for line in run_steps(connection, [step for step in found if step.is_query]):
+
+        def do(*, queries: bool) -> None:
+            nonlocal said
+            for line in run_steps(connection, [step for step in found if step.is_query == queries]):
                 said += 1
                 config.print_stdout("%s", line)
+
+        try:
+            with alone(connection):
+                do(queries=False)
+            # Builds of indexes wait for whoever has a snapshot, such as an upgrade that waits for us.
+            do(queries=True)
         except DBAPIError as error:
             failed = str(explain(error, connection.engine))
             raise UserError(failed.replace("Nothing was changed", "What was prepared before stays so")) from error
@@ -226,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise UserError("--scratch belongs to check --against URL.")
         # Where Alembic reads files alone, it runs no environment, and so looks at no option.
         if Options.from_config(config).access and options.cmd[0].__name__ not in {"export", "upgrade"}:
-            raise UserError("-x access=... goes with upgrade head; at any other time use oblivion-schema access.")
+            raise UserError(ACCESS_IS_FOR_UPGRADES)
         if migrate.is_packaged() and options.cmd[0].__name__ in {"edit", "init", "merge", "revision"}:
             raise UserError("An installed package takes no new revisions: write them in a checkout.")
         line.run_cmd(config, options)

@@ -170,7 +170,11 @@ def find_drift(
         compared = sorted(set(roles) & set(_existing_roles(connection)))
         missing = tuple(sorted(set(API_ROLES) - set(compared)))
         live = live.without_grants_to(missing)
-        want = read(connection, metadata, compared).without_publications(elsewhere - published)
+
+        def read_built() -> Catalog:
+            return read(connection, metadata, compared).without_publications(elsewhere - published)
+
+        want = read_built()
         if want.unsupported:
             raise UserError(
                 f"The metadata makes {', '.join(map(str, want.unsupported))}, which is no kind that is compared"
@@ -185,9 +189,7 @@ def find_drift(
                 back = rename.reversed()
                 execute(connection, statements.rename_column(back.table, back.before, back.after))
             # In the names of the database, so that PostgreSQL's own renaming is no difference.
-            like_live = (
-                read(connection, metadata, compared).without_publications(elsewhere - published) if renames else want
-            )
+            like_live = read_built() if renames else want
             steps = _steps(live, like_live, want)
             for step in steps:
                 if step.differs and step.before and step.before.kind in _EXPRESSIONS:

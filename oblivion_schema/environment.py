@@ -46,6 +46,7 @@ ADVISORY_LOCK: Final = 0x0B11_1710_5C4E_3A00
 
 _LOG: Final = logging.getLogger("oblivion_schema")
 _POLL_SECONDS: Final = 0.1
+ACCESS_IS_FOR_UPGRADES: Final = "-x access=... goes with upgrade head; at any other time use oblivion-schema access."
 _YES_NO: Final = ("yes", "no")
 
 
@@ -265,7 +266,7 @@ def _require_upgrade_to_the_newest() -> None:
             found = context.get_revision_argument()
     head = context.script.get_current_head()
     if found not in {head, (head,)}:
-        raise UserError("-x access=... goes with upgrade head; at any other time use oblivion-schema access.")
+        raise UserError(ACCESS_IS_FOR_UPGRADES)
 
 
 @contextmanager
