@@ -9,6 +9,8 @@ from .accounts import user_accounts
 from .adoption import adoption_log
 from .base import metadata
 from .calls import active_calls, call_sessions, daily_billing_summary
+from .ledger import balance_audit, token_ledger
+from .metering import billing_incidents, call_meters, call_segments
 from .migrate import upgrade
 from .presence import user_presence
 from .rates import token_rates, tokens_for
@@ -18,10 +20,15 @@ from .usage import daily_token_usage, token_usage
 __all__ = [
     "active_calls",
     "adoption_log",
+    "balance_audit",
+    "billing_incidents",
+    "call_meters",
+    "call_segments",
     "call_sessions",
     "daily_billing_summary",
     "daily_token_usage",
     "metadata",
+    "token_ledger",
     "token_rates",
     "token_usage",
     "tokens_for",

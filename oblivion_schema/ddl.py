@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Kind = Literal[
     "comment", "function", "grant", "index", "policy", "publication", "role", "row level security",
-    "schema", "trigger",
+    "schema", "storage parameter", "trigger",
 ]  # fmt: skip
 Columns = TypeVar("Columns", bound=TypedColumns)
 
@@ -150,26 +150,42 @@ def function_text(name: str) -> str:
     return (_FUNCTIONS / schema / f"{own_name}.sql").read_text(encoding="utf-8")
 
 
-def trigger(table: Table[Any], name: str, moment: str, function: str) -> None:
-    """Declare a trigger of each row, `moment` such as BEFORE UPDATE, that executes `function`, a qualified name."""
+def trigger(
+    table: Table[Any], name: str, moment: str, function: str, *, when: str = "", after: Table[Any] | None = None
+) -> None:
+    """Declare a trigger that executes `function`, a qualified name, for each row that meets the condition `when`.
+
+    `moment` is such as BEFORE UPDATE; of TRUNCATE, which knows no rows, it is executed once. It is created with
+    `table`, or with a later one that its function needs.
+    """
+    each = "STATEMENT" if moment.endswith("TRUNCATE") else "ROW"
+    condition = f" WHEN ({when})" if when else ""
     on = qualified(table)
-    create = f"CREATE TRIGGER {quoted(name)} {moment} ON {on} FOR EACH ROW EXECUTE FUNCTION {function}()"
-    declare(table, "trigger", name, create)
+    create = f"CREATE TRIGGER {quoted(name)} {moment} ON {on} FOR EACH {each}{condition} EXECUTE FUNCTION {function}()"
+    declare(table if after is None else after, "trigger", name, create)
 
 
 def view(
-    name: str, metadata: MetaData, columns: type[Columns], query: str, *, reads: Sequence[Table[Any]], comment: str
+    name: str,
+    metadata: MetaData,
+    columns: type[Columns],
+    query: str,
+    *,
+    reads: Sequence[Table[Any]],
+    comment: str,
+    schema: str | None = None,
 ) -> Table[Columns]:
     """Declare a view: `columns` types and documents what `query` selects, in order; `reads` it is created after."""
     typed = Table(name, MetaData(), columns)
-    create = CreateInvokerView(text(query).columns(*(Column(c.name, c.type) for c in typed.c)), name, metadata=metadata)
+    selected = text(query).columns(*(Column(c.name, c.type) for c in typed.c))
+    create = CreateInvokerView(selected, name, metadata=metadata, schema=schema)
     create.query = query
     table = create.table
     for column in typed.c:
         table.c[column.name].comment = column.comment
     for read in reads:
         table.add_is_dependent_on(read)
-    declare(table, "comment", name, f"COMMENT ON VIEW {quoted('public', name)} IS {text_literal(comment)}")
+    declare(table, "comment", name, f"COMMENT ON VIEW {qualified(table)} IS {text_literal(comment)}")
     return table.with_cols(columns)
 
 

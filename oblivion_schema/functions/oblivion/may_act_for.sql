@@ -1,0 +1,13 @@
+-- Whether `caller` may act for a user, or for a call of no user, whose id is all that it takes. A role is trusted that is
+-- the owner, as whom the engine runs, or may become it.
+CREATE OR REPLACE FUNCTION oblivion.may_act_for(user_id text, caller text)
+RETURNS boolean
+LANGUAGE sql
+STABLE
+SET search_path = ''
+RETURN oblivion.open_access()
+  OR user_id IS NULL
+  OR user_id LIKE 'anonymous\_%'
+  OR caller = 'service_role'
+  OR user_id = oblivion.current_user_id()
+  OR pg_has_role(caller::name, current_user, 'USAGE');

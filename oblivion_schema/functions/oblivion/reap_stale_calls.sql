@@ -1,0 +1,33 @@
+-- Several at once each take other calls; one that is being ticked at this moment is not stale.
+CREATE OR REPLACE FUNCTION oblivion.reap_stale_calls(not_seen_for interval, max_calls integer)
+RETURNS TABLE (
+  session_id uuid, status text, charged integer, shortfall integer, end_time timestamptz
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = ''
+AS $$
+DECLARE
+  call pg_catalog.record;
+BEGIN
+  IF not_seen_for IS NULL OR not_seen_for < interval '0' OR max_calls IS NULL OR max_calls < 0 THEN
+    RAISE invalid_parameter_value
+      USING MESSAGE = format('Calls not seen for %s, at most %s', not_seen_for, max_calls),
+        HINT = 'Give a time and a number of zero or more';
+  END IF;
+  FOR call IN
+    SELECT c.id
+    FROM oblivion.call_meters AS m
+    JOIN public.call_sessions AS c ON c.id = m.session_id
+    WHERE NOT m.settled AND c.end_time IS NULL AND c.updated_at <= clock_timestamp() - not_seen_for
+    LIMIT max_calls
+    FOR NO KEY UPDATE OF c SKIP LOCKED
+  LOOP
+    SELECT a.session_id, a.status, a.charged, a.shortfall
+    INTO session_id, status, charged, shortfall
+    FROM oblivion.advance_call(call.id, 'reap', NULL, 'service_role') AS a;
+    SELECT c.end_time INTO end_time FROM public.call_sessions AS c WHERE c.id = call.id;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;

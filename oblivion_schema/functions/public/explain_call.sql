@@ -1,0 +1,20 @@
+CREATE OR REPLACE FUNCTION public.explain_call(session_id uuid)
+RETURNS TABLE (
+  segment integer,
+  mode text,
+  used_turn boolean,
+  first_minute integer,
+  minutes integer,
+  tokens_per_minute integer,
+  rate_from timestamptz,
+  due integer,
+  charged integer,
+  shortfall integer
+)
+LANGUAGE sql
+STABLE
+SET search_path = ''
+BEGIN ATOMIC
+  SELECT a.*
+  FROM oblivion.explain_call(session_id, current_user::text COLLATE "default") AS a;
+END;
