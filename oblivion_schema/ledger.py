@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Column, Identity, Index, Integer, Named, Table, Text, TypedColumns, Uuid, text
+from sqlalchemy import BigInteger, Column, Identity, Integer, Named, Table, Text, TypedColumns, Uuid, text
 
 from .access import READ, grant, own, row_level_security
 from .accounts import user_accounts
@@ -30,12 +30,12 @@ class TokenLedgerColumns(TypedColumns):
     )
     kind: Named[str] = Column(
         Text,
-        comment="opening or closing of the account, charge, refund, top_up; direct: written past the functions.",
+        comment="opening or closing of the account; charge, refund, top_up; direct, by an old client; carried, the past.",
     )
     tokens: Named[int] = Column(Integer, comment="Tokens that came in, or, below zero, went out.")
     balance: Named[int] = Column(Integer, comment="What the account had then.")
     session_id: Named[UUID | None] = Column(Uuid, comment="The call that was charged or refunded.")
-    key: Named[str | None] = Column(Text, comment="The key by which a credit is made once, however often it is asked for.")
+    key: Named[str | None] = Column(Text, comment="The key by which a credit is made once.")
 
 
 # No CHECK: PostgreSQL would read each anew for each row, and nobody but the trigger writes here.
@@ -110,3 +110,10 @@ FULL JOIN (
     schema=PRIVATE_SCHEMA,
 )
 grants(balance_audit, "balance_audit", f"TABLE {qualified(balance_audit)}", {})
+
+function(
+    token_ledger,
+    "oblivion.trim_ledger",
+    "timestamptz",
+    comment="The owner's retention: makes one row of an account's rows before that moment; returns how many went.",
+)

@@ -1,8 +1,7 @@
 """Metering: what the token engine knows of a call beyond its row, and the engine itself, functions in the database.
 
-A call that `start_call()` made is metered. Its price is that of its segments, each a span of minutes at one rate; what it
-has been billed is its `credit_cost`. `oblivion.bill_call()` charges the difference. `oblivion_schema.billing` has the
-functions for Python.
+A call that `start_call()` made is metered. Its price is that of its segments, each a span of minutes at one rate; what
+it has been billed is its `credit_cost`. `oblivion.bill_call()` charges the difference.
 """
 
 from __future__ import annotations
@@ -27,12 +26,11 @@ from sqlalchemy import (
 )
 
 from .access import EXECUTE
-from .accounts import user_accounts
 from .base import PRIVATE_SCHEMA, Timestamp, metadata
 from .calls import call_sessions
 from .ddl import declare, function, grants, qualified, trigger
 from .ledger import token_ledger
-from .privileges import API_ROLES
+from .privileges import API_ROLES, Grants
 from .rates import token_rates
 from .usage import token_usage
 
@@ -52,7 +50,10 @@ class CallMeterColumns(TypedColumns):
     turn_rate_from: Named[datetime] = Column(Timestamp, comment="The date of that rate.")
     segment: Named[int] = Column(Integer, server_default=text("1"), comment="Which of its segments goes on, from 1.")
     usage_id: Named[UUID] = Column(
-        Uuid, server_default=text("gen_random_uuid()"), unique=True, comment="That one's row of token_usage, once it has one."
+        Uuid,
+        server_default=text("gen_random_uuid()"),
+        unique=True,
+        comment="That one's row of token_usage, once it has one.",
     )
     used_turn: Named[bool] = Column(Boolean, comment="Whether the TURN rate applies to it.")
     tokens_per_minute: Named[int] = Column(Integer, comment="Tokens for each of its started minutes.")
@@ -106,9 +107,7 @@ class CallSegmentColumns(TypedColumns):
         Uuid, ForeignKey("oblivion.call_meters.session_id", ondelete="CASCADE"), primary_key=True, comment="The call."
     )
     number: Named[int] = Column(Integer, primary_key=True, autoincrement=False, comment="From 1, in the call's order.")
-    usage_id: Named[UUID] = Column(
-        Uuid, unique=True, comment="Its row of token_usage, once it has one."
-    )
+    usage_id: Named[UUID] = Column(Uuid, unique=True, comment="Its row of token_usage, once it has one.")
     used_turn: Named[bool] = Column(Boolean, comment="Whether the TURN rate applies.")
     tokens_per_minute: Named[int] = Column(Integer, comment="Tokens for each of its started minutes.")
     rate_from: Named[datetime] = Column(Timestamp, comment="The date of that rate.")
@@ -139,7 +138,9 @@ class BillingIncidentColumns(TypedColumns):
     action: Named[str] = Column(Text, comment="What it was billed for: tick, turn, end, reap or settle.")
     error_code: Named[str] = Column(Text, comment="PostgreSQL's SQLSTATE.")
     message: Named[str] = Column(Text, comment="PostgreSQL's message.")
-    attempts: Named[int] = Column(Integer, server_default=text("1"), comment="How often it failed; the rest is the last.")
+    attempts: Named[int] = Column(
+        Integer, server_default=text("1"), comment="How often it failed; else of the last time."
+    )
     first_at: Named[datetime] = Column(
         Timestamp, server_default=text("clock_timestamp()"), comment="When it failed first."
     )
@@ -167,128 +168,139 @@ grants(billing_incidents, "billing_incidents", f"TABLE {qualified(billing_incide
 _EVERYBODY: Final = dict.fromkeys(API_ROLES, EXECUTE)
 _SERVICE: Final = {"service_role": EXECUTE}
 _STATE: Final = (
-    "Returns a row. status: ok; short, the balance did not cover it; not_billed, nobody pays; unsettled, billing failed"
-    " and is made up for later; ended, it had ended before; unknown, no such call, or not the caller's. charged and"
-    " shortfall: tokens, by this time. balance: tokens left. minutes_billed: started minutes in all. minutes_left: whole"
-    " minutes that the balance covers. credit_cost: tokens due in all."
+    "Returns a row. status: ok; short, the balance did not cover it; not_billed, nobody pays; unsettled, billing"
+    " failed and is made up for later; ended, it had ended before; unknown, no such call, or not the caller's."
+    " charged and shortfall: tokens, by this time. balance: tokens left. minutes_billed: started minutes in all."
+    " minutes_left: whole minutes that the balance covers. credit_cost: tokens due in all."
+)
+_CREDIT: Final = (
+    "Returns a row: status (ok; known: the answer is the first one's) and balance (tokens after it). Errors: 22023 no"
+    " tokens above zero, or no key; 22003 a balance beyond an integer; 23503 no account; 23505 a key that is known with"
+    " other content."
 )
 
 # The engine stands on the last of its tables.
 for _table in (token_rates, token_ledger, token_usage, call_segments):
     billing_incidents.add_is_dependent_on(_table)
-for _name, _arguments, _granted, _comment in (
-    ("may_act_for", "text, text", {}, "Whether a role may act for a user, or a call of no user."),
-    ("check_key", "text, text", {}, "Refuses a key that is empty, or longer than 200 characters."),
-    ("note_incident", "uuid, text, text, text, text", {}, "Notes that a call could not be billed."),
-    ("note_outcome", "uuid, text, boolean, boolean", {}, "Notes what a bill has made of a call."),
-    (
-        "bill_call",
-        "oblivion.call_meters, text, timestamptz, integer, timestamptz, text",
-        {},
-        "Charges what a call costs until then, less what it has been billed; a failure is a status.",
-    ),
-    ("turn_call", "oblivion.call_meters, boolean, double precision", {}, "Begins a segment at another rate."),
-    ("rate_card", "text, boolean", {}, "What a minute costs now."),
-    ("call_quote", "text, text, boolean, text", _EVERYBODY, "What public.call_quote() does."),
-    ("start_call", "text, text, text, boolean, text, text", _EVERYBODY, "What public.start_call() does."),
-    (
-        "advance_call",
-        "uuid, text, boolean, text",
-        _EVERYBODY,
-        "What tick_call(), set_call_turn(), end_call(), reap_stale_calls() and settle_calls() do to a call.",
-    ),
-    ("advance_unmetered_call", "uuid, text, text", {}, "What advance_call() does to a call of an old client."),
-    ("explain_call", "uuid, text", _EVERYBODY, "What public.explain_call() does."),
-    (
-        "credit_account",
-        "text, integer, text, text, uuid, integer",
-        {},
-        "Adds tokens to a balance, once for each key.",
-    ),
-    ("top_up", "text, integer, text", _SERVICE, "What public.top_up() does."),
-    ("refund_call", "uuid, integer, text", _SERVICE, "What public.refund_call() does."),
-    ("reap_stale_calls", "interval, integer", _SERVICE, "What public.reap_stale_calls() does."),
-    ("settle_calls", "integer", _SERVICE, "What public.settle_calls() does."),
+
+
+def _engine(name: str, arguments: str, granted: Grants, *comment: str) -> None:
+    function(billing_incidents, name, arguments, comment=" ".join(comment), granted=granted)
+
+
+_engine("oblivion.may_act_for", "text, text", {}, "Whether a role may act for a user, or a call of no user.")
+_engine("oblivion.check_key", "text, text", {}, "Refuses a key that is empty, or longer than 200 characters.")
+_engine("oblivion.note_incident", "uuid, text, text, text, text", {}, "Notes that a call could not be billed.")
+_engine("oblivion.note_outcome", "uuid, text, boolean, boolean", {}, "Notes what a bill has made of a call.")
+_engine(
+    "oblivion.bill_call",
+    "oblivion.call_meters, text, timestamptz, integer, timestamptz, text",
+    {},
+    "Charges what a call costs until then, less what it has been billed; a failure is a status.",
+)
+_engine(
+    "oblivion.turn_call", "oblivion.call_meters, boolean, double precision", {}, "Begins a segment at another rate."
+)
+_engine("oblivion.rate_card", "text, boolean", {}, "What a minute costs now.")
+_engine(
+    "oblivion.advance_unmetered_call", "uuid, text, text", {}, "What advance_call() does to a call of an old client."
+)
+_engine(
+    "oblivion.advance_call",
+    "uuid, text, boolean, text",
+    _EVERYBODY,
+    "What tick_call(), set_call_turn(), end_call(), reap_stale_calls() and settle_calls() do to a call.",
+)
+_engine("oblivion.credit_account", "text, integer, text, text, uuid, integer", {}, "Adds tokens once for each key.")
+for _name, _arguments, _granted in (
+    ("call_quote", "text, text, boolean, text", _EVERYBODY),
+    ("start_call", "text, text, text, boolean, text, text", _EVERYBODY),
+    ("explain_call", "uuid, text", _EVERYBODY),
+    ("top_up", "text, integer, text", _SERVICE),
+    ("refund_call", "uuid, integer, text", _SERVICE),
+    ("reap_stale_calls", "interval, integer", _SERVICE),
+    ("settle_calls", "integer", _SERVICE),
 ):
-    function(billing_incidents, f"oblivion.{_name}", _arguments, comment=_comment, granted=_granted)
-for _name, _arguments, _granted, _comment in (
-    (
-        "call_quote",
-        "text, text, boolean",
-        _EVERYBODY,
-        "What a call would cost. mode: video or voice-only. Returns a row: status (ok; short, not a minute; not_billed, no"
-        " account; unknown, another's), tokens_per_minute, rate_from (the date of that rate), balance (tokens),"
-        " minutes_left (whole minutes that it covers). Errors: 22023 unknown mode, 55000 no rate.",
-    ),
-    (
-        "start_call",
-        "text, text, text, boolean, text",
-        _EVERYBODY,
-        "Starts a metered call by the server's clock. mode: video or voice-only. With client_key, 1 to 200 characters, a"
-        f" repeated start gives the call of the first one. {_STATE} Errors: 22023 unknown mode, no room, or a key of"
-        " another length; 23505 a key that is known from another room or mode; 42501 another's user_id.",
-    ),
-    (
-        "tick_call",
-        "uuid",
-        _EVERYBODY,
-        f"Bills the minutes that have started; one that is lost, doubled or late changes no total. {_STATE}",
-    ),
-    (
-        "set_call_turn",
-        "uuid, boolean",
-        _EVERYBODY,
-        "Bills the minutes that have started, and says whether a TURN relay carries the media from now on, which prices"
-        f" the minutes to come. {_STATE}",
-    ),
-    (
-        "end_call",
-        "uuid",
-        _EVERYBODY,
-        f"Ends the call now, and bills it; it ends although billing fails, and is billed once however often. {_STATE}",
-    ),
-    (
-        "explain_call",
-        "uuid",
-        _EVERYBODY,
-        "The receipt of a metered call: a row for each segment, with its mode and TURN, its first minute and its minutes,"
-        " the rate and its date, tokens due, charged, and shortfall.",
-    ),
-    (
-        "top_up",
-        "text, integer, text",
-        _SERVICE,
-        "Adds tokens to an account, once for each key of 1 to 200 characters. Returns a row with status (ok, or known: the"
-        " answer is the first one's) and balance (tokens after it). Errors: 22023 no tokens above zero, or no key; 22003"
-        " a balance beyond an integer; 23503 no account; 23505 a key that is known with other content.",
-    ),
-    (
-        "refund_call",
-        "uuid, integer, text",
-        _SERVICE,
-        "Gives tokens of a metered call back, once for each key of 1 to 200 characters, and never more than were charged."
-        " Returns a row with status (ok; known: the answer is the first one's; unknown: no such call) and balance (tokens"
-        " after it). Errors: 22023 no tokens above zero, more than is left of what was charged, or no key; 22003 a"
-        " balance beyond an integer; 23503 no account; 23505 a key that is known with other content.",
-    ),
-    (
-        "reap_stale_calls",
-        "interval, integer",
-        _SERVICE,
-        "Ends metered calls that were not seen for that time, at most so many: each is billed to when it was last seen."
-        " A late tick revives one. Returns a row for each: status, charged and shortfall (tokens), end_time. Safe to run"
-        " by several at once. Errors: 22023 a negative argument.",
-    ),
-    (
-        "settle_calls",
-        "integer",
-        _SERVICE,
-        "Bills metered calls that have ended and could not be billed then, at most so many. Returns a row for each:"
-        " status (ok, short, not_billed; unsettled: oblivion.billing_incidents tells why), charged and shortfall (tokens)."
-        " Safe to run by several at once. Errors: 22023 a negative argument.",
-    ),
-):
-    function(billing_incidents, f"public.{_name}", _arguments, comment=_comment, granted=_granted)
+    _engine(f"oblivion.{_name}", _arguments, _granted, f"What public.{_name}() does, as the owner.")
+
+_engine(
+    "public.call_quote",
+    "text, text, boolean",
+    _EVERYBODY,
+    "What a call would cost. mode: video or voice-only. Returns a row: status (ok; short, not a minute; not_billed, no",
+    "account; unknown, another's), tokens_per_minute, rate_from (the date of that rate), balance (tokens),",
+    "minutes_left (whole minutes that it covers). Errors: 22023 unknown mode; 55000 no rate.",
+)
+_engine(
+    "public.start_call",
+    "text, text, text, boolean, text",
+    _EVERYBODY,
+    "Starts a metered call by the server's clock. mode: video or voice-only. With client_key, 1 to 200 characters, a",
+    "repeated start gives the call of the first one.",
+    _STATE,
+    "Errors: 22023 unknown mode, no room, or a key of another length; 23505 a key that is known from another room or",
+    "mode; 42501 another's user_id; 55000 no rate.",
+)
+_engine(
+    "public.tick_call",
+    "uuid",
+    _EVERYBODY,
+    "Bills the minutes that have started; one that is lost, doubled or late changes no total.",
+    _STATE,
+)
+_engine(
+    "public.set_call_turn",
+    "uuid, boolean",
+    _EVERYBODY,
+    "Bills the minutes that have started, and says whether a TURN relay carries the media from now on, which prices",
+    "the minutes to come.",
+    _STATE,
+)
+_engine(
+    "public.end_call",
+    "uuid",
+    _EVERYBODY,
+    "Ends the call now, and bills it; it ends although billing fails, and is billed once however often.",
+    _STATE,
+)
+_engine(
+    "public.explain_call",
+    "uuid",
+    _EVERYBODY,
+    "The receipt of a metered call: a row for each segment, with its mode and TURN, its first minute and its minutes,",
+    "the rate and its date, tokens due, charged, and shortfall.",
+)
+_engine(
+    "public.top_up",
+    "text, integer, text",
+    _SERVICE,
+    "Adds tokens to an account, once for each key of 1 to 200 characters.",
+    _CREDIT,
+)
+_engine(
+    "public.refund_call",
+    "uuid, integer, text",
+    _SERVICE,
+    "Gives tokens of a metered call back, once for each key of 1 to 200 characters, and never more than were charged",
+    "(22023). An unknown call is a status.",
+    _CREDIT,
+)
+_engine(
+    "public.reap_stale_calls",
+    "interval, integer",
+    _SERVICE,
+    "Ends metered calls that were not seen for that time, at most so many: each is billed to when it was last seen. A",
+    "late tick revives one. Returns a row for each: status, charged and shortfall (tokens), end_time. Safe to run by",
+    "several at once. Errors: 22023 a negative argument.",
+)
+_engine(
+    "public.settle_calls",
+    "integer",
+    _SERVICE,
+    "Bills metered calls that have ended and could not be billed then, at most so many. Returns a row for each: status",
+    "(ok, short, not_billed; unsettled: oblivion.billing_incidents tells why), charged and shortfall (tokens). Safe to",
+    "run by several at once. Errors: 22023 a negative argument.",
+)
 
 for _name, _comment in (
     ("guard_metered_call", "Trigger: keeps an API role from what a metered call costs."),

@@ -240,6 +240,43 @@ BEGIN
 END
 $$;
 
+EXECUTE $statement$CREATE FUNCTION oblivion.trim_ledger(before timestamp with time zone)
+RETURNS bigint
+LANGUAGE sql
+SET search_path TO ''
+BEGIN ATOMIC
+WITH past AS (
+          SELECT l.user_id,
+             max(l.id) AS last
+            FROM public.token_ledger l
+           WHERE (l.created_at < trim_ledger.before)
+           GROUP BY l.user_id
+          HAVING (count(*) > 1)
+         ), trimmed AS (
+          DELETE FROM public.token_ledger l
+            USING past p
+           WHERE ((l.user_id = p.user_id) AND (l.id <= p.last))
+           RETURNING l.user_id,
+             l.id,
+             l.created_at,
+             l.balance,
+             (l.id = p.last) AS is_last
+         ), carried AS (
+          INSERT INTO public.token_ledger (user_id, id, created_at, kind, tokens, balance) OVERRIDING SYSTEM VALUE  SELECT t.user_id,
+                     t.id,
+                     t.created_at,
+                     'carried',
+                     t.balance,
+                     t.balance
+                    FROM trimmed t
+                   WHERE t.is_last
+           RETURNING 1 AS "?column?"
+         )
+  SELECT (( SELECT count(*) AS count
+            FROM trimmed) - ( SELECT count(*) AS count
+            FROM carried));
+END$statement$;
+
 CREATE VIEW oblivion.balance_audit WITH (security_invoker = true) AS
 SELECT
   COALESCE(a.user_id, l.user_id) AS user_id,
@@ -658,6 +695,175 @@ BEGIN
 END
 $function$;
 
+CREATE FUNCTION oblivion.advance_unmetered_call(session_id uuid, action text, caller text)
+RETURNS text
+LANGUAGE plpgsql
+SET search_path TO ''
+AS $function$
+DECLARE
+  call pg_catalog.record;
+BEGIN
+  SELECT c.user_id, c.end_time
+  INTO call
+  FROM public.call_sessions AS c
+  WHERE c.id = advance_unmetered_call.session_id
+  FOR NO KEY UPDATE;
+  IF NOT FOUND OR NOT oblivion.may_act_for(call.user_id, caller) THEN
+    RETURN 'unknown';
+  ELSIF call.end_time IS NOT NULL THEN
+    RETURN 'ended';
+  ELSIF action = 'end' THEN
+    UPDATE public.call_sessions AS c
+    SET end_time = clock_timestamp()
+    WHERE c.id = advance_unmetered_call.session_id;
+  END IF;
+  RETURN 'not_billed';
+END
+$function$;
+
+CREATE FUNCTION oblivion.advance_call(INOUT session_id uuid, action text, turn boolean, caller text, OUT status text, OUT charged integer, OUT shortfall integer, OUT balance integer, OUT minutes_billed integer, OUT minutes_left integer, OUT credit_cost numeric)
+RETURNS record
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path TO ''
+AS $function$
+DECLARE
+  call pg_catalog.record;
+  meter oblivion.call_meters;
+  bill pg_catalog.record;
+  -- The server's, read once the lock is held.
+  clock timestamp with time zone;
+  until timestamp with time zone;
+  end_at timestamp with time zone;
+  stays_reaped boolean;
+BEGIN
+  charged := 0;
+  shortfall := 0;
+  -- Both are locked, for after a wait PostgreSQL reads anew only what it locks.
+  SELECT c.start_time, c.end_time, c.updated_at, c.user_id, c.credit_cost, m AS meter
+  INTO call
+  FROM public.call_sessions AS c
+  JOIN oblivion.call_meters AS m ON m.session_id = c.id
+  WHERE c.id = advance_call.session_id
+  FOR NO KEY UPDATE;
+  IF NOT FOUND THEN
+    status := oblivion.advance_unmetered_call(session_id, action, caller);
+    RETURN;
+  END IF;
+  clock := clock_timestamp();
+  IF NOT (oblivion.open_access() OR oblivion.may_act_for(call.user_id, caller)) THEN
+    status := 'unknown';
+    RETURN;
+  END IF;
+  meter := call.meter;
+  credit_cost := call.credit_cost;
+  IF call.end_time IS NULL OR meter.reaped AND action IN ('tick', 'turn', 'end') THEN
+    -- Whom a reaper took for gone has come back: what he missed is billed now.
+    until := CASE action WHEN 'reap' THEN greatest(call.updated_at, call.start_time) ELSE clock END;
+    end_at := CASE WHEN action IN ('end', 'reap') THEN until END;
+  ELSIF meter.settled OR action IN ('tick', 'turn') THEN
+    status := 'ended';
+    SELECT a.tokens_remaining INTO balance FROM public.user_accounts AS a WHERE a.user_id = call.user_id;
+    minutes_billed := ceil(greatest(0, date_part('epoch', call.end_time - call.start_time)) / 60);
+    RETURN;
+  ELSE
+    until := call.end_time;
+    end_at := call.end_time;
+  END IF;
+
+  bill := oblivion.bill_call(meter, call.user_id, call.start_time, call.credit_cost::integer, until, action);
+  status := bill.status;
+  charged := bill.charged;
+  shortfall := bill.shortfall;
+  balance := bill.balance;
+  minutes_billed := bill.minutes;
+  minutes_left := bill.minutes_left;
+  credit_cost := bill.cost;
+  IF action = 'turn' AND turn <> meter.used_turn THEN
+    minutes_left := balance / nullif(
+      oblivion.turn_call(meter, turn, date_part('epoch', until - call.start_time)), 0
+    );
+  END IF;
+  -- Also where nothing is due: the trigger of updated_at notes when the call was last seen.
+  UPDATE public.call_sessions AS c
+  SET
+    credit_cost = bill.cost,
+    end_time = end_at,
+    used_turn = CASE action WHEN 'turn' THEN turn ELSE c.used_turn END
+  WHERE c.id = advance_call.session_id;
+  stays_reaped := action = 'reap' OR meter.reaped AND action = 'settle';
+  IF (meter.settled, meter.reaped, meter.has_incident)
+    <> (end_at IS NOT NULL AND status <> 'unsettled', stays_reaped, status = 'unsettled')
+  THEN
+    PERFORM oblivion.note_outcome(session_id, status, end_at IS NOT NULL, stays_reaped);
+  END IF;
+END
+$function$;
+
+EXECUTE $statement$CREATE FUNCTION oblivion.credit_account(INOUT user_id text, INOUT tokens integer, INOUT key text, kind text, session_id uuid, refundable integer, OUT status text, OUT balance integer, OUT credited_at timestamp with time zone)
+RETURNS record
+LANGUAGE plpgsql
+SET search_path TO ''
+AS $function$
+DECLARE
+  entry pg_catalog.record;
+BEGIN
+  IF tokens IS NULL OR tokens <= 0 THEN
+    RAISE invalid_parameter_value
+      USING MESSAGE = format('tokens is %s', coalesce(tokens::pg_catalog.text, 'NULL')), HINT = 'Give a number above zero';
+  END IF;
+  IF key IS NULL THEN
+    RAISE invalid_parameter_value
+      USING MESSAGE = 'A credit needs a key', HINT = 'Give one of its own to each, and the same one to each retry';
+  END IF;
+  PERFORM oblivion.check_key(key, 'key');
+  SELECT a.tokens_remaining INTO balance
+  FROM public.user_accounts AS a
+  WHERE a.user_id = credit_account.user_id
+  FOR NO KEY UPDATE;
+  IF NOT FOUND THEN
+    RAISE foreign_key_violation
+      USING MESSAGE = format('No account: %s', coalesce(left(user_id, 200), 'NULL')),
+        HINT = 'Insert it into user_accounts first';
+  END IF;
+  SELECT l.kind, l.tokens, l.session_id, l.balance, l.created_at
+  INTO entry
+  FROM public.token_ledger AS l
+  WHERE l.user_id = credit_account.user_id AND l.key = credit_account.key;
+  IF FOUND THEN
+    IF (entry.kind, entry.tokens) <> (credit_account.kind, credit_account.tokens)
+      OR entry.session_id IS DISTINCT FROM credit_account.session_id
+    THEN
+      RAISE unique_violation
+        USING MESSAGE = format('key is known from another %s, of %s tokens', entry.kind, entry.tokens),
+          HINT = 'Give each credit a key of its own';
+    END IF;
+    status := 'known';
+    balance := entry.balance;
+    credited_at := entry.created_at;
+    RETURN;
+  END IF;
+  IF tokens > refundable THEN
+    RAISE invalid_parameter_value
+      USING MESSAGE = format('A refund of %s tokens, where %s are left of what was charged', tokens, refundable),
+        HINT = 'explain_call() gives what was charged';
+  END IF;
+  IF balance::bigint + tokens > 2147483647 THEN
+    RAISE numeric_value_out_of_range
+      USING MESSAGE = format('The balance would be %s, beyond an integer', balance::bigint + tokens),
+        HINT = 'Give fewer tokens';
+  END IF;
+  PERFORM set_config('oblivion.reason', concat_ws(' ', kind, coalesce(session_id::pg_catalog.text, ''), key), true);
+  UPDATE public.user_accounts AS a
+  SET tokens_remaining = a.tokens_remaining + credit_account.tokens
+  WHERE a.user_id = credit_account.user_id
+  RETURNING a.tokens_remaining INTO balance;
+  PERFORM set_config('oblivion.reason', '', true);
+  status := 'ok';
+  credited_at := clock_timestamp();
+END
+$function$$statement$;
+
 CREATE FUNCTION oblivion.call_quote(user_id text, mode text, used_turn boolean, caller text, OUT status text, OUT tokens_per_minute integer, OUT rate_from timestamp with time zone, OUT balance integer, OUT minutes_left integer)
 RETURNS record
 LANGUAGE plpgsql
@@ -761,111 +967,6 @@ BEGIN
 END
 $function$$statement$;
 
-CREATE FUNCTION oblivion.advance_call(INOUT session_id uuid, action text, turn boolean, caller text, OUT status text, OUT charged integer, OUT shortfall integer, OUT balance integer, OUT minutes_billed integer, OUT minutes_left integer, OUT credit_cost numeric)
-RETURNS record
-LANGUAGE plpgsql
-SECURITY DEFINER
-SET search_path TO ''
-AS $function$
-DECLARE
-  call pg_catalog.record;
-  meter oblivion.call_meters;
-  bill pg_catalog.record;
-  -- The server's, read once the lock is held.
-  clock timestamp with time zone;
-  until timestamp with time zone;
-  end_at timestamp with time zone;
-  stays_reaped boolean;
-BEGIN
-  charged := 0;
-  shortfall := 0;
-  -- Both are locked, for after a wait PostgreSQL reads anew only what it locks.
-  SELECT c.start_time, c.end_time, c.updated_at, c.user_id, c.credit_cost, m AS meter
-  INTO call
-  FROM public.call_sessions AS c
-  JOIN oblivion.call_meters AS m ON m.session_id = c.id
-  WHERE c.id = advance_call.session_id
-  FOR NO KEY UPDATE;
-  IF NOT FOUND THEN
-    status := oblivion.advance_unmetered_call(session_id, action, caller);
-    RETURN;
-  END IF;
-  clock := clock_timestamp();
-  IF NOT (oblivion.open_access() OR oblivion.may_act_for(call.user_id, caller)) THEN
-    status := 'unknown';
-    RETURN;
-  END IF;
-  meter := call.meter;
-  credit_cost := call.credit_cost;
-  IF call.end_time IS NULL OR meter.reaped AND action IN ('tick', 'turn', 'end') THEN
-    -- Whom a reaper took for gone has come back: what he missed is billed now.
-    until := CASE action WHEN 'reap' THEN greatest(call.updated_at, call.start_time) ELSE clock END;
-    end_at := CASE WHEN action IN ('end', 'reap') THEN until END;
-  ELSIF meter.settled OR action IN ('tick', 'turn') THEN
-    status := 'ended';
-    SELECT a.tokens_remaining INTO balance FROM public.user_accounts AS a WHERE a.user_id = call.user_id;
-    minutes_billed := ceil(greatest(0, date_part('epoch', call.end_time - call.start_time)) / 60);
-    RETURN;
-  ELSE
-    until := call.end_time;
-    end_at := call.end_time;
-  END IF;
-
-  bill := oblivion.bill_call(meter, call.user_id, call.start_time, call.credit_cost::integer, until, action);
-  status := bill.status;
-  charged := bill.charged;
-  shortfall := bill.shortfall;
-  balance := bill.balance;
-  minutes_billed := bill.minutes;
-  minutes_left := bill.minutes_left;
-  credit_cost := bill.cost;
-  IF action = 'turn' AND turn <> meter.used_turn THEN
-    minutes_left := balance / nullif(
-      oblivion.turn_call(meter, turn, date_part('epoch', until - call.start_time)), 0
-    );
-  END IF;
-  -- Also where nothing is due: the trigger of updated_at notes when the call was last seen.
-  UPDATE public.call_sessions AS c
-  SET
-    credit_cost = bill.cost,
-    end_time = end_at,
-    used_turn = CASE action WHEN 'turn' THEN turn ELSE c.used_turn END
-  WHERE c.id = advance_call.session_id;
-  stays_reaped := action = 'reap' OR meter.reaped AND action = 'settle';
-  IF (meter.settled, meter.reaped, meter.has_incident)
-    <> (end_at IS NOT NULL AND status <> 'unsettled', stays_reaped, status = 'unsettled')
-  THEN
-    PERFORM oblivion.note_outcome(session_id, status, end_at IS NOT NULL, stays_reaped);
-  END IF;
-END
-$function$;
-
-CREATE FUNCTION oblivion.advance_unmetered_call(session_id uuid, action text, caller text)
-RETURNS text
-LANGUAGE plpgsql
-SET search_path TO ''
-AS $function$
-DECLARE
-  call pg_catalog.record;
-BEGIN
-  SELECT c.user_id, c.end_time
-  INTO call
-  FROM public.call_sessions AS c
-  WHERE c.id = advance_unmetered_call.session_id
-  FOR NO KEY UPDATE;
-  IF NOT FOUND OR NOT oblivion.may_act_for(call.user_id, caller) THEN
-    RETURN 'unknown';
-  ELSIF call.end_time IS NOT NULL THEN
-    RETURN 'ended';
-  ELSIF action = 'end' THEN
-    UPDATE public.call_sessions AS c
-    SET end_time = clock_timestamp()
-    WHERE c.id = advance_unmetered_call.session_id;
-  END IF;
-  RETURN 'not_billed';
-END
-$function$;
-
 EXECUTE $statement$CREATE FUNCTION oblivion.explain_call(session_id uuid, caller text)
 RETURNS TABLE(segment integer, mode text, used_turn boolean, first_minute integer, minutes integer, tokens_per_minute integer, rate_from timestamp with time zone, due integer, charged integer, shortfall integer)
 LANGUAGE sql
@@ -915,70 +1016,6 @@ SELECT s.number,
    WHERE ((m.session_id = explain_call.session_id) AND oblivion.may_act_for(c.user_id, explain_call.caller))
    ORDER BY s.number;
 END$statement$;
-
-EXECUTE $statement$CREATE FUNCTION oblivion.credit_account(INOUT user_id text, INOUT tokens integer, INOUT key text, kind text, session_id uuid, refundable integer, OUT status text, OUT balance integer, OUT credited_at timestamp with time zone)
-RETURNS record
-LANGUAGE plpgsql
-SET search_path TO ''
-AS $function$
-DECLARE
-  entry pg_catalog.record;
-BEGIN
-  IF tokens IS NULL OR tokens <= 0 THEN
-    RAISE invalid_parameter_value
-      USING MESSAGE = format('tokens is %s', coalesce(tokens::pg_catalog.text, 'NULL')), HINT = 'Give a number above zero';
-  END IF;
-  IF key IS NULL THEN
-    RAISE invalid_parameter_value
-      USING MESSAGE = 'A credit needs a key', HINT = 'Give one of its own to each, and the same one to each retry';
-  END IF;
-  PERFORM oblivion.check_key(key, 'key');
-  SELECT a.tokens_remaining INTO balance
-  FROM public.user_accounts AS a
-  WHERE a.user_id = credit_account.user_id
-  FOR NO KEY UPDATE;
-  IF NOT FOUND THEN
-    RAISE foreign_key_violation
-      USING MESSAGE = format('No account: %s', coalesce(left(user_id, 200), 'NULL')),
-        HINT = 'Insert it into user_accounts first';
-  END IF;
-  SELECT l.kind, l.tokens, l.session_id, l.balance, l.created_at
-  INTO entry
-  FROM public.token_ledger AS l
-  WHERE l.user_id = credit_account.user_id AND l.key = credit_account.key;
-  IF FOUND THEN
-    IF (entry.kind, entry.tokens) <> (credit_account.kind, credit_account.tokens)
-      OR entry.session_id IS DISTINCT FROM credit_account.session_id
-    THEN
-      RAISE unique_violation
-        USING MESSAGE = format('key is known from another %s, of %s tokens', entry.kind, entry.tokens),
-          HINT = 'Give each credit a key of its own';
-    END IF;
-    status := 'known';
-    balance := entry.balance;
-    credited_at := entry.created_at;
-    RETURN;
-  END IF;
-  IF tokens > refundable THEN
-    RAISE invalid_parameter_value
-      USING MESSAGE = format('A refund of %s tokens, where %s are left of what was charged', tokens, refundable),
-        HINT = 'explain_call() gives what was charged';
-  END IF;
-  IF balance::bigint + tokens > 2147483647 THEN
-    RAISE numeric_value_out_of_range
-      USING MESSAGE = format('The balance would be %s, beyond an integer', balance::bigint + tokens),
-        HINT = 'Give fewer tokens';
-  END IF;
-  PERFORM set_config('oblivion.reason', concat_ws(' ', kind, coalesce(session_id::pg_catalog.text, ''), key), true);
-  UPDATE public.user_accounts AS a
-  SET tokens_remaining = a.tokens_remaining + credit_account.tokens
-  WHERE a.user_id = credit_account.user_id
-  RETURNING a.tokens_remaining INTO balance;
-  PERFORM set_config('oblivion.reason', '', true);
-  status := 'ok';
-  credited_at := clock_timestamp();
-END
-$function$$statement$;
 
 CREATE FUNCTION oblivion.top_up(INOUT user_id text, INOUT tokens integer, INOUT key text, OUT status text, OUT balance integer)
 RETURNS record
@@ -1339,13 +1376,13 @@ DO $$
 DECLARE
   api_role name;
 BEGIN
-  REVOKE ALL ON FUNCTION oblivion.call_quote(text,text,boolean,text), oblivion.start_call(text,text,text,boolean,text,text), oblivion.advance_call(uuid,text,boolean,text), oblivion.explain_call(uuid,text), public.call_quote(text,text,boolean), public.start_call(text,text,text,boolean,text), public.tick_call(uuid), public.set_call_turn(uuid,boolean), public.end_call(uuid), public.explain_call(uuid) FROM PUBLIC CASCADE;
+  REVOKE ALL ON FUNCTION oblivion.advance_call(uuid,text,boolean,text), oblivion.call_quote(text,text,boolean,text), oblivion.start_call(text,text,text,boolean,text,text), oblivion.explain_call(uuid,text), public.call_quote(text,text,boolean), public.start_call(text,text,text,boolean,text), public.tick_call(uuid), public.set_call_turn(uuid,boolean), public.end_call(uuid), public.explain_call(uuid) FROM PUBLIC CASCADE;
   FOR api_role IN
     SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
   LOOP
-    EXECUTE format('REVOKE ALL ON FUNCTION oblivion.call_quote(text,text,boolean,text), oblivion.start_call(text,text,text,boolean,text,text), oblivion.advance_call(uuid,text,boolean,text), oblivion.explain_call(uuid,text), public.call_quote(text,text,boolean), public.start_call(text,text,text,boolean,text), public.tick_call(uuid), public.set_call_turn(uuid,boolean), public.end_call(uuid), public.explain_call(uuid) FROM %I CASCADE', api_role);
+    EXECUTE format('REVOKE ALL ON FUNCTION oblivion.advance_call(uuid,text,boolean,text), oblivion.call_quote(text,text,boolean,text), oblivion.start_call(text,text,text,boolean,text,text), oblivion.explain_call(uuid,text), public.call_quote(text,text,boolean), public.start_call(text,text,text,boolean,text), public.tick_call(uuid), public.set_call_turn(uuid,boolean), public.end_call(uuid), public.explain_call(uuid) FROM %I CASCADE', api_role);
     IF api_role IN ('anon', 'authenticated', 'service_role') THEN
-      EXECUTE format('GRANT EXECUTE ON FUNCTION oblivion.call_quote(text,text,boolean,text), oblivion.start_call(text,text,text,boolean,text,text), oblivion.advance_call(uuid,text,boolean,text), oblivion.explain_call(uuid,text), public.call_quote(text,text,boolean), public.start_call(text,text,text,boolean,text), public.tick_call(uuid), public.set_call_turn(uuid,boolean), public.end_call(uuid), public.explain_call(uuid) TO %I', api_role);
+      EXECUTE format('GRANT EXECUTE ON FUNCTION oblivion.advance_call(uuid,text,boolean,text), oblivion.call_quote(text,text,boolean,text), oblivion.start_call(text,text,text,boolean,text,text), oblivion.explain_call(uuid,text), public.call_quote(text,text,boolean), public.start_call(text,text,text,boolean,text), public.tick_call(uuid), public.set_call_turn(uuid,boolean), public.end_call(uuid), public.explain_call(uuid) TO %I', api_role);
     END IF;
   END LOOP;
 END
@@ -1371,11 +1408,14 @@ DO $$
 DECLARE
   api_role name;
 BEGIN
-  REVOKE ALL ON FUNCTION oblivion.write_ledger(), oblivion.close_ledger(), oblivion.may_act_for(text,text), oblivion.check_key(text,text), oblivion.note_incident(uuid,text,text,text,text), oblivion.note_outcome(uuid,text,boolean,boolean), oblivion.bill_call(oblivion.call_meters,text,timestamp with time zone,integer,timestamp with time zone,text), oblivion.turn_call(oblivion.call_meters,boolean,double precision), oblivion.rate_card(text,boolean), oblivion.advance_unmetered_call(uuid,text,text), oblivion.credit_account(text,integer,text,text,uuid,integer), oblivion.guard_metered_call(), oblivion.settle_deleted_call(), oblivion.guard_metered_usage() FROM PUBLIC CASCADE;
+  REVOKE ALL ON FUNCTION oblivion.write_ledger(), oblivion.close_ledger(), oblivion.trim_ledger(timestamp with time zone), oblivion.may_act_for(text,text), oblivion.check_key(text,text), oblivion.note_incident(uuid,text,text,text,text), oblivion.note_outcome(uuid,text,boolean,boolean), oblivion.bill_call(oblivion.call_meters,text,timestamp with time zone,integer,timestamp with time zone,text), oblivion.turn_call(oblivion.call_meters,boolean,double precision), oblivion.rate_card(text,boolean), oblivion.advance_unmetered_call(uuid,text,text), oblivion.credit_account(text,integer,text,text,uuid,integer), oblivion.guard_metered_call(), oblivion.settle_deleted_call(), oblivion.guard_metered_usage() FROM PUBLIC CASCADE;
   FOR api_role IN
     SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
   LOOP
-    EXECUTE format('REVOKE ALL ON FUNCTION oblivion.write_ledger(), oblivion.close_ledger(), oblivion.may_act_for(text,text), oblivion.check_key(text,text), oblivion.note_incident(uuid,text,text,text,text), oblivion.note_outcome(uuid,text,boolean,boolean), oblivion.bill_call(oblivion.call_meters,text,timestamp with time zone,integer,timestamp with time zone,text), oblivion.turn_call(oblivion.call_meters,boolean,double precision), oblivion.rate_card(text,boolean), oblivion.advance_unmetered_call(uuid,text,text), oblivion.credit_account(text,integer,text,text,uuid,integer), oblivion.guard_metered_call(), oblivion.settle_deleted_call(), oblivion.guard_metered_usage() FROM %I CASCADE', api_role);
+    EXECUTE format('REVOKE ALL ON FUNCTION oblivion.write_ledger(), oblivion.close_ledger(), oblivion.trim_ledger(timestamp with time zone), oblivion.may_act_for(text,text), oblivion.check_key(text,text), oblivion.note_incident(uuid,text,text,text,text), oblivion.note_outcome(uuid,text,boolean,boolean), oblivion.bill_call(oblivion.call_meters,text,timestamp with time zone,integer,timestamp with time zone,text), oblivion.turn_call(oblivion.call_meters,boolean,double precision), oblivion.rate_card(text,boolean), oblivion.advance_unmetered_call(uuid,text,text), oblivion.credit_account(text,integer,text,text,uuid,integer), oblivion.guard_metered_call(), oblivion.settle_deleted_call(), oblivion.guard_metered_usage() FROM %I CASCADE', api_role);
+    IF api_role IN (NULL) THEN
+      EXECUTE format('GRANT EXECUTE ON FUNCTION oblivion.write_ledger(), oblivion.close_ledger(), oblivion.trim_ledger(timestamp with time zone), oblivion.may_act_for(text,text), oblivion.check_key(text,text), oblivion.note_incident(uuid,text,text,text,text), oblivion.note_outcome(uuid,text,boolean,boolean), oblivion.bill_call(oblivion.call_meters,text,timestamp with time zone,integer,timestamp with time zone,text), oblivion.turn_call(oblivion.call_meters,boolean,double precision), oblivion.rate_card(text,boolean), oblivion.advance_unmetered_call(uuid,text,text), oblivion.credit_account(text,integer,text,text,uuid,integer), oblivion.guard_metered_call(), oblivion.settle_deleted_call(), oblivion.guard_metered_usage() TO %I', api_role);
+    END IF;
   END LOOP;
 END
 $$;
@@ -1392,7 +1432,7 @@ COMMENT ON COLUMN public.token_ledger.id IS 'The entry; those of one account are
 
 COMMENT ON COLUMN public.token_ledger.created_at IS 'When the balance changed.';
 
-COMMENT ON COLUMN public.token_ledger.kind IS 'opening or closing of the account, charge, refund, top_up; direct: written past the functions.';
+COMMENT ON COLUMN public.token_ledger.kind IS 'opening or closing of the account; charge, refund, top_up; direct, by an old client; carried, the past.';
 
 COMMENT ON COLUMN public.token_ledger.tokens IS 'Tokens that came in, or, below zero, went out.';
 
@@ -1400,7 +1440,9 @@ COMMENT ON COLUMN public.token_ledger.balance IS 'What the account had then.';
 
 COMMENT ON COLUMN public.token_ledger.session_id IS 'The call that was charged or refunded.';
 
-COMMENT ON COLUMN public.token_ledger.key IS 'The key by which a credit is made once, however often it is asked for.';
+COMMENT ON COLUMN public.token_ledger.key IS 'The key by which a credit is made once.';
+
+COMMENT ON FUNCTION oblivion.trim_ledger(timestamp with time zone) IS 'The owner''s retention: makes one row of an account''s rows before that moment; returns how many went.';
 
 COMMENT ON VIEW oblivion.balance_audit IS 'Each account''s balance beside the sum of its ledger; a row with drift or gaps is wrong.';
 
@@ -1496,7 +1538,7 @@ COMMENT ON COLUMN oblivion.billing_incidents.error_code IS 'PostgreSQL''s SQLSTA
 
 COMMENT ON COLUMN oblivion.billing_incidents.message IS 'PostgreSQL''s message.';
 
-COMMENT ON COLUMN oblivion.billing_incidents.attempts IS 'How often it failed; the rest is the last.';
+COMMENT ON COLUMN oblivion.billing_incidents.attempts IS 'How often it failed; else of the last time.';
 
 COMMENT ON COLUMN oblivion.billing_incidents.first_at IS 'When it failed first.';
 
@@ -1518,29 +1560,29 @@ COMMENT ON FUNCTION oblivion.turn_call(oblivion.call_meters,boolean,double preci
 
 COMMENT ON FUNCTION oblivion.rate_card(text,boolean) IS 'What a minute costs now.';
 
-COMMENT ON FUNCTION oblivion.call_quote(text,text,boolean,text) IS 'What public.call_quote() does.';
-
-COMMENT ON FUNCTION oblivion.start_call(text,text,text,boolean,text,text) IS 'What public.start_call() does.';
+COMMENT ON FUNCTION oblivion.advance_unmetered_call(uuid,text,text) IS 'What advance_call() does to a call of an old client.';
 
 COMMENT ON FUNCTION oblivion.advance_call(uuid,text,boolean,text) IS 'What tick_call(), set_call_turn(), end_call(), reap_stale_calls() and settle_calls() do to a call.';
 
-COMMENT ON FUNCTION oblivion.advance_unmetered_call(uuid,text,text) IS 'What advance_call() does to a call of an old client.';
+COMMENT ON FUNCTION oblivion.credit_account(text,integer,text,text,uuid,integer) IS 'Adds tokens once for each key.';
 
-COMMENT ON FUNCTION oblivion.explain_call(uuid,text) IS 'What public.explain_call() does.';
+COMMENT ON FUNCTION oblivion.call_quote(text,text,boolean,text) IS 'What public.call_quote() does, as the owner.';
 
-COMMENT ON FUNCTION oblivion.credit_account(text,integer,text,text,uuid,integer) IS 'Adds tokens to a balance, once for each key.';
+COMMENT ON FUNCTION oblivion.start_call(text,text,text,boolean,text,text) IS 'What public.start_call() does, as the owner.';
 
-COMMENT ON FUNCTION oblivion.top_up(text,integer,text) IS 'What public.top_up() does.';
+COMMENT ON FUNCTION oblivion.explain_call(uuid,text) IS 'What public.explain_call() does, as the owner.';
 
-COMMENT ON FUNCTION oblivion.refund_call(uuid,integer,text) IS 'What public.refund_call() does.';
+COMMENT ON FUNCTION oblivion.top_up(text,integer,text) IS 'What public.top_up() does, as the owner.';
 
-COMMENT ON FUNCTION oblivion.reap_stale_calls(interval,integer) IS 'What public.reap_stale_calls() does.';
+COMMENT ON FUNCTION oblivion.refund_call(uuid,integer,text) IS 'What public.refund_call() does, as the owner.';
 
-COMMENT ON FUNCTION oblivion.settle_calls(integer) IS 'What public.settle_calls() does.';
+COMMENT ON FUNCTION oblivion.reap_stale_calls(interval,integer) IS 'What public.reap_stale_calls() does, as the owner.';
 
-COMMENT ON FUNCTION public.call_quote(text,text,boolean) IS 'What a call would cost. mode: video or voice-only. Returns a row: status (ok; short, not a minute; not_billed, no account; unknown, another''s), tokens_per_minute, rate_from (the date of that rate), balance (tokens), minutes_left (whole minutes that it covers). Errors: 22023 unknown mode, 55000 no rate.';
+COMMENT ON FUNCTION oblivion.settle_calls(integer) IS 'What public.settle_calls() does, as the owner.';
 
-COMMENT ON FUNCTION public.start_call(text,text,text,boolean,text) IS 'Starts a metered call by the server''s clock. mode: video or voice-only. With client_key, 1 to 200 characters, a repeated start gives the call of the first one. Returns a row. status: ok; short, the balance did not cover it; not_billed, nobody pays; unsettled, billing failed and is made up for later; ended, it had ended before; unknown, no such call, or not the caller''s. charged and shortfall: tokens, by this time. balance: tokens left. minutes_billed: started minutes in all. minutes_left: whole minutes that the balance covers. credit_cost: tokens due in all. Errors: 22023 unknown mode, no room, or a key of another length; 23505 a key that is known from another room or mode; 42501 another''s user_id.';
+COMMENT ON FUNCTION public.call_quote(text,text,boolean) IS 'What a call would cost. mode: video or voice-only. Returns a row: status (ok; short, not a minute; not_billed, no account; unknown, another''s), tokens_per_minute, rate_from (the date of that rate), balance (tokens), minutes_left (whole minutes that it covers). Errors: 22023 unknown mode; 55000 no rate.';
+
+COMMENT ON FUNCTION public.start_call(text,text,text,boolean,text) IS 'Starts a metered call by the server''s clock. mode: video or voice-only. With client_key, 1 to 200 characters, a repeated start gives the call of the first one. Returns a row. status: ok; short, the balance did not cover it; not_billed, nobody pays; unsettled, billing failed and is made up for later; ended, it had ended before; unknown, no such call, or not the caller''s. charged and shortfall: tokens, by this time. balance: tokens left. minutes_billed: started minutes in all. minutes_left: whole minutes that the balance covers. credit_cost: tokens due in all. Errors: 22023 unknown mode, no room, or a key of another length; 23505 a key that is known from another room or mode; 42501 another''s user_id; 55000 no rate.';
 
 COMMENT ON FUNCTION public.tick_call(uuid) IS 'Bills the minutes that have started; one that is lost, doubled or late changes no total. Returns a row. status: ok; short, the balance did not cover it; not_billed, nobody pays; unsettled, billing failed and is made up for later; ended, it had ended before; unknown, no such call, or not the caller''s. charged and shortfall: tokens, by this time. balance: tokens left. minutes_billed: started minutes in all. minutes_left: whole minutes that the balance covers. credit_cost: tokens due in all.';
 
@@ -1550,9 +1592,9 @@ COMMENT ON FUNCTION public.end_call(uuid) IS 'Ends the call now, and bills it; i
 
 COMMENT ON FUNCTION public.explain_call(uuid) IS 'The receipt of a metered call: a row for each segment, with its mode and TURN, its first minute and its minutes, the rate and its date, tokens due, charged, and shortfall.';
 
-COMMENT ON FUNCTION public.top_up(text,integer,text) IS 'Adds tokens to an account, once for each key of 1 to 200 characters. Returns a row with status (ok, or known: the answer is the first one''s) and balance (tokens after it). Errors: 22023 no tokens above zero, or no key; 22003 a balance beyond an integer; 23503 no account; 23505 a key that is known with other content.';
+COMMENT ON FUNCTION public.top_up(text,integer,text) IS 'Adds tokens to an account, once for each key of 1 to 200 characters. Returns a row: status (ok; known: the answer is the first one''s) and balance (tokens after it). Errors: 22023 no tokens above zero, or no key; 22003 a balance beyond an integer; 23503 no account; 23505 a key that is known with other content.';
 
-COMMENT ON FUNCTION public.refund_call(uuid,integer,text) IS 'Gives tokens of a metered call back, once for each key of 1 to 200 characters, and never more than were charged. Returns a row with status (ok; known: the answer is the first one''s; unknown: no such call) and balance (tokens after it). Errors: 22023 no tokens above zero, more than is left of what was charged, or no key; 22003 a balance beyond an integer; 23503 no account; 23505 a key that is known with other content.';
+COMMENT ON FUNCTION public.refund_call(uuid,integer,text) IS 'Gives tokens of a metered call back, once for each key of 1 to 200 characters, and never more than were charged (22023). An unknown call is a status. Returns a row: status (ok; known: the answer is the first one''s) and balance (tokens after it). Errors: 22023 no tokens above zero, or no key; 22003 a balance beyond an integer; 23503 no account; 23505 a key that is known with other content.';
 
 COMMENT ON FUNCTION public.reap_stale_calls(interval,integer) IS 'Ends metered calls that were not seen for that time, at most so many: each is billed to when it was last seen. A late tick revives one. Returns a row for each: status, charged and shortfall (tokens), end_time. Safe to run by several at once. Errors: 22023 a negative argument.';
 
