@@ -308,7 +308,8 @@ for _name, _comment in (
     ("guard_metered_usage", "Trigger: keeps an API role from the usage of metered calls."),
 ):
     function(billing_incidents, f"oblivion.{_name}", comment=_comment)
-_IS_API_ROLE: Final = "current_user IN ('anon', 'authenticated', 'service_role')"
+# As text, which is short: PostgreSQL reads the condition anew for each statement.
+_IS_API_ROLE: Final = "current_user::text = ANY ('{anon,authenticated,service_role}'::text[])"
 for _guarded, _name, _moment, _when in (
     (call_sessions, "guard_metered_call", "BEFORE UPDATE", _IS_API_ROLE),
     (call_sessions, "settle_deleted_call", "BEFORE DELETE", ""),

@@ -11,15 +11,17 @@ DECLARE
   reason CONSTANT pg_catalog.text := current_setting('oblivion.reason', true);
 BEGIN
   IF TG_OP = 'UPDATE' AND OLD.user_id = NEW.user_id THEN
-    INSERT INTO public.token_ledger (user_id, kind, tokens, balance, session_id, key)
-    VALUES (
-      NEW.user_id,
-      coalesce(nullif(split_part(reason, ' ', 1), ''), 'direct'),
-      NEW.tokens_remaining - OLD.tokens_remaining,
-      NEW.tokens_remaining,
-      nullif(split_part(reason, ' ', 2), '')::pg_catalog.uuid,
-      nullif(substr(reason, length(split_part(reason, ' ', 1)) + length(split_part(reason, ' ', 2)) + 3), '')
-    );
+    IF OLD.tokens_remaining <> NEW.tokens_remaining THEN
+      INSERT INTO public.token_ledger (user_id, kind, tokens, balance, session_id, key)
+      VALUES (
+        NEW.user_id,
+        coalesce(nullif(split_part(reason, ' ', 1), ''), 'direct'),
+        NEW.tokens_remaining - OLD.tokens_remaining,
+        NEW.tokens_remaining,
+        nullif(split_part(reason, ' ', 2), '')::pg_catalog.uuid,
+        nullif(substr(reason, length(split_part(reason, ' ', 1)) + length(split_part(reason, ' ', 2)) + 3), '')
+      );
+    END IF;
     RETURN NULL;
   END IF;
   IF TG_OP <> 'INSERT' THEN
