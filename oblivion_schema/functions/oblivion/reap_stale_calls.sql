@@ -1,4 +1,5 @@
--- Several at once each take other calls; one that is being ticked at this moment is not stale.
+-- Several at once each take other calls; one that is being ticked at this moment is not stale. All are locked before the
+-- first is billed, and billed by user: two that lock accounts in different orders would wait for each other.
 CREATE OR REPLACE FUNCTION oblivion.reap_stale_calls(not_seen_for interval, max_calls integer)
 RETURNS TABLE (
   session_id uuid, status text, charged integer, shortfall integer, end_time timestamptz
@@ -16,12 +17,16 @@ BEGIN
         HINT = 'Give a time and a number of zero or more';
   END IF;
   FOR call IN
-    SELECT c.id
-    FROM oblivion.call_meters AS m
-    JOIN public.call_sessions AS c ON c.id = m.session_id
-    WHERE NOT m.settled AND c.end_time IS NULL AND c.updated_at <= clock_timestamp() - not_seen_for
-    LIMIT max_calls
-    FOR NO KEY UPDATE OF c SKIP LOCKED
+    SELECT s.id
+    FROM (
+      SELECT c.id, c.user_id
+      FROM oblivion.call_meters AS m
+      JOIN public.call_sessions AS c ON c.id = m.session_id
+      WHERE NOT m.settled AND c.end_time IS NULL AND c.updated_at <= clock_timestamp() - not_seen_for
+      LIMIT max_calls
+      FOR NO KEY UPDATE OF c SKIP LOCKED
+    ) AS s
+    ORDER BY s.user_id
   LOOP
     SELECT a.session_id, a.status, a.charged, a.shortfall
     INTO session_id, status, charged, shortfall
