@@ -28,6 +28,9 @@ from .export import export as export_revisions
 from .export import write
 from .inspection import Finding
 from .inspection import inspect as run_inspection
+from .maintenance import at_most, duration, reasons
+from .maintenance import reap as run_reap
+from .maintenance import settle as run_settle
 from .operations import requests_of
 from .preparation import run as run_steps
 from .preparation import script as script_of
@@ -165,6 +168,30 @@ def prepare(config: Config, *, sql: bool) -> None:
         config.print_stdout("Prepared: upgrade head." if said else "Nothing to prepare.")
 
 
+def reap(config: Config, not_seen_for: str, max_calls: str | None) -> None:
+    """End metered calls that were not seen for a while, and bill them to when they were last seen; for a scheduler."""
+    since, most = duration(not_seen_for, "--not-seen-for"), at_most(max_calls, "--max")
+    hear_interrupts()
+    with find_database(config).connect() as connection:
+        tally = run_reap(connection, since, most)
+        config.print_stdout("Reaped %s.", tally)
+        for line in reasons(connection, tally):
+            config.print_stdout("%s", line)
+
+
+def settle(config: Config, max_calls: str | None) -> None:
+    """Bill metered calls that have ended and could not be billed then; exit status 1 where any still cannot."""
+    most = at_most(max_calls, "--max")
+    hear_interrupts()
+    with find_database(config).connect() as connection:
+        tally = run_settle(connection, most)
+        config.print_stdout("Settled %s.", tally)
+        for line in reasons(connection, tally):
+            config.print_stdout("%s", line)
+    if tally.unsettled:
+        sys.exit(1)
+
+
 def stop(config: Config) -> None:
     """Stop the embedded PostgreSQL; its data stays."""
     if not embedded.is_installed():
@@ -207,6 +234,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     prepare_upgrade = line.subparsers.add_parser("prepare", help=prepare.__doc__)
     prepare_upgrade.add_argument("--sql", action="store_true", help="print the statements for psql, and do nothing")
     prepare_upgrade.set_defaults(cmd=(prepare, [], ["sql"]))
+    reap_calls = line.subparsers.add_parser("reap", help=reap.__doc__, description=reap.__doc__)
+    reap_calls.add_argument("--not-seen-for", metavar="TIME", default="5m", help="such as 90s, 5m (the default) or 1h")
+    reap_calls.set_defaults(cmd=(reap, ["not_seen_for", "max_calls"], []))
+    settle_calls = line.subparsers.add_parser("settle", help=settle.__doc__, description=settle.__doc__)
+    settle_calls.set_defaults(cmd=(settle, ["max_calls"], []))
+    for command in (reap_calls, settle_calls):
+        command.add_argument("--max", dest="max_calls", metavar="N", help="at most so many calls; without it, all")
     check = line.subparsers.choices["check"]
     check.add_argument("--against", metavar="URL", help="read that database only, and build the schema elsewhere")
     check.add_argument(
