@@ -9,5 +9,6 @@ RETURN oblivion.open_access()
   OR user_id IS NULL
   OR user_id LIKE 'anonymous\_%'
   OR caller = 'service_role'
-  OR user_id = oblivion.current_user_id()
+  -- A visitor is nobody, not NULL, which NOT would make no refusal.
+  OR user_id IS NOT DISTINCT FROM oblivion.current_user_id()
   OR pg_has_role(caller::name, current_user, 'USAGE');
