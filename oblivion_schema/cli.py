@@ -208,12 +208,8 @@ def export(config: Config, directory: str) -> None:
         config.print_stdout("%s", path)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line; exits with a status other than 0, and one line on stderr, where a command fails."""
-    arguments = sys.argv[1:] if argv is None else list(argv)
-    if arguments[:1] == ["--version"]:  # Alembic would give its own
-        sys.stdout.write(f"oblivion-schema {version('oblivion-schema')}, alembic {version('alembic')}\n")
-        return
+def _command_line() -> CommandLine:
+    """Alembic's commands, and ours."""
     line = CommandLine(prog="oblivion-schema")
     line.register_command(verify)
     line.register_command(inspect)
@@ -250,7 +246,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     open_psql = line.subparsers.add_parser("psql", help=psql.__doc__, add_help=False, prefix_chars="\0")
     open_psql.add_argument("arguments", nargs="*")
     open_psql.set_defaults(cmd=(psql, ["arguments"], []))
+    return line
 
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; exits with a status other than 0, and one line on stderr, where a command fails."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments[:1] == ["--version"]:  # Alembic would give its own
+        sys.stdout.write(f"oblivion-schema {version('oblivion-schema')}, alembic {version('alembic')}\n")
+        return
+    line = _command_line()
     options = line.parser.parse_args(arguments)
     if not hasattr(options, "cmd"):
         line.parser.error("too few arguments")

@@ -132,7 +132,8 @@ def reasons(connection: Connection, tally: Tally) -> Iterator[str]:
             yield f"Unsettled: call {session_id}: {unknown}."
             continue
         message, code, attempts, first_at = incident
-        yield f"Unsettled: call {session_id}: {message} ({code}), {attempts} times since {first_at:%Y-%m-%d %H:%M:%S%z}."
+        since = f"{attempts} time{'s' * (attempts != 1)} since {first_at:%Y-%m-%d %H:%M:%S%z}"
+        yield f"Unsettled: call {session_id}: {message} ({code}), {since}."
     if more := len(tally.unsettled) - len(shown):
         yield f"Unsettled: {_calls(more)} more; oblivion.billing_incidents has all of them."
 

@@ -151,8 +151,8 @@ def test_role_that_may_not_is_told_who_may(upgraded: URL, command: str) -> None:
     execute(upgraded, f"CREATE ROLE {role} LOGIN")
     try:
         assert run(command, url=upgraded.set(username=role)).error == (
-            f"FAILED: {role} may not do that: run this as the owner of the database, or let the owner GRANT service_role"
-            " to it."
+            f"FAILED: {role} may not do that: run this as the owner of the database, or let the owner"
+            " GRANT service_role to it."
         )
         execute(upgraded, f"GRANT service_role TO {role}")
         calls(upgraded, 1)
@@ -176,7 +176,7 @@ def test_role_that_may_not_read_the_incidents_is_told_where_they_are(upgraded: U
         execute(upgraded, f"DROP ROLE {role}")
 
 
-@pytest.mark.parametrize("time", ["", "5", "m", "-5m", "5 m", "1e9s", "5w", "9999999d", "5m; DROP TABLE x", "٥m"])
+@pytest.mark.parametrize("time", ["", "5", "m", "-5m", "5 m", "1e9s", "5w", "9999999d", "5m; DROP TABLE x", "\u0665m"])
 def test_time_that_is_none_is_refused(time: str) -> None:
     error = run("reap", f"--not-seen-for={time}", url="postgresql://127.0.0.1:1/never_asked").error
     assert error == f"FAILED: --not-seen-for {time}: give a number and its unit, s, m, h or d, such as 5m."
