@@ -698,9 +698,10 @@ def test_visitor_acts_for_a_call_of_no_user_by_its_id(closed: Client) -> None:
 # -- Old clients beside it
 
 
-CALL_COLUMNS = [
-    "id", "room_id", "start_time", "end_time", "mode", "used_turn", "credit_cost", "user_id", "created_at", "updated_at",
-]  # fmt: skip
+CALL_COLUMNS = (
+    "id", "room_id", "start_time", "end_time", "mode",
+    "used_turn", "credit_cost", "user_id", "created_at", "updated_at",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("role", API_ROLES)
@@ -718,7 +719,7 @@ def test_old_clients_flow_is_what_it_was(transaction: Callable[[Mode], Client], 
         ),
         {"id": call, "end": clock + timedelta(seconds=61)},
     )
-    assert list(returned.keys()) == CALL_COLUMNS
+    assert tuple(returned.keys()) == CALL_COLUMNS
     ended = returned.one()
     assert (ended.start_time, ended.end_time - clock, ended.used_turn) == (clock, timedelta(seconds=61), True)
     assert ended.credit_cost == Decimal("0.4")

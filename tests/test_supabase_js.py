@@ -41,18 +41,28 @@ def api_login(upgraded: URL, server: URL) -> Iterator[URL]:
     execute(server, f"DROP ROLE {name}")
 
 
+@pytest.mark.parametrize("script", ["pages", "billing"])
 @pytest.mark.parametrize("access", ["open", "authenticated"])
-def test_pages_get_what_the_access_mode_gives_them(access: str, upgraded: URL, api_login: URL, tmp_path: Path) -> None:
+def test_pages_get_what_the_access_mode_gives_them(
+    access: str, script: str, upgraded: URL, api_login: URL, tmp_path: Path
+) -> None:
     assert run("access", access, url=upgraded).status == 0
     granted = query(upgraded, GRANTS)
     # Node looks for node_modules above a script, and none is to be in the checkout.
     shutil.copytree(SCRIPTS, tmp_path, dirs_exist_ok=True)
     (tmp_path / "node_modules").symlink_to(packages(SCRIPTS), target_is_directory=True)
     ended = subprocess.run(
-        ["node", "--test", "--test-reporter=spec", "--test-timeout=60000", f"{access}.test.mjs"],
+        [
+            "node",
+            "--test",
+            "--test-reporter=spec",
+            "--test-timeout=60000",
+            f"{access if script == 'pages' else script}.test.mjs",
+        ],
         cwd=tmp_path,
         env=os.environ
         | {
+            "MODE": access,
             "PGHOST": str(api_login.query.get("host") or api_login.host),
             "PGPORT": str(api_login.port),
             "PGUSER": str(api_login.username),
