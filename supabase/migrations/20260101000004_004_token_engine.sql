@@ -211,6 +211,17 @@ CREATE POLICY token_ledger_delete ON public.token_ledger
   USING (false);
 
 DO $$
+DECLARE
+  api_role name;
+BEGIN
+  REVOKE ALL ON SEQUENCE public.token_ledger_id_seq FROM PUBLIC CASCADE;
+  FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
+    EXECUTE format('REVOKE ALL ON SEQUENCE public.token_ledger_id_seq FROM %I CASCADE', api_role);
+  END LOOP;
+END
+$$;
+
+DO $$
 BEGIN
   REVOKE ALL ON TABLE public.token_ledger FROM PUBLIC CASCADE;
   IF to_regrole('anon') IS NOT NULL THEN
@@ -227,17 +238,6 @@ BEGIN
     REVOKE ALL ON TABLE public.token_ledger FROM service_role CASCADE;
     GRANT SELECT ON TABLE public.token_ledger TO service_role;
   END IF;
-END
-$$;
-
-DO $$
-DECLARE
-  api_role name;
-BEGIN
-  REVOKE ALL ON SEQUENCE public.token_ledger_id_seq FROM PUBLIC CASCADE;
-  FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
-    EXECUTE format('REVOKE ALL ON SEQUENCE public.token_ledger_id_seq FROM %I CASCADE', api_role);
-  END LOOP;
 END
 $$;
 
@@ -403,9 +403,9 @@ DO $$
 DECLARE
   api_role name;
 BEGIN
-  REVOKE ALL ON TABLE oblivion.billing_incidents FROM PUBLIC CASCADE;
+  REVOKE ALL ON SEQUENCE oblivion.billing_incidents_id_seq FROM PUBLIC CASCADE;
   FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
-    EXECUTE format('REVOKE ALL ON TABLE oblivion.billing_incidents FROM %I CASCADE', api_role);
+    EXECUTE format('REVOKE ALL ON SEQUENCE oblivion.billing_incidents_id_seq FROM %I CASCADE', api_role);
   END LOOP;
 END
 $$;
@@ -414,9 +414,9 @@ DO $$
 DECLARE
   api_role name;
 BEGIN
-  REVOKE ALL ON SEQUENCE oblivion.billing_incidents_id_seq FROM PUBLIC CASCADE;
+  REVOKE ALL ON TABLE oblivion.billing_incidents FROM PUBLIC CASCADE;
   FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
-    EXECUTE format('REVOKE ALL ON SEQUENCE oblivion.billing_incidents_id_seq FROM %I CASCADE', api_role);
+    EXECUTE format('REVOKE ALL ON TABLE oblivion.billing_incidents FROM %I CASCADE', api_role);
   END LOOP;
 END
 $$;
@@ -426,7 +426,7 @@ RETURNS boolean
 LANGUAGE sql
 STABLE
 SET search_path TO ''
-RETURN (oblivion.open_access() OR (user_id IS NULL) OR (user_id ~~ 'anonymous\_%'::text) OR (caller = 'service_role'::text) OR (user_id = oblivion.current_user_id()) OR pg_has_role((caller)::name, CURRENT_USER, 'USAGE'::text));
+RETURN (oblivion.open_access() OR (user_id IS NULL) OR (user_id ~~ 'anonymous\_%'::text) OR (caller = 'service_role'::text) OR (NOT (user_id IS DISTINCT FROM oblivion.current_user_id())) OR pg_has_role((caller)::name, CURRENT_USER, 'USAGE'::text));
 
 CREATE FUNCTION oblivion.check_key(key text, name text)
 RETURNS void
@@ -1076,12 +1076,16 @@ BEGIN
         HINT = 'Give a time and a number of zero or more';
   END IF;
   FOR call IN
-    SELECT c.id
-    FROM oblivion.call_meters AS m
-    JOIN public.call_sessions AS c ON c.id = m.session_id
-    WHERE NOT m.settled AND c.end_time IS NULL AND c.updated_at <= clock_timestamp() - not_seen_for
-    LIMIT max_calls
-    FOR NO KEY UPDATE OF c SKIP LOCKED
+    SELECT s.id
+    FROM (
+      SELECT c.id, c.user_id
+      FROM oblivion.call_meters AS m
+      JOIN public.call_sessions AS c ON c.id = m.session_id
+      WHERE NOT m.settled AND c.end_time IS NULL AND c.updated_at <= clock_timestamp() - not_seen_for
+      LIMIT max_calls
+      FOR NO KEY UPDATE OF c SKIP LOCKED
+    ) AS s
+    ORDER BY s.user_id
   LOOP
     SELECT a.session_id, a.status, a.charged, a.shortfall
     INTO session_id, status, charged, shortfall
@@ -1106,14 +1110,18 @@ BEGIN
       USING MESSAGE = format('At most %s calls', max_calls), HINT = 'Give a number of zero or more';
   END IF;
   FOR call IN
-    SELECT c.id
-    FROM oblivion.call_meters AS m
-    JOIN public.call_sessions AS c ON c.id = m.session_id
-    LEFT JOIN oblivion.billing_incidents AS i ON i.session_id = m.session_id AND i.resolved_at IS NULL
-    WHERE NOT m.settled AND c.end_time IS NOT NULL
-    ORDER BY i.last_at NULLS FIRST
-    LIMIT max_calls
-    FOR NO KEY UPDATE OF c SKIP LOCKED
+    SELECT s.id
+    FROM (
+      SELECT c.id, c.user_id
+      FROM oblivion.call_meters AS m
+      JOIN public.call_sessions AS c ON c.id = m.session_id
+      LEFT JOIN oblivion.billing_incidents AS i ON i.session_id = m.session_id AND i.resolved_at IS NULL
+      WHERE NOT m.settled AND c.end_time IS NOT NULL
+      ORDER BY i.last_at NULLS FIRST
+      LIMIT max_calls
+      FOR NO KEY UPDATE OF c SKIP LOCKED
+    ) AS s
+    ORDER BY s.user_id
   LOOP
     SELECT a.session_id, a.status, a.charged, a.shortfall
     INTO session_id, status, charged, shortfall
