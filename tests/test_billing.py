@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,9 +15,9 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Connection, NullPool, Select, create_engine, select, text
 from sqlalchemy.exc import DBAPIError
-from support import API_ROLES
+from support import API_ROLES, PROJECT
 
-from oblivion_schema import metadata
+from oblivion_schema import billing, metadata
 from oblivion_schema.access import switch
 from oblivion_schema.billing import (
     CallMode,
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 
     Mode = Literal["open", "authenticated"]
 
+DOCUMENTATION = (PROJECT / "docs" / "billing.md").read_text(encoding="utf-8")
 Columns = TypeVar("Columns", bound="TypedColumns")
 
 # What the engine must leave alone where it refuses, or where there is nothing to do.
@@ -260,6 +263,24 @@ def test_other_drivers_bind_the_same_values(shared_engine: Engine, driver: str) 
         with pytest.raises(DBAPIError) as error:
             connection.execute(select(top_up("demo_user", 1 << 31, "k")))
         assert sqlstate(error.value) == "22003"
+
+
+def test_functions_and_their_arguments_are_documented_as_they_are(both: Client) -> None:
+    found = both.owner.rows(
+        "SELECT proname::text, proargnames[1:pronargs] FROM pg_proc"
+        " WHERE pronamespace = 'public'::regnamespace AND prorettype <> 'trigger'::regtype AND proname <> 'host_presence'"
+    )
+    documented = re.findall(r"^\| `(\w+)\(([^`]*)\)` \|", DOCUMENTATION, flags=re.MULTILINE)
+    arguments = {name: [word.split(" = ")[0] for word in given.split(", ")] for name, given in documented}
+    assert arguments == dict(found)  # type: ignore[arg-type]
+    for name, names in arguments.items():
+        assert list(inspect.signature(getattr(billing, name)).parameters) == names
+    assert {name for name in billing.__all__ if name.islower()} == set(arguments)
+
+
+def test_documented_page_is_the_one_that_is_tested() -> None:
+    page = (PROJECT / "tests" / "supabase_js" / "metered_call.mjs").read_text(encoding="utf-8")
+    assert f"```js\n{page}```\n" in DOCUMENTATION
 
 
 # -- The life of a call

@@ -15,7 +15,10 @@ export async function startMeteredCall(supabase, { userId, roomId, mode, usedTur
   const start = { user_id: userId, room_id: roomId, mode, used_turn: usedTurn, client_key: crypto.randomUUID() };
   const { session_id, status } = await ask("start_call", start, 5);
   // A tick that is lost or late changes no total: the next one makes up for it, and so does the end.
-  const ticks = setInterval(() => ask("tick_call", { session_id }).catch(() => {}), every);
+  const ticks = setInterval(async () => {
+    const state = await ask("tick_call", { session_id }).catch(() => undefined);
+    if (["ended", "unknown"].includes(state?.status)) clearInterval(ticks);
+  }, every);
   return {
     id: session_id,
     status,
