@@ -221,7 +221,8 @@ def test_installed_wheel_upgrades_away_from_the_checkout(empty: URL, tmp_path: P
     (elsewhere / "alembic.ini").write_text("[alembic]\nscript_location = nowhere\n")
     program = [sys.executable, "-m", "oblivion_schema", "-x", f"url={empty.render_as_string(hide_password=False)}"]
     environment = {"PYTHONPATH": str(site), "PATH": ""}
-    for command in (["inspect"], ["prepare"], ["upgrade", "head"], ["verify"], ["check"], ["history"]):
+    commands = ("inspect", "prepare", "upgrade head", "verify", "check", "history", "reap", "settle")
+    for command in map(str.split, commands):
         ended = subprocess.run(
             [*program, *command], cwd=elsewhere, env=environment, capture_output=True, text=True, check=False
         )
