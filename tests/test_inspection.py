@@ -83,7 +83,7 @@ def test_what_is_said_is_what_the_upgrade_does(new_sort: Callable[[str], URL], s
     again = run("inspect", url=url)
     assert (again.status, again.out.splitlines()[:2]) == (
         0,
-        ["State: ours, at revision 003.", "Upgrades pending: none."],
+        ["State: ours, at revision 004.", "Upgrades pending: none."],
     )
 
 
@@ -140,7 +140,7 @@ def test_upgrade_half_way_is_inspected_as_far_as_it_is_left(empty: URL) -> None:
     assert run("upgrade", "001", url=empty).status == 0
     found = inspected(empty)
     assert found.state == "ours, at revision 001"
-    assert found.pending == ("002 (Host presence)", "003 (Token billing)")
+    assert found.pending == ("002 (Host presence)", "003 (Token billing)", "004 (The token engine)")
     assert [finding.name for finding in found.will if finding.kind == "table"] == ["public.user_presence"]
     assert [finding.rows for finding in found.will if finding.kind == "row"] == [4]
     agrees_from = query(empty, "SELECT count(*) FROM oblivion.adoption_log")

@@ -202,7 +202,7 @@ INCIDENT = "INSERT INTO oblivion.billing_incidents (session_id, action, error_co
         ),
         (
             "call_meters_session_id_fkey",
-            METER.format("NULL", "gen_random_uuid()").replace("SELECT id", f"SELECT {ID}::uuid"),
+            METER.format("NULL", "gen_random_uuid()").replace("SELECT id", "SELECT gen_random_uuid()"),
         ),
         ("call_meters_client_key", METER.format("'k'", "gen_random_uuid()")),
         ("call_meters_usage_id_key", METER.format("NULL", f"{ID}::uuid")),
