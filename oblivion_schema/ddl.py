@@ -42,12 +42,14 @@ _REFERENCE = "oblivion_schema.reference"
 class Declared:
     """One object that a table or the metadata declares beyond SQLAlchemy's own.
 
-    `name` is the object's name as PostgreSQL's catalogs give it; `create` the statement that makes it.
+    `name` is the object's name as PostgreSQL's catalogs give it; `create` the statement that makes it; `on` the full
+    name of the table that it belongs to, where another one declares it.
     """
 
     kind: Kind
     name: str
     create: str
+    on: str = ""
 
 
 class Statement(ExecutableDDLElement):
@@ -80,12 +82,12 @@ def _compile_view(create: CreateInvokerView, compiler: DDLCompiler, **__: object
     return f"CREATE VIEW {name} WITH (security_invoker = true) AS\n{query}"
 
 
-def declare(owner: Table[Any] | MetaData, kind: Kind, name: str, create: str) -> None:
+def declare(owner: Table[Any] | MetaData, kind: Kind, name: str, create: str, *, on: str = "") -> None:
     """Let `create_all()` execute `create`: after its table, or before all tables where the metadata owns it.
 
     What the metadata owns is executed each time, tables or not, and so has to bear that.
     """
-    owner.info.setdefault(_DECLARED, []).append(Declared(kind, name, create))
+    owner.info.setdefault(_DECLARED, []).append(Declared(kind, name, create, on))
     _execute_on(owner, "before_create" if isinstance(owner, MetaData) else "after_create", create)
 
 
@@ -160,9 +162,11 @@ def trigger(
     """
     each = "STATEMENT" if moment.endswith("TRUNCATE") else "ROW"
     condition = f" WHEN ({when})" if when else ""
-    on = qualified(table)
-    create = f"CREATE TRIGGER {quoted(name)} {moment} ON {on} FOR EACH {each}{condition} EXECUTE FUNCTION {function}()"
-    declare(table if after is None else after, "trigger", name, create)
+    create = (
+        f"CREATE TRIGGER {quoted(name)} {moment} ON {qualified(table)} FOR EACH {each}{condition}"
+        f" EXECUTE FUNCTION {function}()"
+    )
+    declare(table if after is None else after, "trigger", name, create, on=table.fullname)
 
 
 def view(

@@ -40,6 +40,8 @@ SECONDS_PER_MILLION_ROWS: Final = 0.1
 """What SET NOT NULL, which scans a table once, takes for a million rows of usage (benchmarks/adoption.py)."""
 SECONDS_PER_MILLION_ROWS_OF_INDEX: Final = 1.0
 """What an index of two or three columns takes for them."""
+SECONDS_PER_MILLION_ACCOUNTS: Final = 3.3
+"""What the opening rows of the ledger take for a million accounts, and `prepare` cannot do before."""
 _LONG_SECONDS: Final = 0.5
 
 
@@ -142,6 +144,7 @@ class _Inspector:
         self.blocked: set[str] = set()
         self.dropped: dict[str, set[str]] = {}
         self.seconds = 0.0
+        self.ledger_seconds = 0.0
         self.has_old_log = False
 
     def inspect(self, revisions: ScriptDirectory) -> Inspection:
@@ -167,6 +170,7 @@ class _Inspector:
         if pending:
             self._accounts(requests)
             self._made(requests)
+            self._ledger(requests)
             self._grants(requests)
             self._whole_public(names)
             self._locks(_locked(requests))
@@ -539,6 +543,9 @@ class _Inspector:
         for sql in statements:
             if made := _CREATE.search(sql):
                 self._made_by(made, sql, functions)
+                self._in_the_way(made, statements)
+            if parameter := _SETS_FILLFACTOR.match(sql):
+                self._fillfactor(parameter["table"], parameter["value"])
             if defaults := _SETS_DEFAULTS.match(sql):
                 self._defaults(defaults[1], sql)
         for request in requests:
@@ -555,7 +562,9 @@ class _Inspector:
         match kind:
             case "table" if name not in self.relations and not (self.has_old_log and name == str(adoption_log)):
                 self._will("make table", made["name"], made["name"])
-            case "function" if made["name"] not in functions:
+            case "view":
+                self._will("make view", made["name"], made["name"])
+            case "function" if made["name"] not in functions or _is_made_once(made):
                 self._will("make function", made["name"], made["name"])
             case "function":
                 self._will("replace function", made["name"], made["name"])
@@ -571,6 +580,48 @@ class _Inspector:
                 self._will("make trigger", f"{name} on public.{table}", name)
             case "policy" if row is not None and name not in row.policies:
                 self._will("make policy", f"{name} on public.{table}", f"public.{table}")
+
+    def _in_the_way(self, made: re.Match[str], statements: Sequence[str]) -> None:
+        """What has the name of something that a later revision makes, which takes nothing over."""
+        if not _is_made_once(made):
+            return
+        kind, name, table = made["kind"].lower(), made["name"].removeprefix("public."), made["table"]
+        if kind == "table" and name in self.relations:
+            self._stop("table", made["name"], f"{made['name']} is there already, and ours has that name: rename it")
+        elif kind == "trigger" and table in self.relations and name in self.relations[table].triggers:
+            on = f"{name} on public.{table}"
+            self._stop("trigger", on, f"trigger {on} is there already, and ours has that name: rename it")
+        elif kind == "function":
+            says = re.compile(rf"COMMENT ON FUNCTION ({re.escape(made['name'])}\(.*?\)) IS ")
+            for signature in [found[1] for sql in statements if (found := says.match(sql))]:
+                if self.connection.scalar(select(func.to_regprocedure(signature))) is not None:
+                    self._stop(
+                        "function",
+                        signature,
+                        f"function {signature} is there already, and ours has that name: rename it",
+                    )
+
+    def _fillfactor(self, table: str, new: str) -> None:
+        row = self.relations.get(table)
+        if row is not None and table not in self.blocked and row.fillfactor != new:
+            on = f"public.{table}"
+            self._will("fillfactor", on, f"set the fillfactor of {on} to {new}, from {row.fillfactor or 'none'}")
+
+    def _ledger(self, requests: Iterable[Request]) -> None:
+        """The rows of accounts with which the ledger begins."""
+        if not any(
+            request.function == "run_sql" and _OPENS_LEDGER.match(unindented(request.arguments["sql"]))
+            for request in requests
+        ):
+            return
+        accounts = sum(finding.rows for finding in self.found.will if finding.kind == "demo")
+        row = self.relations.get("user_accounts")
+        if row is not None and row.may_read:
+            accounts += sum(count for (count,) in self._query("SELECT count(*) FROM user_accounts"))
+            self.ledger_seconds = row.rows / 1e6 * SECONDS_PER_MILLION_ACCOUNTS
+        if accounts:
+            says = f"open public.token_ledger with the balances of {accounts} account{'s' * (accounts != 1)}"
+            self._will("ledger", "public.token_ledger", says, accounts)
 
     def _defaults(self, table: str, sql: str) -> None:
         row = self.relations.get(table)
@@ -608,11 +659,17 @@ class _Inspector:
                     relation,
                     f"{relation} is held by {holders}: the upgrade waits for that, up to its lock timeout",
                 )
+        seconds = self.seconds + self.ledger_seconds
+        locked = f"all of these tables will be locked for about {seconds:.1f} s"
         if self.seconds >= _LONG_SECONDS:
-            says = (
-                f"all of these tables will be locked for about {self.seconds:.1f} s: run oblivion-schema prepare first"
+            less = (
+                f"less by about {self.seconds:.1f} s" if self.ledger_seconds >= _LONG_SECONDS else "a fraction of that"
             )
-            self._warn("time", "lock", f"{says}, while clients go on, and it is a fraction of that")
+            self._warn(
+                "time", "lock", f"{locked}: run oblivion-schema prepare first, while clients go on, and it is {less}"
+            )
+        elif seconds >= _LONG_SECONDS:
+            self._warn("time", "lock", f"{locked}, in which the ledger is opened")
 
     # Notes.
 
@@ -685,18 +742,26 @@ def _plain(index: str) -> str:
     return re.sub(r" WHERE \((.*)\)$", r" WHERE \1", index)
 
 
+def _is_made_once(made: re.Match[str]) -> bool:
+    """Whether it is made where it must not be there: by a statement that decides nothing itself."""
+    return made.start() == 0 and not made["again"] and not made["if_not_there"]
+
+
 _CREATE: Final = re.compile(
-    r"CREATE (?:OR REPLACE )?(?:UNIQUE )?(?P<kind>TABLE|INDEX|FUNCTION|TRIGGER|POLICY)\s+(?:IF NOT EXISTS )?"
-    r"(?P<name>[\w.]+)(?:\s+(?:BEFORE UPDATE\s+)?ON public\.(?P<table>\w+))?"
+    r"CREATE (?P<again>OR REPLACE )?(?:UNIQUE )?(?P<kind>TABLE|INDEX|FUNCTION|TRIGGER|POLICY|VIEW)\s+"
+    r"(?P<if_not_there>IF NOT EXISTS )?(?P<name>[\w.]+)"
+    r"(?:\s+(?:(?:BEFORE|AFTER) [A-Z ]+?\s+)?ON public\.(?P<table>\w+))?"
 )
+_SETS_FILLFACTOR: Final = re.compile(r"ALTER TABLE public\.(?P<table>\w+) SET \(fillfactor = (?P<value>\d+)\)")
+_OPENS_LEDGER: Final = re.compile(r"INSERT INTO public\.token_ledger\b")
 _SETS_DEFAULTS: Final = re.compile(r"ALTER TABLE public\.(\w+)\s+ALTER \"?\w+\"? SET DEFAULT")
 _DEFAULT: Final = re.compile(r"ALTER \"?(\w+)\"? SET DEFAULT (.+?)(?:,?\n|,?$)")
 
 _ORDER: Final = (
-    "log", "table", "renamed", "added", "row", "filled", "default", "forced", "added rule", "not valid",
+    "log", "table", "renamed", "added", "row", "filled", "default", "fillfactor", "forced", "added rule", "not valid",
     "drop policy", "drop index", "remade", "replace view", "replace function",
     "make role", "make table", "make view", "make function", "make index", "make trigger", "make policy",
-    "grants", "publish", "demo",
+    "grants", "publish", "demo", "ledger",
 )  # fmt: skip
 
 

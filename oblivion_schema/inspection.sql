@@ -67,6 +67,7 @@ SELECT
     SELECT pubname::text FROM pg_publication_rel JOIN pg_publication AS p ON p.oid = prpubid WHERE prrelid = c.oid
   ) AS publications,
   EXISTS (SELECT FROM pg_constraint WHERE confrelid = c.oid) AS is_referred_to,
+  (SELECT option_value FROM pg_options_to_table(reloptions) WHERE option_name = 'fillfactor') AS fillfactor,
   'security_invoker=true' = ANY (coalesce(reloptions, '{}')) AS is_invoker,
   -- What reads a view, and would have to go before it.
   ARRAY(

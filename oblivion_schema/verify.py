@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from alembic.script import ScriptDirectory
@@ -16,6 +17,8 @@ from .calls import active_calls, call_sessions
 from .catalog import CONSTRAINTS, Catalog, read
 from .ddl import declared, qualified
 from .errors import primary_message
+from .ledger import balance_audit
+from .metering import billing_incidents, call_meters
 from .rates import RATES, token_rates
 from .sql import quoted, unquoted
 
@@ -56,6 +59,8 @@ def verify(connection: Connection) -> Iterator[Check]:
         yield _attempt(connection, "access", _check_access)
         yield _attempt(connection, "token rates", _check_rates)
         yield _attempt(connection, "demo accounts", _check_demo_accounts)
+        yield _attempt(connection, "every balance is the sum of its ledger", _check_balances)
+        yield _attempt(connection, "every call that has ended is billed", _check_bills)
         yield _attempt(connection, "a call can be inserted and is active (rolled back)", _check_insert)
         everything.rollback()
 
@@ -83,6 +88,9 @@ def _in_force(catalog: Catalog) -> Iterator[tuple[str, str]]:
                     yield "security invoker", own
                 for column in item.shape.removesuffix(",").split(", "):
                     yield "column", f"{own}.{unquoted(column.partition(' ')[0])}"
+            case "index":
+                # It is in the schema of its table.
+                yield kind, f"{on}.{own.rpartition('.')[2]}"
             case _:
                 yield kind, f"{on}.{own}" if on else own
 
@@ -91,7 +99,7 @@ def _check_objects(found: set[tuple[str, str]]) -> Iterator[Check]:
     relations = sorted(metadata.tables.values(), key=lambda relation: (relation.is_view, relation.fullname))
     for relation in relations:
         yield _check_relation(relation, found)
-    expected = [(kind, f"{relation.fullname}.{name}") for relation in relations for kind, name in _belongings(relation)]
+    expected = [belonging for relation in relations for belonging in _belongings(relation)]
     owners: list[Table[Any] | MetaData] = [metadata, *relations]
     functions = (item for owner in owners for item in declared(owner) if item.kind == "function")
     expected += [(item.kind, item.name.removeprefix("public.")) for item in functions]
@@ -148,10 +156,13 @@ WHERE conrelid = CAST(:table AS regclass) AND conname = :constraint
 
 
 def _belongings(relation: Table[Any]) -> Iterator[tuple[str, str]]:
+    on = relation.fullname
     if not relation.is_view:
-        yield from (("constraint", str(constraint.name)) for constraint in relation.constraints)
-    yield from (("index", str(index.name)) for index in relation.indexes)
-    yield from ((item.kind, item.name) for item in declared(relation) if item.kind in {"index", "policy", "trigger"})
+        yield from (("constraint", f"{on}.{constraint.name}") for constraint in relation.constraints)
+    yield from (("index", f"{on}.{index.name}") for index in relation.indexes)
+    for item in declared(relation):
+        if item.kind in {"index", "policy", "trigger"}:
+            yield item.kind, f"{item.on or on}.{item.name.rpartition('.')[2]}"
 
 
 def _check_relation(relation: Table[Any], found: set[tuple[str, str]]) -> Check:
@@ -210,6 +221,38 @@ def _check_demo_accounts(connection: Connection, subject: str) -> Check:
         return Check(f"{subject}: none, left out by -x demo=no or deleted since")
     missing = ", ".join(sorted(names - there))
     return Check(subject, f"{missing} missing: insert them, or delete the others, too" if missing else "")
+
+
+def _check_balances(connection: Connection, subject: str) -> Check:
+    wrong = (balance_audit.c.drift != 0) | (balance_audit.c.gaps != 0)
+    accounts = connection.scalar(select(func.count()).select_from(balance_audit).where(wrong)) or 0
+    if not accounts:
+        return Check(subject)
+    first = connection.execute(select(balance_audit).where(wrong).order_by(balance_audit.c.user_id).limit(_SHOWN))
+    named = ", ".join(f"{row.user_id} drift {row.drift}, gaps {row.gaps}" for row in first)
+    more = f" and {accounts - _SHOWN} more" if accounts > _SHOWN else ""
+    reason = "something changed past the triggers: compare with oblivion.balance_audit"
+    return Check(subject, f"not of {accounts} accounts ({named}{more}): {reason}")
+
+
+def _check_bills(connection: Connection, subject: str) -> Check:
+    ended = call_meters.join(call_sessions, call_sessions.c.id == call_meters.c.session_id)
+    unsettled = connection.scalar(
+        select(func.count()).select_from(ended).where(~call_meters.c.settled, call_sessions.c.end_time.is_not(None))
+    )
+    an_hour_ago = func.clock_timestamp() - timedelta(hours=1)
+    incidents = connection.scalar(
+        select(func.count())
+        .select_from(billing_incidents)
+        .where(billing_incidents.c.resolved_at.is_(None), billing_incidents.c.first_at <= an_hour_ago)
+    )
+    if not unsettled and not incidents:
+        return Check(subject)
+    return Check(
+        subject,
+        f"{unsettled} calls are not, and {incidents} incidents are open for more than an hour: run oblivion-schema"
+        " settle; oblivion.billing_incidents tells why",
+    )
 
 
 def _check_insert(connection: Connection, subject: str) -> Check:

@@ -23,6 +23,12 @@ ALTER TABLE token_rates SET (fillfactor = 70, autovacuum_enabled = false);
 -- then:
 ALTER TABLE token_rates SET (fillfactor = 80);
 
+-- change storage parameter: fillfactor on public.call_sessions
+ALTER TABLE call_sessions SET (fillfactor = 50);
+
+-- remove storage parameter: fillfactor on public.token_usage
+ALTER TABLE token_usage RESET (fillfactor);
+
 -- remove storage parameter: fillfactor
 -- setup:
 ALTER TABLE token_rates SET (fillfactor = 70);
@@ -56,6 +62,9 @@ ALTER TABLE call_sessions ADD note varchar(10) DEFAULT 'x' NOT NULL;
 ALTER TABLE call_sessions ADD twice numeric GENERATED ALWAYS AS (credit_cost * 2) STORED;
 -- then:
 ALTER TABLE call_sessions DROP twice, ADD twice numeric GENERATED ALWAYS AS (credit_cost * 3) STORED;
+
+-- add column: oblivion.call_meters.note
+ALTER TABLE oblivion.call_meters ADD note text;
 
 -- remove column: public.user_accounts.email
 ALTER TABLE user_accounts DROP email;
@@ -162,6 +171,12 @@ CREATE INDEX lower_email ON user_accounts USING hash (lower(email)) WHERE email 
 -- change index: idx_call_sessions_active
 DROP INDEX idx_call_sessions_active; CREATE INDEX idx_call_sessions_active ON call_sessions (start_time DESC) INCLUDE (mode) WHERE end_time IS NULL AND used_turn;
 
+-- change index: oblivion.call_meters_client_key
+DROP INDEX oblivion.call_meters_client_key; CREATE UNIQUE INDEX call_meters_client_key ON oblivion.call_meters (user_id, client_key) WHERE client_key IS NOT NULL;
+
+-- remove index: oblivion.billing_incidents_open
+DROP INDEX oblivion.billing_incidents_open;
+
 -- remove index: idx_token_usage_timestamp
 DROP INDEX idx_token_usage_timestamp;
 
@@ -189,6 +204,12 @@ CREATE TRIGGER watch AFTER INSERT ON token_usage REFERENCING NEW TABLE AS fresh 
 
 -- change trigger: update_user_accounts_updated_at
 CREATE OR REPLACE TRIGGER update_user_accounts_updated_at BEFORE UPDATE OF email ON user_accounts FOR EACH ROW WHEN (OLD.email IS DISTINCT FROM NEW.email) EXECUTE FUNCTION update_updated_at_column();
+
+-- change trigger: guard_metered_call on public.call_sessions
+CREATE OR REPLACE TRIGGER guard_metered_call BEFORE UPDATE ON call_sessions FOR EACH ROW EXECUTE FUNCTION oblivion.guard_metered_call();
+
+-- remove trigger: write_ledger on public.user_accounts
+DROP TRIGGER write_ledger ON user_accounts;
 
 -- remove trigger: update_user_accounts_updated_at
 DROP TRIGGER update_user_accounts_updated_at ON user_accounts;
@@ -218,6 +239,9 @@ CREATE VIEW voices AS SELECT user_id, (SELECT max(email) FROM user_accounts) AS 
 -- change view: public.active_calls
 CREATE OR REPLACE VIEW active_calls WITH (security_invoker = true) AS SELECT id, room_id, mode, used_turn, start_time, now() - start_time AS duration, user_id FROM call_sessions WHERE end_time IS NULL;
 
+-- change view: oblivion.balance_audit
+CREATE OR REPLACE VIEW oblivion.balance_audit WITH (security_invoker = true) AS SELECT user_id, tokens_remaining AS balance, 0::bigint AS ledger, 0::bigint AS drift, 0::bigint AS gaps FROM user_accounts;
+
 -- remove view: public.active_calls
 DROP VIEW active_calls;
 
@@ -226,6 +250,12 @@ ALTER VIEW active_calls OWNER TO service_role;
 
 -- add grant: TRUNCATE on table public.token_usage to anon
 GRANT TRUNCATE ON token_usage TO anon;
+
+-- add grant: EXECUTE on function public.top_up
+GRANT EXECUTE ON FUNCTION public.top_up(text, integer, text) TO anon;
+
+-- remove grant: EXECUTE on function public.tick_call
+REVOKE EXECUTE ON FUNCTION public.tick_call(uuid) FROM anon;
 
 -- change grant: SELECT on table public.token_usage to anon
 GRANT SELECT ON token_usage TO anon WITH GRANT OPTION;
@@ -308,7 +338,7 @@ CREATE POLICY lefts ON left_one FOR SELECT USING (id IN (SELECT id FROM right_on
 CREATE POLICY rights ON right_one FOR SELECT USING (id IN (SELECT id FROM left_one));
 
 -- remove together: public.token_usage
-DROP VIEW daily_token_usage, user_token_summary;
+DROP VIEW daily_token_usage, user_token_summary, oblivion.balance_audit;
 DROP TABLE token_usage;
 DROP TABLE user_accounts;
 

@@ -111,6 +111,11 @@ def test_state_is_adopted_with_every_row(by_hand: URL, state: State) -> None:
     if not state.has_hosts and state.has_calls:
         assert {row["room_id"] for row in after["user_presence"].values()} >= {"newest", "room"}
         assert len(moved) == 4
+    opened = "SELECT user_id, kind, tokens, balance, session_id, key FROM token_ledger ORDER BY user_id"
+    assert query(by_hand, opened) == [
+        (name, "opening", account["tokens_remaining"], account["tokens_remaining"], None, None)
+        for name, account in sorted(after["user_accounts"].items())
+    ]
     assert run("check", url=by_hand).status == 0
     verified = run("verify", url=by_hand)
     assert verified.status == 0, verified.out
@@ -159,6 +164,10 @@ def clients_go_on(url: URL) -> None:
             " tokens_remaining = excluded.tokens_remaining RETURNING *"
         )
         assert signed_in.tokens_remaining == 100
+        # They know nothing of the ledger, which knows of them.
+        of_user = "FROM token_ledger WHERE user_id = 'demo_user'"
+        assert send(f"SELECT string_agg(kind, ' ' ORDER BY id) {of_user}") == ("opening direct direct",)
+        assert send(f"SELECT sum(tokens), (array_agg(balance ORDER BY id DESC))[1] {of_user}") == (100, 100)
 
 
 # -- What is not ours, and rows that break a rule
@@ -399,10 +408,10 @@ def test_index_of_our_name_that_does_not_serve_is_made_anew(all_scripts: URL, sq
 
 def test_downgrade_of_a_closed_database_leaves_it_closed(all_scripts: URL) -> None:
     assert run("-x", "access=authenticated", "upgrade", "head", url=all_scripts).status == 0
-    for revision in ("-1", "base"):
+    for revision, own_rows in {"003": 1, "002": 0, "base": 0}.items():
         assert run("downgrade", revision, url=all_scripts).status == 0
         with request(all_scripts, "authenticated", signed_in("spent")) as user:
-            assert user.scalar(text("SELECT count(*) FROM user_accounts")) == 0
+            assert user.scalar(text("SELECT count(*) FROM user_accounts")) == own_rows
 
 
 def test_usage_without_accounts_is_adopted_and_given_back(all_scripts: URL) -> None:

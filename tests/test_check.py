@@ -72,7 +72,7 @@ def test_check_is_clean_after_an_upgrade_and_revisions_written_here_work(databas
         assert "public.rooms holds rows, which would be dropped" in run(*here, "downgrade", "-1", url=database).error
         execute(database, "DROP POLICY rooms_insert ON rooms; TRUNCATE rooms")
     assert run(*here, "downgrade", "-1", url=database).status == 0
-    assert re.sub(r"'004'|'003'", "", dump(database)) == re.sub(r"'003'", "", before)
+    assert re.sub(r"'005'|'004'", "", dump(database)) == re.sub(r"'004'", "", before)
 
     for arguments in (["check"], ["format", "--check"]):
         subprocess.run([sys.executable, "-m", "ruff", *arguments, path], cwd=checkout, check=True)
@@ -179,7 +179,7 @@ def test_unknown_is_dropped_when_asked(upgraded: URL, checkout: Path) -> None:
         ("CREATE RULE extra AS ON DELETE TO token_usage DO INSTEAD NOTHING", "rule extra on public.token_usage"),
         ("ALTER VIEW active_calls ALTER mode SET DEFAULT 'x'", "default of view column public.active_calls.mode"),
         (
-            "ALTER TABLE token_usage DISABLE TRIGGER ALL",
+            "ALTER TABLE token_usage DISABLE TRIGGER ALL, ENABLE TRIGGER guard_metered_usage",
             "disabled triggers of fk_token_usage_user_id on public.token_usage",
         ),
         (
@@ -636,7 +636,7 @@ def test_grants_that_change_in_one_access_mode_alone_are_in_the_revision(
             path.unlink()
     for url in in_both_modes:
         assert run(*here, "downgrade", "-1", url=url).status == 0
-    assert [re.sub(r"-- .*", "", dump(url)) for url in in_both_modes] == before
+    assert [dump(url) for url in in_both_modes] == before
 
 
 def test_new_column_of_reference_rows_updates_them(upgraded: URL, checkout: Path, reference_table: Table[Any]) -> None:

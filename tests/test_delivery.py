@@ -58,10 +58,11 @@ def test_committed_files_are_what_export_writes(tmp_path: Path) -> None:
 def test_names_are_such_as_supabase_applies_and_never_change() -> None:
     names = [path.name for path in FILES]
     assert all(re.fullmatch(r"[0-9]{14}_[0-9]{3,}_\w+\.sql", name) for name in names)
-    assert names[:3] == [
+    assert names[:4] == [
         "20260101000001_001_call_sessions.sql",
         "20260101000002_002_user_presence.sql",
         "20260101000003_003_token_billing.sql",
+        "20260101000004_004_token_engine.sql",
     ]
 
 
@@ -86,12 +87,28 @@ def test_file_is_one_statement_and_nothing_that_some_way_cannot_take(path: Path)
 # What squawk says of the statements, by its rule and the line, and why they stay as they are.
 DEADLINE: Final = "How long an upgrade may take is for its deployer to say; for a lock it waits 5 seconds."
 TYPE: Final = "Clients know the column by this type, and no balance, call or price comes near its end; ids are uuid."
+OF_ONE_CALL: Final = "It is of one call, which cannot cost a million tokens, and would last 68 years to reach its end."
 ANSWERS: Final = {
     ("require-statement-timeout", "*"): DEADLINE,
     ("prefer-bigint-over-int", "tokens_remaining integer DEFAULT 100 NOT NULL,"): TYPE,
     ("prefer-bigint-over-int", "tokens_used integer NOT NULL,"): TYPE,
     ("prefer-bigint-over-int", "duration_seconds integer,"): TYPE,
     ("prefer-bigint-over-int", "tokens_per_minute integer NOT NULL,"): TYPE,
+    ("prefer-bigint-over-int", "tokens integer NOT NULL,"): TYPE,
+    ("prefer-bigint-over-int", "balance integer NOT NULL,"): TYPE,
+    ("prefer-bigint-over-int", "direct_rate integer NOT NULL,"): TYPE,
+    ("prefer-bigint-over-int", "turn_rate integer NOT NULL,"): TYPE,
+    ("prefer-bigint-over-int", "shortfall integer NOT NULL,"): OF_ONE_CALL,
+    ("prefer-bigint-over-int", "shortfall integer DEFAULT 0 NOT NULL,"): OF_ONE_CALL,
+    ("prefer-bigint-over-int", "refunded integer DEFAULT 0 NOT NULL,"): OF_ONE_CALL,
+    ("prefer-bigint-over-int", "segment integer DEFAULT 1 NOT NULL,"): OF_ONE_CALL,
+    ("prefer-bigint-over-int", "number integer NOT NULL,"): OF_ONE_CALL,
+    ("prefer-bigint-over-int", "first_minute integer DEFAULT 0 NOT NULL,"): OF_ONE_CALL,
+    ("prefer-bigint-over-int", "first_minute integer NOT NULL,"): OF_ONE_CALL,
+    ("prefer-bigint-over-int", "minutes integer NOT NULL,"): OF_ONE_CALL,
+    ("prefer-bigint-over-int", "first_second integer DEFAULT 0 NOT NULL,"): OF_ONE_CALL,
+    ("prefer-bigint-over-int", "seconds integer NOT NULL,"): OF_ONE_CALL,
+    ("prefer-bigint-over-int", "attempts integer DEFAULT 1 NOT NULL,"): OF_ONE_CALL,
 }
 
 

@@ -15,9 +15,14 @@ from sqlalchemy import Column, Select, select, text
 import oblivion_schema
 from oblivion_schema import (
     active_calls,
+    balance_audit,
+    billing_incidents,
+    call_meters,
+    call_segments,
     call_sessions,
     daily_billing_summary,
     daily_token_usage,
+    token_ledger,
     token_rates,
     token_usage,
     tokens_for,
@@ -56,7 +61,11 @@ def test_every_public_name_is_there_and_says_what_it_is() -> None:
     documented = set(oblivion_schema.__all__)
     tables = {
         "call_sessions", "user_presence", "user_accounts", "token_usage", "token_rates",
+<<<<<<< HEAD
         "active_calls", "daily_billing_summary", "user_token_summary", "daily_token_usage", "token_ledger",
+=======
+        "token_ledger", "active_calls", "daily_billing_summary", "user_token_summary", "daily_token_usage",
+>>>>>>> 00e273092deca6b10c3cf52ae6828d2e36dbc890
     }  # fmt: skip
     private = {"adoption_log", "balance_audit", "billing_incidents", "call_meters", "call_segments"}
     assert documented == tables | private | {"metadata", "upgrade", "tokens_for"}
@@ -78,6 +87,11 @@ def test_columns_are_typed() -> None:
     assert_type(daily_billing_summary.c.avg_duration_minutes, Column[Decimal | None])
     assert_type(select(daily_token_usage.c.usage_date), Select[date])
     assert_type(user_token_summary.c.last_usage, Column[datetime | None])
+    assert_type(select(token_ledger.c.tokens, token_ledger.c.session_id), Select[int, UUID | None])
+    assert_type(balance_audit.c.drift, Column[int])
+    assert_type(call_meters.c.client_key, Column[str | None])
+    assert_type(call_segments.c.rate_from, Column[datetime])
+    assert_type(billing_incidents.c.resolved_at, Column[datetime | None])
 
 
 def test_tokens_for_gives_the_rate_tables_answer(engine: Engine) -> None:

@@ -22,6 +22,21 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 DONE = ("table", "renamed", "filled", "row", "not valid", "forced")
+# What nobody has made by hand.
+MADE = ("make table", "make view", "make function", "make trigger")
+NEW = """
+SELECT concat(relnamespace::regnamespace, '.', relname) FROM pg_class
+WHERE relnamespace = 'oblivion'::regnamespace AND relkind IN ('r', 'v') AND relname <> 'alembic_version'
+UNION ALL
+SELECT concat(pronamespace::regnamespace, '.', proname) FROM pg_proc
+WHERE pronamespace IN ('public'::regnamespace, 'oblivion'::regnamespace) AND proname NOT LIKE 'update%'
+UNION ALL
+SELECT format('%s on public.%s', tgname, relname) FROM pg_trigger JOIN pg_class AS c ON c.oid = tgrelid
+WHERE tgfoid::regproc::text LIKE 'oblivion.%' AND tgrelid = ANY (ARRAY(
+  SELECT was.oid FROM pg_class AS was WHERE was.relname IN (SELECT substr(name, 8) FROM oblivion.adoption_log
+    WHERE kind = 'table')
+))
+"""
 FULL = next(state for state in STATES if state.name == "presence fixed and safe, billing")
 FIRST = next(state for state in STATES if state.name == "calls only, billing")
 
@@ -80,10 +95,14 @@ def test_what_is_said_is_what_the_upgrade_does(new_sort: Callable[[str], URL], s
         execute(url, state.script(rows=True, by_hand=True))
     found = agrees(url)
     assert found.obstacles == []
+    [opened] = [finding.rows for finding in found.will if finding.kind == "ledger"]
+    assert query(url, "SELECT count(*) FROM token_ledger WHERE kind = 'opening'") == [(opened,)]
+    made = {finding.name for finding in found.will if finding.kind in MADE}
+    assert made >= {str(name) for (name,) in query(url, NEW)}
     again = run("inspect", url=url)
     assert (again.status, again.out.splitlines()[:2]) == (
         0,
-        ["State: ours, at revision 003.", "Upgrades pending: none."],
+        ["State: ours, at revision 004.", "Upgrades pending: none."],
     )
 
 
@@ -140,7 +159,7 @@ def test_upgrade_half_way_is_inspected_as_far_as_it_is_left(empty: URL) -> None:
     assert run("upgrade", "001", url=empty).status == 0
     found = inspected(empty)
     assert found.state == "ours, at revision 001"
-    assert found.pending == ("002 (Host presence)", "003 (Token billing)")
+    assert found.pending == ("002 (Host presence)", "003 (Token billing)", "004 (The token engine)")
     assert [finding.name for finding in found.will if finding.kind == "table"] == ["public.user_presence"]
     assert [finding.rows for finding in found.will if finding.kind == "row"] == [4]
     agrees_from = query(empty, "SELECT count(*) FROM oblivion.adoption_log")
@@ -328,6 +347,18 @@ STRANGERS = {
         ALTER TABLE call_sessions ADD CONSTRAINT theirs CHECK (room_id <> 'clock set back') NOT VALID
     """,
     "demo accounts deleted": "DELETE FROM user_accounts WHERE user_id IN ('developer', 'test_user_1')",
+    "another fillfactor": "ALTER TABLE token_usage SET (fillfactor = 50)",
+    "table of the ledger's name": "CREATE TABLE token_ledger (entry integer)",
+    "function of the engine's name and arguments": """
+        CREATE FUNCTION tick_call(session uuid) RETURNS text LANGUAGE sql RETURN 'tick'
+    """,
+    "function of the engine's name alone": """
+        CREATE FUNCTION top_up(tokens integer) RETURNS integer LANGUAGE sql RETURN tokens
+    """,
+    "trigger of the ledger's name": """
+        CREATE TRIGGER write_ledger BEFORE UPDATE ON user_accounts
+        FOR EACH ROW EXECUTE FUNCTION update_updated_at_column()
+    """,
 }
 
 
@@ -358,4 +389,8 @@ SAID = {
     "hosts twice": "oblivion.adoption_log, for the host has a newer one: host 2",
     "other defaults": "set the default of public.user_accounts.tokens_remaining to 100, from 50",
     "demo accounts deleted": "open the demo accounts test_user_1, developer, beside demo_user, test_user_2",
+    "another fillfactor": "  set the fillfactor of public.token_usage to 85, from 50",
+    "table of the ledger's name": "  public.token_ledger is there already, and ours has that name: rename it",
+    "function of the engine's name and arguments": "  function public.tick_call(uuid) is there already",
+    "trigger of the ledger's name": "  trigger write_ledger on public.user_accounts is there already",
 }

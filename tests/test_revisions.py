@@ -88,12 +88,22 @@ def test_second_upgrade_changes_nothing(upgraded: URL) -> None:
     assert dump(upgraded) == before
 
 
-def test_revisions_run_again_change_nothing(upgraded: URL) -> None:
+def test_revisions_that_take_over_run_again_and_change_nothing(upgraded: URL) -> None:
+    assert run("downgrade", "003", url=upgraded).status == 0
     execute(upgraded, "UPDATE user_accounts SET tokens_remaining = 7 WHERE user_id = 'demo_user'")
     execute(upgraded, "UPDATE user_accounts SET tokens_remaining = 7000 WHERE user_id = 'developer'")
     before = dump(upgraded)
     assert run("stamp", "base", url=upgraded).status == 0
-    assert run("upgrade", "head", url=upgraded).status == 0
+    assert run("upgrade", "003", url=upgraded).status == 0
+    assert dump(upgraded) == before
+
+
+@pytest.mark.parametrize("stamped", ["base", "003"])
+def test_later_revision_does_not_run_again_over_what_it_made(upgraded: URL, stamped: str) -> None:
+    """What it makes is nobody else's: where that is there already, somebody has to look."""
+    assert run("stamp", stamped, url=upgraded).status == 0
+    before = dump(upgraded)
+    assert "already exists" in run("upgrade", "head", url=upgraded).error
     assert dump(upgraded) == before
 
 
@@ -134,6 +144,10 @@ ROWS = {
     " VALUES ('demo_user', 's', 1, 'voice', false)",
     "003-demo": "UPDATE user_accounts SET tokens_remaining = 499 WHERE user_id = 'demo_user'",
     "003-rates": "INSERT INTO token_rates VALUES ('voice', false, now(), 5)",
+    "004": "UPDATE user_accounts SET tokens_remaining = 499 WHERE user_id = 'demo_user'",
+    "004-call": "SELECT start_call('demo_user', 'r', 'video')",
+    "004-incident": "INSERT INTO oblivion.billing_incidents (session_id, action, error_code, message)"
+    " VALUES (gen_random_uuid(), 'end', '55P03', 'm')",
 }
 
 
@@ -155,7 +169,7 @@ def test_downgrade_refuses_to_drop_rows_unless_told(upgraded: URL, case: str, *,
             move(upgraded, revision, below, offline=True)
     else:
         error = run("downgrade", below, url=upgraded).error
-        assert re.search(r"public\.\w+ holds rows.*-x drop-data=yes", error), error
+        assert re.search(r"(public|oblivion)\.\w+ holds rows.*-x drop-data=yes", error), error
     assert dump(upgraded) == before
     move(upgraded, revision, below, "-x", "drop-data=yes", offline=offline)
 

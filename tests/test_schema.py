@@ -62,6 +62,16 @@ COLUMNS = {
         effective_from     timestamp-with-time-zone  not-null  now()
         tokens_per_minute  integer                   not-null
     """,
+    "token_ledger": """
+        user_id     text                      not-null
+        id          bigint                    not-null
+        created_at  timestamp-with-time-zone  not-null  clock_timestamp()
+        kind        text                      not-null
+        tokens      integer                   not-null
+        balance     integer                   not-null
+        session_id  uuid                      null
+        key         text                      null
+    """,
 }
 
 VIEWS = {
@@ -133,14 +143,22 @@ NAMES = {
     "token_usage_pkey", "fk_token_usage_user_id", "positive_token_usage", "token_usage_mode_check", "valid_duration",
     "idx_token_usage_session_id", "idx_token_usage_timestamp", "idx_token_usage_user_date", "idx_token_usage_billing",
     "token_rates_pkey", "token_rates_mode_check", "token_rates_tokens_per_minute_check",
+    "token_ledger_pkey", "idx_token_ledger_key",
+    # In schema oblivion.
+    "adoption_log_pkey", "alembic_version_pkc",
+    "call_meters_pkey", "call_meters_session_id_fkey", "call_meters_usage_id_key", "call_meters_client_key",
+    "call_meters_unsettled",
+    "call_segments_pkey", "call_segments_session_id_fkey", "call_segments_usage_id_key",
+    "billing_incidents_pkey", "billing_incidents_open",
 }  # fmt: skip
 
 
 def test_constraints_and_indexes_have_the_documented_names(upgraded: URL) -> None:
     found = query(
         upgraded,
-        "SELECT conname FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype IN ('c', 'f', 'p')"
-        " UNION SELECT indexname FROM pg_indexes WHERE schemaname = 'public'",
+        "SELECT conname FROM pg_constraint WHERE contype IN ('c', 'f', 'p', 'u')"
+        " AND connamespace IN ('public'::regnamespace, 'oblivion'::regnamespace)"
+        " UNION SELECT indexname FROM pg_indexes WHERE schemaname IN ('public', 'oblivion')",
     )
     assert {name for (name,) in found} == NAMES
 
@@ -150,6 +168,18 @@ USAGE = (
     "INSERT INTO token_usage (user_id, session_id, tokens_used, mode, used_turn, duration_seconds)"
     " VALUES ('{0}', 's', {1}, '{2}', false, {3})"
 )
+LEDGER = "INSERT INTO token_ledger (user_id, {}) VALUES ('u', 'top_up', 1, 1, {}), ('u', 'top_up', 1, 2, {})"
+# Of a visitor, who has no name: such keys are as unique as others.
+METER = """
+    WITH calls AS (INSERT INTO call_sessions (room_id, mode) VALUES ('r', 'video'), ('r', 'video') RETURNING id)
+    INSERT INTO oblivion.call_meters (
+      session_id, client_key, mode, used_turn, tokens_per_minute, direct_rate, direct_rate_from, turn_rate,
+      turn_rate_from, usage_id
+    )
+    SELECT id, {}, 'video', false, 2, 2, now(), 6, now(), {} FROM calls
+"""
+ID = "'00000000-0000-0000-0000-000000000000'"
+INCIDENT = "INSERT INTO oblivion.billing_incidents (session_id, action, error_code, message) VALUES"
 
 
 @pytest.mark.parametrize(
@@ -165,6 +195,18 @@ USAGE = (
         ("valid_duration", USAGE.format("demo_user", 1, "voice", -1)),
         ("token_rates_mode_check", "INSERT INTO token_rates VALUES ('voice-only', false, now(), 1)"),
         ("token_rates_tokens_per_minute_check", "INSERT INTO token_rates VALUES ('voice', false, now(), -1)"),
+        ("idx_token_ledger_key", LEDGER.format("kind, tokens, balance, key", "'k'", "'k'")),
+        (
+            "token_ledger_pkey",
+            LEDGER.format("kind, tokens, balance, id", 7, 7).replace(") V", ") OVERRIDING SYSTEM VALUE V"),
+        ),
+        (
+            "call_meters_session_id_fkey",
+            METER.format("NULL", "gen_random_uuid()").replace("SELECT id", "SELECT gen_random_uuid()"),
+        ),
+        ("call_meters_client_key", METER.format("'k'", "gen_random_uuid()")),
+        ("call_meters_usage_id_key", METER.format("NULL", f"{ID}::uuid")),
+        ("billing_incidents_open", f"{INCIDENT} ({ID}, 'tick', 'c', 'm'), ({ID}, 'end', 'c', 'm')"),
     ],
 )
 def test_broken_rule_is_refused_by_name(connection: Connection, constraint: str, sql: str) -> None:
@@ -178,28 +220,37 @@ def test_deleting_an_account_deletes_its_usage(connection: Connection) -> None:
     assert connection.scalar(text("SELECT count(*) FROM token_usage")) == 0
 
 
+# Of the statement, and not of its transaction: within these bounds a row is stamped with itself.
+CLOCK = "CASE WHEN updated_at BETWEEN :before AND clock_timestamp() THEN updated_at END"
+
+
 @pytest.mark.parametrize(
-    ("insert", "update"),
+    ("insert", "update", "stamp"),
     [
-        (CALL.format("video"), "UPDATE call_sessions SET end_time = now()"),
+        (CALL.format("video"), "UPDATE call_sessions SET end_time = now()", CLOCK),
         (
             "INSERT INTO user_presence (host_id, room_id) VALUES ('h', 'r')",
             "UPDATE user_presence SET updated_at = '2001-01-01'",
+            "now()",
         ),
-        ("INSERT INTO user_accounts (user_id) VALUES ('u')", "UPDATE user_accounts SET tokens_remaining = 1"),
+        ("INSERT INTO user_accounts (user_id) VALUES ('u')", "UPDATE user_accounts SET tokens_remaining = 1", CLOCK),
     ],
     ids=["call_sessions", "user_presence", "user_accounts"],
 )
-def test_update_is_stamped_with_the_servers_clock(engine: Engine, insert: str, update: str) -> None:
+def test_update_is_stamped_with_the_servers_clock(engine: Engine, insert: str, update: str, stamp: str) -> None:
     with engine.begin() as connection:
         connection.execute(text(insert))
     with engine.begin() as connection:
         table = update.split()[1]
+        [before] = connection.execute(text("SELECT clock_timestamp()")).one()
         connection.execute(text(update))
-        unstamped = connection.scalar(text(f"SELECT count(*) FROM {table} WHERE updated_at <> now()"))
+        unstamped = connection.scalar(
+            text(f"SELECT count(*) FROM {table} WHERE updated_at IS DISTINCT FROM {stamp}"), {"before": before}
+        )
     assert unstamped == 0
 
 
+OPEN_INCIDENTS = "SELECT * FROM oblivion.billing_incidents WHERE resolved_at IS NULL"
 # The documented query patterns, and the index that serves each.
 SERVED_BY = [
     ("call_sessions_pkey", "SELECT * FROM call_sessions WHERE id = '00000000-0000-0000-0000-000000000000'"),
@@ -220,6 +271,21 @@ SERVED_BY = [
     ("idx_token_usage_timestamp", "SELECT * FROM token_usage WHERE timestamp >= '2026-01-01'"),
     ("idx_token_usage_billing", "SELECT * FROM token_usage WHERE mode = 'video'"),
     ("token_rates_pkey", "SELECT * FROM token_rates WHERE mode = 'video' AND used_turn AND effective_from <= now()"),
+    ("token_ledger_pkey", "SELECT * FROM token_ledger WHERE user_id = 'u' ORDER BY id"),
+    ("idx_token_ledger_key", "SELECT * FROM token_ledger WHERE user_id = 'u' AND key = 'k'"),
+    # What the functions of the engine ask.
+    ("call_meters_pkey", f"SELECT * FROM oblivion.call_meters WHERE session_id = {ID}"),
+    ("call_meters_client_key", "SELECT * FROM oblivion.call_meters WHERE user_id = 'u' AND client_key = 'k'"),
+    ("call_meters_client_key", "SELECT * FROM oblivion.call_meters WHERE user_id IS NULL AND client_key = 'k'"),
+    ("call_meters_unsettled", "SELECT session_id FROM oblivion.call_meters WHERE NOT settled"),
+    ("call_meters_usage_id_key", f"SELECT FROM oblivion.call_meters WHERE usage_id = {ID}"),
+    ("call_segments_pkey", f"SELECT * FROM oblivion.call_segments WHERE session_id = {ID} ORDER BY number"),
+    ("call_segments_usage_id_key", f"SELECT FROM oblivion.call_segments WHERE usage_id = {ID}"),
+    ("billing_incidents_open", f"{OPEN_INCIDENTS} AND session_id = {ID}"),
+    ("billing_incidents_open", OPEN_INCIDENTS),
+    ("billing_incidents_pkey", "SELECT * FROM oblivion.billing_incidents WHERE id = 7"),
+    ("adoption_log_pkey", "SELECT * FROM oblivion.adoption_log ORDER BY id"),
+    ("alembic_version_pkc", "UPDATE oblivion.alembic_version SET version_num = '005' WHERE version_num = '004'"),
 ]  # fmt: skip
 
 
@@ -238,7 +304,7 @@ def _index_names(node: dict[str, Any]) -> Iterator[str]:
 
 
 def test_every_index_serves_a_documented_query(upgraded: URL) -> None:
-    found = query(upgraded, "SELECT indexname FROM pg_indexes WHERE schemaname = 'public'")
+    found = query(upgraded, "SELECT indexname FROM pg_indexes WHERE schemaname IN ('public', 'oblivion')")
     assert {name for (name,) in found} == {index for index, _ in SERVED_BY}
 
 
@@ -248,7 +314,9 @@ def test_no_index_is_the_beginning_of_another(upgraded: URL) -> None:
         """
         SELECT a.indexrelid::regclass, b.indexrelid::regclass
         FROM pg_index AS a JOIN pg_index AS b ON a.indrelid = b.indrelid AND a.indexrelid <> b.indexrelid
-        WHERE a.indrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)
+        WHERE a.indrelid IN (
+          SELECT oid FROM pg_class WHERE relnamespace IN ('public'::regnamespace, 'oblivion'::regnamespace)
+        )
           AND NOT a.indisunique AND a.indpred IS NOT DISTINCT FROM b.indpred
           AND concat(b.indkey::text, ' ') LIKE concat(a.indkey::text, ' %')
         """,
@@ -339,4 +407,4 @@ def test_version_table_is_out_of_clients_reach(upgraded: URL) -> None:
         " AND has_schema_privilege(rolname, 'oblivion', 'USAGE')",
     )
     assert reachable == []
-    assert query(upgraded, "SELECT version_num FROM oblivion.alembic_version") == [("003",)]
+    assert query(upgraded, "SELECT version_num FROM oblivion.alembic_version") == [("004",)]
