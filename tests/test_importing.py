@@ -61,11 +61,7 @@ def test_every_public_name_is_there_and_says_what_it_is() -> None:
     documented = set(oblivion_schema.__all__)
     tables = {
         "call_sessions", "user_presence", "user_accounts", "token_usage", "token_rates",
-<<<<<<< HEAD
         "active_calls", "daily_billing_summary", "user_token_summary", "daily_token_usage", "token_ledger",
-=======
-        "token_ledger", "active_calls", "daily_billing_summary", "user_token_summary", "daily_token_usage",
->>>>>>> 00e273092deca6b10c3cf52ae6828d2e36dbc890
     }  # fmt: skip
     private = {"adoption_log", "balance_audit", "billing_incidents", "call_meters", "call_segments"}
     assert documented == tables | private | {"metadata", "upgrade", "tokens_for"}
