@@ -385,20 +385,6 @@ def create_ledger() -> None:
     run_sql(
         """
         DO $$
-        DECLARE
-          api_role name;
-        BEGIN
-          REVOKE ALL ON SEQUENCE public.token_ledger_id_seq FROM PUBLIC CASCADE;
-          FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
-            EXECUTE format('REVOKE ALL ON SEQUENCE public.token_ledger_id_seq FROM %I CASCADE', api_role);
-          END LOOP;
-        END
-        $$
-        """
-    )
-    run_sql(
-        """
-        DO $$
         BEGIN
           REVOKE ALL ON TABLE public.token_ledger FROM PUBLIC CASCADE;
           IF to_regrole('anon') IS NOT NULL THEN
@@ -415,6 +401,20 @@ def create_ledger() -> None:
             REVOKE ALL ON TABLE public.token_ledger FROM service_role CASCADE;
             GRANT SELECT ON TABLE public.token_ledger TO service_role;
           END IF;
+        END
+        $$
+        """
+    )
+    run_sql(
+        """
+        DO $$
+        DECLARE
+          api_role name;
+        BEGIN
+          REVOKE ALL ON SEQUENCE public.token_ledger_id_seq FROM PUBLIC CASCADE;
+          FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
+            EXECUTE format('REVOKE ALL ON SEQUENCE public.token_ledger_id_seq FROM %I CASCADE', api_role);
+          END LOOP;
         END
         $$
         """
@@ -618,9 +618,9 @@ def create_meters() -> None:
         DECLARE
           api_role name;
         BEGIN
-          REVOKE ALL ON SEQUENCE oblivion.billing_incidents_id_seq FROM PUBLIC CASCADE;
+          REVOKE ALL ON TABLE oblivion.billing_incidents FROM PUBLIC CASCADE;
           FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
-            EXECUTE format('REVOKE ALL ON SEQUENCE oblivion.billing_incidents_id_seq FROM %I CASCADE', api_role);
+            EXECUTE format('REVOKE ALL ON TABLE oblivion.billing_incidents FROM %I CASCADE', api_role);
           END LOOP;
         END
         $$
@@ -632,9 +632,9 @@ def create_meters() -> None:
         DECLARE
           api_role name;
         BEGIN
-          REVOKE ALL ON TABLE oblivion.billing_incidents FROM PUBLIC CASCADE;
+          REVOKE ALL ON SEQUENCE oblivion.billing_incidents_id_seq FROM PUBLIC CASCADE;
           FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
-            EXECUTE format('REVOKE ALL ON TABLE oblivion.billing_incidents FROM %I CASCADE', api_role);
+            EXECUTE format('REVOKE ALL ON SEQUENCE oblivion.billing_incidents_id_seq FROM %I CASCADE', api_role);
           END LOOP;
         END
         $$
@@ -1668,6 +1668,7 @@ def create_guards() -> None:
               USING MESSAGE = format('Call %s cannot be billed, and so not be deleted', OLD.id),
                 HINT = 'After end_call() oblivion.billing_incidents tells why';
           END IF;
+          PERFORM oblivion.note_outcome(OLD.id, bill.status, true, meter.reaped);
           RETURN OLD;
         END
         $function$

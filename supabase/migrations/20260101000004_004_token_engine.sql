@@ -211,17 +211,6 @@ CREATE POLICY token_ledger_delete ON public.token_ledger
   USING (false);
 
 DO $$
-DECLARE
-  api_role name;
-BEGIN
-  REVOKE ALL ON SEQUENCE public.token_ledger_id_seq FROM PUBLIC CASCADE;
-  FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
-    EXECUTE format('REVOKE ALL ON SEQUENCE public.token_ledger_id_seq FROM %I CASCADE', api_role);
-  END LOOP;
-END
-$$;
-
-DO $$
 BEGIN
   REVOKE ALL ON TABLE public.token_ledger FROM PUBLIC CASCADE;
   IF to_regrole('anon') IS NOT NULL THEN
@@ -238,6 +227,17 @@ BEGIN
     REVOKE ALL ON TABLE public.token_ledger FROM service_role CASCADE;
     GRANT SELECT ON TABLE public.token_ledger TO service_role;
   END IF;
+END
+$$;
+
+DO $$
+DECLARE
+  api_role name;
+BEGIN
+  REVOKE ALL ON SEQUENCE public.token_ledger_id_seq FROM PUBLIC CASCADE;
+  FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
+    EXECUTE format('REVOKE ALL ON SEQUENCE public.token_ledger_id_seq FROM %I CASCADE', api_role);
+  END LOOP;
 END
 $$;
 
@@ -403,9 +403,9 @@ DO $$
 DECLARE
   api_role name;
 BEGIN
-  REVOKE ALL ON SEQUENCE oblivion.billing_incidents_id_seq FROM PUBLIC CASCADE;
+  REVOKE ALL ON TABLE oblivion.billing_incidents FROM PUBLIC CASCADE;
   FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
-    EXECUTE format('REVOKE ALL ON SEQUENCE oblivion.billing_incidents_id_seq FROM %I CASCADE', api_role);
+    EXECUTE format('REVOKE ALL ON TABLE oblivion.billing_incidents FROM %I CASCADE', api_role);
   END LOOP;
 END
 $$;
@@ -414,9 +414,9 @@ DO $$
 DECLARE
   api_role name;
 BEGIN
-  REVOKE ALL ON TABLE oblivion.billing_incidents FROM PUBLIC CASCADE;
+  REVOKE ALL ON SEQUENCE oblivion.billing_incidents_id_seq FROM PUBLIC CASCADE;
   FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
-    EXECUTE format('REVOKE ALL ON TABLE oblivion.billing_incidents FROM %I CASCADE', api_role);
+    EXECUTE format('REVOKE ALL ON SEQUENCE oblivion.billing_incidents_id_seq FROM %I CASCADE', api_role);
   END LOOP;
 END
 $$;
@@ -1348,6 +1348,7 @@ BEGIN
       USING MESSAGE = format('Call %s cannot be billed, and so not be deleted', OLD.id),
         HINT = 'After end_call() oblivion.billing_incidents tells why';
   END IF;
+  PERFORM oblivion.note_outcome(OLD.id, bill.status, true, meter.reaped);
   RETURN OLD;
 END
 $function$;
