@@ -229,10 +229,10 @@ def _check_balances(connection: Connection, subject: str) -> Check:
     if not accounts:
         return Check(subject)
     first = connection.execute(select(balance_audit).where(wrong).order_by(balance_audit.c.user_id).limit(_SHOWN))
-    named = ", ".join(f"{row.user_id} drift {row.drift}, gaps {row.gaps}" for row in first)
+    named = "; ".join(f"{row.user_id}: drift {row.drift}, gaps {row.gaps}" for row in first)
     more = f" and {accounts - _SHOWN} more" if accounts > _SHOWN else ""
-    reason = "something changed past the triggers: compare with oblivion.balance_audit"
-    return Check(subject, f"not of {accounts} accounts ({named}{more}): {reason}")
+    reason = "something changed past the triggers: oblivion.balance_audit has all"
+    return Check(subject, f"{accounts} accounts are off ({named}{more}): {reason}")
 
 
 def _check_bills(connection: Connection, subject: str) -> Check:
@@ -250,8 +250,8 @@ def _check_bills(connection: Connection, subject: str) -> Check:
         return Check(subject)
     return Check(
         subject,
-        f"{unsettled} calls are not, and {incidents} incidents are open for more than an hour: run oblivion-schema"
-        " settle; oblivion.billing_incidents tells why",
+        f"{unsettled} calls that have ended are not billed, {incidents} incidents are open for more than an hour:"
+        " run oblivion-schema settle; oblivion.billing_incidents has the reasons",
     )
 
 

@@ -109,6 +109,24 @@ def objects(connection: Connection) -> list[tuple[str, str]]:
         WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND attnum > 0 AND attnotnull
           AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = attrelid AND indisprimary AND attnum = ANY (indkey))
         UNION ALL
+        SELECT format('DROP %s oblivion.%I CASCADE', kind, relname),
+          format('FAIL  %s oblivion.%s', lower(kind), relname)
+        FROM pg_class CROSS JOIN LATERAL (SELECT CASE relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END) AS k (kind)
+        WHERE relnamespace = 'oblivion'::regnamespace AND relkind IN ('r', 'v') AND relname <> 'alembic_version'
+        UNION ALL
+        SELECT format('DROP INDEX oblivion.%I', relname), format('FAIL  index %s.%s', indrelid::regclass, relname)
+        FROM pg_index JOIN pg_class AS i ON i.oid = indexrelid
+        WHERE relnamespace = 'oblivion'::regnamespace
+          AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
+        UNION ALL
+        SELECT format('ALTER TABLE %s DROP CONSTRAINT %I CASCADE', conrelid::regclass, conname),
+          format('FAIL  constraint %s.%s', conrelid::regclass, conname)
+        FROM pg_constraint WHERE connamespace = 'oblivion'::regnamespace AND contype IN ('c', 'f', 'p', 'u')
+          AND conname <> 'alembic_version_pkc'
+        UNION ALL
+        SELECT format('DROP FUNCTION %s CASCADE', p.oid::regprocedure), concat('FAIL  function oblivion.', proname)
+        FROM pg_proc AS p WHERE pronamespace = 'oblivion'::regnamespace
+        UNION ALL
         VALUES
           ('DELETE FROM oblivion.alembic_version', 'FAIL  revision 004: the database is at none'),
           ('DELETE FROM token_rates WHERE mode = ''video''', 'FAIL  token rates: video, video over TURN'),
@@ -119,16 +137,115 @@ def objects(connection: Connection) -> list[tuple[str, str]]:
     return [(sql, line) for sql, line in connection.execute(text(listing))]
 
 
+# What goes alone: all of such a kind can go at once, and then nothing else may be named.
+ALONE = re.compile(r"DROP (POLICY|INDEX|TRIGGER) |ALTER (TABLE|VIEW) \S+ (DISABLE|SET) ")
+
+
 def test_verify_names_each_object_that_is_gone(engine: Engine) -> None:
     with engine.connect() as connection:
         cases = objects(connection)
-        assert len(cases) > 120
+        assert len(cases) > 200
+        at_once: dict[str, list[tuple[str, str]]] = {}
         for sql, line in cases:
+            if alone := ALONE.match(sql):
+                kind = line.partition(".")[0].rpartition(" ")[0] if alone[1] else line.split()[1]
+                at_once.setdefault(f"{alone[1]} {alone[3]} {kind}", []).append((sql, line))
+                continue
             with connection.begin_nested() as savepoint:
                 connection.execute(text(sql))
                 assert any(found.startswith(line) for found in failed(connection)), sql
                 savepoint.rollback()
+        for kind, its in at_once.items():
+            with connection.begin_nested() as savepoint:
+                connection.execute(text("; ".join(sql for sql, _ in its)))
+                found = [re.split(r"(?<!FAIL)[:,] ", said)[0] for said in failed(connection)]
+                assert sorted(found) == sorted(line for _, line in its), kind
+                savepoint.rollback()
         assert failed(connection) == []
+
+
+def said_of(connection: Connection, subject: str) -> str:
+    """What the line of that subject says."""
+    [line] = [str(check) for check in verify(connection) if check.subject == subject]
+    return line
+
+
+def test_verify_names_the_first_balances_that_are_not_the_sum_of_their_ledger(engine: Engine) -> None:
+    subject = "every balance is the sum of its ledger"
+    with engine.connect() as connection:
+        connection.execute(
+            text("INSERT INTO user_accounts (user_id) SELECT 'user ' || n FROM generate_series(1, 9) AS n")
+        )
+        connection.execute(text("UPDATE user_accounts SET tokens_remaining = 7 WHERE user_id LIKE 'user %'"))
+        assert said_of(connection, subject) == f"ok    {subject}"
+        for past_the_triggers, named in (
+            (
+                (
+                    "ALTER TABLE user_accounts DISABLE TRIGGER write_ledger;"
+                    " UPDATE user_accounts SET tokens_remaining = 9 WHERE user_id = 'user 3'"
+                ),
+                "1 accounts are off (user 3: drift 2, gaps 0)",
+            ),
+            (
+                "DELETE FROM token_ledger WHERE user_id = 'user 4' AND kind = 'opening'",
+                "1 accounts are off (user 4: drift 100, gaps 1)",
+            ),
+            (
+                # The sum is right.
+                (
+                    "UPDATE token_ledger SET tokens = 0, balance = 0 WHERE user_id = 'user 5' AND kind = 'opening';"
+                    " UPDATE token_ledger SET tokens = 7, balance = 8 WHERE user_id = 'user 5' AND kind = 'direct'"
+                ),
+                "1 accounts are off (user 5: drift 0, gaps 1)",
+            ),
+            (
+                (
+                    "ALTER TABLE user_accounts DISABLE TRIGGER close_ledger; DELETE FROM user_accounts"
+                    " WHERE user_id = 'user 6'"
+                ),
+                "1 accounts are off (user 6: drift -7, gaps 0)",
+            ),
+            (
+                "DELETE FROM token_ledger WHERE user_id LIKE 'user %'",
+                (
+                    "9 accounts are off (user 1: drift 7, gaps 0; user 2: drift 7, gaps 0; user 3: drift 7, gaps 0;"
+                    " user 4: drift 7, gaps 0; user 5: drift 7, gaps 0 and 4 more)"
+                ),
+            ),
+        ):
+            with connection.begin_nested() as savepoint:
+                connection.execute(text(past_the_triggers))
+                says = f"FAIL  {subject}: {named}: something changed past the triggers: oblivion.balance_audit has all"
+                assert said_of(connection, subject) == says
+                savepoint.rollback()
+
+
+def test_verify_counts_calls_and_incidents_that_wait_to_be_settled(engine: Engine) -> None:
+    subject = "every call that has ended is billed"
+    calls = "UPDATE call_sessions SET start_time = start_time - interval '1 year', {}"
+    with engine.connect() as connection:
+        for key in ("one", "two"):
+            connection.execute(text(f"SELECT start_call('demo_user', 'r', 'video', true, '{key}')"))
+        assert said_of(connection, subject) == f"ok    {subject}", "they go on"
+        # A year over TURN costs more than can be said.
+        connection.execute(text(calls.format("end_time = NULL")))
+        assert connection.scalar(text("SELECT string_agg(status, ' ') FROM call_sessions, tick_call(id)")) == (
+            "unsettled unsettled"
+        )
+        assert said_of(connection, subject) == f"ok    {subject}", "their next ticks may be billed"
+        connection.execute(
+            text("UPDATE oblivion.billing_incidents SET first_at = first_at - interval '61 minutes' WHERE id % 2 = 0")
+        )
+        waits = (
+            "{} that have ended are not billed, {} incidents are open for more than an hour: run oblivion-schema"
+            " settle; oblivion.billing_incidents has the reasons"
+        )
+        assert said_of(connection, subject) == f"FAIL  {subject}: {waits.format('0 calls', 1)}"
+        connection.execute(text("SELECT end_call(id) FROM call_sessions"))
+        assert said_of(connection, subject) == f"FAIL  {subject}: {waits.format('2 calls', 1)}"
+        connection.execute(text("UPDATE call_sessions SET start_time = end_time - interval '61 seconds'"))
+        assert connection.scalar(text("SELECT sum(charged) FROM settle_calls()")) == 24
+        assert said_of(connection, subject) == f"ok    {subject}"
 
 
 @pytest.mark.parametrize("command", ["current", "heads", "history", "branches", "show head"])
