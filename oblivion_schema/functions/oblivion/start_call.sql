@@ -45,7 +45,9 @@ BEGIN
     INTO known
     FROM oblivion.call_meters AS m
     JOIN public.call_sessions AS c ON c.id = m.session_id
-    WHERE m.user_id IS NOT DISTINCT FROM start_call.user_id AND m.client_key = start_call.client_key;
+    -- For IS NOT DISTINCT FROM the index of keys would be read from end to end.
+    WHERE m.client_key = start_call.client_key
+      AND (m.user_id = start_call.user_id OR m.user_id IS NULL AND start_call.user_id IS NULL);
     IF FOUND THEN
       IF (known.room_id, known.mode) <> (start_call.room_id, called_mode) THEN
         RAISE unique_violation
