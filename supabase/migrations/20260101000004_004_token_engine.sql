@@ -211,6 +211,17 @@ CREATE POLICY token_ledger_delete ON public.token_ledger
   USING (false);
 
 DO $$
+DECLARE
+  api_role name;
+BEGIN
+  REVOKE ALL ON SEQUENCE public.token_ledger_id_seq FROM PUBLIC CASCADE;
+  FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
+    EXECUTE format('REVOKE ALL ON SEQUENCE public.token_ledger_id_seq FROM %I CASCADE', api_role);
+  END LOOP;
+END
+$$;
+
+DO $$
 BEGIN
   REVOKE ALL ON TABLE public.token_ledger FROM PUBLIC CASCADE;
   IF to_regrole('anon') IS NOT NULL THEN
@@ -227,17 +238,6 @@ BEGIN
     REVOKE ALL ON TABLE public.token_ledger FROM service_role CASCADE;
     GRANT SELECT ON TABLE public.token_ledger TO service_role;
   END IF;
-END
-$$;
-
-DO $$
-DECLARE
-  api_role name;
-BEGIN
-  REVOKE ALL ON SEQUENCE public.token_ledger_id_seq FROM PUBLIC CASCADE;
-  FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
-    EXECUTE format('REVOKE ALL ON SEQUENCE public.token_ledger_id_seq FROM %I CASCADE', api_role);
-  END LOOP;
 END
 $$;
 
@@ -403,9 +403,9 @@ DO $$
 DECLARE
   api_role name;
 BEGIN
-  REVOKE ALL ON TABLE oblivion.billing_incidents FROM PUBLIC CASCADE;
+  REVOKE ALL ON SEQUENCE oblivion.billing_incidents_id_seq FROM PUBLIC CASCADE;
   FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
-    EXECUTE format('REVOKE ALL ON TABLE oblivion.billing_incidents FROM %I CASCADE', api_role);
+    EXECUTE format('REVOKE ALL ON SEQUENCE oblivion.billing_incidents_id_seq FROM %I CASCADE', api_role);
   END LOOP;
 END
 $$;
@@ -414,9 +414,9 @@ DO $$
 DECLARE
   api_role name;
 BEGIN
-  REVOKE ALL ON SEQUENCE oblivion.billing_incidents_id_seq FROM PUBLIC CASCADE;
+  REVOKE ALL ON TABLE oblivion.billing_incidents FROM PUBLIC CASCADE;
   FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
-    EXECUTE format('REVOKE ALL ON SEQUENCE oblivion.billing_incidents_id_seq FROM %I CASCADE', api_role);
+    EXECUTE format('REVOKE ALL ON TABLE oblivion.billing_incidents FROM %I CASCADE', api_role);
   END LOOP;
 END
 $$;
@@ -920,7 +920,9 @@ BEGIN
     INTO known
     FROM oblivion.call_meters AS m
     JOIN public.call_sessions AS c ON c.id = m.session_id
-    WHERE m.user_id IS NOT DISTINCT FROM start_call.user_id AND m.client_key = start_call.client_key;
+    -- For IS NOT DISTINCT FROM the index of keys would be read from end to end.
+    WHERE m.client_key = start_call.client_key
+      AND (m.user_id = start_call.user_id OR m.user_id IS NULL AND start_call.user_id IS NULL);
     IF FOUND THEN
       IF (known.room_id, known.mode) <> (start_call.room_id, called_mode) THEN
         RAISE unique_violation
