@@ -270,6 +270,26 @@ def test_holder_of_a_lock_and_a_long_lock_and_a_pooler_are_told(empty: URL) -> N
     assert Database(make_url("postgresql://u@h:6543/d"), "test").is_behind_transaction_pooler
 
 
+def test_time_for_the_ledgers_first_rows_is_told_and_not_for_prepare_to_save(upgraded: URL) -> None:
+    assert run("downgrade", "003", url=upgraded).status == 0
+    execute(upgraded, "UPDATE pg_class SET reltuples = 1000000 WHERE relname = 'user_accounts'")
+    said = run("inspect", url=upgraded).out
+    assert "  all of these tables will be locked for about 3.3 s, in which the ledger is opened\n" in said
+    assert "  open public.token_ledger with the balances of 4 accounts\n" in said
+    assert "prepare" not in said
+    assert run("prepare", url=upgraded).out == "Nothing to prepare.\n"
+
+
+def test_ledger_and_prepare_share_a_long_lock(empty: URL) -> None:
+    execute(empty, FULL.script(rows=True))
+    execute(empty, "UPDATE pg_class SET reltuples = 10000000 WHERE relname IN ('token_usage', 'user_accounts')")
+    said = re.findall(
+        r"locked for about ([\d.]+) s: run oblivion-schema prepare .* less by about ([\d.]+) s",
+        run("inspect", url=empty).out,
+    )
+    assert [round(float(all_) - float(less), 1) for all_, less in said] == [33.0]
+
+
 STRANGERS = {
     "foreign key dropped, orphans": """
         ALTER TABLE token_usage DROP CONSTRAINT fk_token_usage_user_id;
