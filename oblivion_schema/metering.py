@@ -191,7 +191,7 @@ def _engine(name: str, arguments: str, granted: Grants, *comment: str) -> None:
 _engine("oblivion.may_act_for", "text, text", {}, "Whether a role may act for a user, or a call of no user.")
 _engine("oblivion.check_key", "text, text", {}, "Refuses a key that is empty, or longer than 200 characters.")
 _engine("oblivion.note_incident", "uuid, text, text, text, text", {}, "Notes that a call could not be billed.")
-_engine("oblivion.note_outcome", "uuid, text, boolean, boolean", {}, "Notes what a bill has made of a call.")
+_engine("oblivion.note_outcome", "uuid, text, boolean, boolean, boolean", {}, "Notes what a bill has made of a call.")
 _engine(
     "oblivion.bill_call",
     "oblivion.call_meters, text, timestamptz, integer, timestamptz, text",

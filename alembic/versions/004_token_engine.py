@@ -44,7 +44,7 @@ FOR_NOBODY = (
     "oblivion.may_act_for(text,text)",
     "oblivion.check_key(text,text)",
     "oblivion.note_incident(uuid,text,text,text,text)",
-    "oblivion.note_outcome(uuid,text,boolean,boolean)",
+    "oblivion.note_outcome(uuid,text,boolean,boolean,boolean)",
     "oblivion.bill_call(oblivion.call_meters,text,timestamp with time zone,integer,timestamp with time zone,text)",
     "oblivion.turn_call(oblivion.call_meters,boolean,double precision)",
     "oblivion.rate_card(text,boolean)",
@@ -155,7 +155,7 @@ def upgrade() -> None:
         ("FUNCTION oblivion.may_act_for(text,text)", "Whether a role may act for a user, or a call of no user."),
         ("FUNCTION oblivion.check_key(text,text)", "Refuses a key that is empty, or longer than 200 characters."),
         ("FUNCTION oblivion.note_incident(uuid,text,text,text,text)", "Notes that a call could not be billed."),
-        ("FUNCTION oblivion.note_outcome(uuid,text,boolean,boolean)", "Notes what a bill has made of a call."),
+        ("FUNCTION oblivion.note_outcome(uuid,text,boolean,boolean,boolean)", "Notes what a bill has made of a call."),
         (
             "FUNCTION oblivion.bill_call(oblivion.call_meters,text,timestamp with time zone,integer,timestamp with time zone,text)",
             "Charges what a call costs until then, less what it has been billed; a failure is a status.",
@@ -426,6 +426,7 @@ def create_ledger() -> None:
         LANGUAGE sql
         SET search_path TO ''
         BEGIN ATOMIC
+        SELECT pg_advisory_xact_lock(hashtextextended('oblivion.trim_ledger'::text, (0)::bigint)) AS pg_advisory_xact_lock;
         WITH past AS (
                   SELECT l.user_id,
                      max(l.id) AS last
@@ -645,13 +646,13 @@ def create_meters() -> None:
 def create_engine() -> None:
     """What runs as the owner."""
     run_sql(
-        r"""
+        """
         CREATE FUNCTION oblivion.may_act_for(user_id text, caller text)
         RETURNS boolean
         LANGUAGE sql
         STABLE
         SET search_path TO ''
-        RETURN (oblivion.open_access() OR (user_id IS NULL) OR (user_id ~~ 'anonymous\_%'::text) OR (caller = 'service_role'::text) OR (NOT (user_id IS DISTINCT FROM oblivion.current_user_id())) OR pg_has_role((caller)::name, CURRENT_USER, 'USAGE'::text))
+        RETURN (oblivion.open_access() OR (user_id IS NULL) OR starts_with(user_id, 'anonymous_'::text) OR (caller = 'service_role'::text) OR (NOT (user_id IS DISTINCT FROM oblivion.current_user_id())) OR pg_has_role((caller)::name, CURRENT_USER, 'USAGE'::text))
         """
     )
     run_sql(
@@ -697,7 +698,7 @@ def create_engine() -> None:
     )
     run_sql(
         """
-        CREATE FUNCTION oblivion.note_outcome(call uuid, status text, has_ended boolean, is_reaped boolean)
+        CREATE FUNCTION oblivion.note_outcome(call uuid, status text, has_ended boolean, is_reaped boolean, had_incident boolean)
         RETURNS void
         LANGUAGE plpgsql
         SET search_path TO ''
@@ -706,15 +707,17 @@ def create_engine() -> None:
           UPDATE oblivion.call_meters AS m
           SET settled = has_ended AND status <> 'unsettled', reaped = is_reaped, has_incident = status = 'unsettled'
           WHERE m.session_id = call;
-          UPDATE oblivion.billing_incidents AS i
-          SET resolved_at = clock_timestamp()
-          WHERE i.session_id = call AND i.resolved_at IS NULL AND status <> 'unsettled';
+          IF had_incident AND status <> 'unsettled' THEN
+            UPDATE oblivion.billing_incidents AS i
+            SET resolved_at = clock_timestamp()
+            WHERE i.session_id = call AND i.resolved_at IS NULL;
+          END IF;
         END
         $function$
         """
     )
     run_sql(
-        r"""
+        """
         CREATE FUNCTION oblivion.bill_call(meter oblivion.call_meters, user_id text, start_time timestamp with time zone, billed integer, until timestamp with time zone, action text, OUT status text, OUT charged integer, OUT shortfall integer, OUT balance integer, OUT minutes integer, OUT minutes_left integer, OUT cost integer)
         RETURNS record
         LANGUAGE plpgsql
@@ -740,14 +743,18 @@ def create_engine() -> None:
           shortfall := 0;
           minutes := 0;
           cost := billed;
-          IF user_id IS NULL OR user_id LIKE 'anonymous\_%' THEN
+          IF user_id IS NULL OR starts_with(user_id, 'anonymous_') THEN
             RETURN;
           END IF;
           BEGIN
             minutes := ceil(seconds / 60);
             IF patience = '0' THEN
-              -- Somebody who holds an account for long does not keep a call from its end.
-              setting := set_config('lock_timeout', '2s', true);
+              -- Somebody who holds an account for long does not keep a call from its end, nor makes the statement time out.
+              setting := current_setting('statement_timeout');
+              setting := set_config('lock_timeout', CASE
+                WHEN setting IN ('0', '3s', '8s') THEN '1500ms'
+                ELSE ceil(least(1500, 500 * date_part('epoch', setting::interval)))::pg_catalog.text
+              END, true);
             END IF;
             LOOP
               IF cost < meter.due_before THEN
@@ -987,6 +994,9 @@ def create_engine() -> None:
           end_at timestamp with time zone;
           stays_reaped boolean;
         BEGIN
+          IF action = 'turn' AND turn IS NULL THEN
+            RAISE invalid_parameter_value USING MESSAGE = 'used_turn is NULL', HINT = 'Give true or false';
+          END IF;
           charged := 0;
           shortfall := 0;
           -- Both are locked, for after a wait PostgreSQL reads anew only what it locks.
@@ -1031,7 +1041,11 @@ def create_engine() -> None:
           credit_cost := bill.cost;
           IF action = 'turn' AND turn <> meter.used_turn THEN
             minutes_left := balance / nullif(
-              oblivion.turn_call(meter, turn, date_part('epoch', until - call.start_time)), 0
+              oblivion.turn_call(meter, turn, greatest(
+                date_part('epoch', until - call.start_time),
+                -- Where the clock was set back: what is billed stays so.
+                60 * (meter.first_minute + (bill.cost - meter.due_before) / nullif(meter.tokens_per_minute, 0))
+              )), 0
             );
           END IF;
           -- Also where nothing is due: the trigger of updated_at notes when the call was last seen.
@@ -1045,7 +1059,7 @@ def create_engine() -> None:
           IF (meter.settled, meter.reaped, meter.has_incident)
             <> (end_at IS NOT NULL AND status <> 'unsettled', stays_reaped, status = 'unsettled')
           THEN
-            PERFORM oblivion.note_outcome(session_id, status, end_at IS NOT NULL, stays_reaped);
+            PERFORM oblivion.note_outcome(session_id, status, end_at IS NOT NULL, stays_reaped, meter.has_incident);
           END IF;
         END
         $function$
@@ -1119,7 +1133,7 @@ def create_engine() -> None:
         """
     )
     run_sql(
-        r"""
+        """
         CREATE FUNCTION oblivion.call_quote(user_id text, mode text, used_turn boolean, caller text, OUT status text, OUT tokens_per_minute integer, OUT rate_from timestamp with time zone, OUT balance integer, OUT minutes_left integer)
         RETURNS record
         LANGUAGE plpgsql
@@ -1136,7 +1150,7 @@ def create_engine() -> None:
           END IF;
           SELECT a.tokens_remaining INTO balance
           FROM public.user_accounts AS a
-          WHERE a.user_id = call_quote.user_id AND a.user_id NOT LIKE 'anonymous\_%';
+          WHERE a.user_id = call_quote.user_id AND NOT starts_with(a.user_id, 'anonymous_');
           status := CASE WHEN balance IS NULL THEN 'not_billed' WHEN balance < tokens_per_minute THEN 'short' ELSE 'ok' END;
           minutes_left := balance / nullif(tokens_per_minute, 0);
         END
@@ -1338,9 +1352,11 @@ def create_engine() -> None:
         LANGUAGE plpgsql
         SECURITY DEFINER
         SET search_path TO ''
+        SET lock_timeout TO '1s'
         AS $function$
         DECLARE
           call pg_catalog.record;
+          held pg_catalog.text;
         BEGIN
           IF not_seen_for IS NULL OR not_seen_for < interval '0' OR max_calls IS NULL OR max_calls < 0 THEN
             RAISE invalid_parameter_value
@@ -1348,7 +1364,7 @@ def create_engine() -> None:
                 HINT = 'Give a time and a number of zero or more';
           END IF;
           FOR call IN
-            SELECT s.id
+            SELECT s.id, s.user_id
             FROM (
               SELECT c.id, c.user_id
               FROM oblivion.call_meters AS m
@@ -1359,9 +1375,28 @@ def create_engine() -> None:
             ) AS s
             ORDER BY s.user_id
           LOOP
-            SELECT a.session_id, a.status, a.charged, a.shortfall
-            INTO session_id, status, charged, shortfall
-            FROM oblivion.advance_call(call.id, 'reap', NULL, 'service_role') AS a;
+            CONTINUE WHEN call.user_id = held;
+            BEGIN
+              PERFORM FROM public.user_accounts AS a WHERE a.user_id = call.user_id FOR NO KEY UPDATE;
+            EXCEPTION
+              WHEN lock_not_available THEN
+                -- Whose account somebody holds for long has his turn another time.
+                held := call.user_id;
+                CONTINUE;
+            END;
+            BEGIN
+              SELECT a.session_id, a.status, a.charged, a.shortfall
+              INTO session_id, status, charged, shortfall
+              FROM oblivion.advance_call(call.id, 'reap', NULL, 'service_role') AS a;
+            EXCEPTION
+              WHEN OTHERS THEN
+                session_id := call.id;
+                status := 'unsettled';
+                charged := 0;
+                shortfall := 0;
+                PERFORM oblivion.note_incident(call.id, call.user_id, 'reap', SQLSTATE, SQLERRM);
+                UPDATE oblivion.call_meters AS m SET has_incident = true WHERE m.session_id = call.id;
+            END;
             SELECT c.end_time INTO end_time FROM public.call_sessions AS c WHERE c.id = call.id;
             RETURN NEXT;
           END LOOP;
@@ -1376,16 +1411,18 @@ def create_engine() -> None:
         LANGUAGE plpgsql
         SECURITY DEFINER
         SET search_path TO ''
+        SET lock_timeout TO '1s'
         AS $function$
         DECLARE
           call pg_catalog.record;
+          held pg_catalog.text;
         BEGIN
           IF max_calls IS NULL OR max_calls < 0 THEN
             RAISE invalid_parameter_value
               USING MESSAGE = format('At most %s calls', max_calls), HINT = 'Give a number of zero or more';
           END IF;
           FOR call IN
-            SELECT s.id
+            SELECT s.id, s.user_id
             FROM (
               SELECT c.id, c.user_id
               FROM oblivion.call_meters AS m
@@ -1398,9 +1435,28 @@ def create_engine() -> None:
             ) AS s
             ORDER BY s.user_id
           LOOP
-            SELECT a.session_id, a.status, a.charged, a.shortfall
-            INTO session_id, status, charged, shortfall
-            FROM oblivion.advance_call(call.id, 'settle', NULL, 'service_role') AS a;
+            CONTINUE WHEN call.user_id = held;
+            BEGIN
+              PERFORM FROM public.user_accounts AS a WHERE a.user_id = call.user_id FOR NO KEY UPDATE;
+            EXCEPTION
+              WHEN lock_not_available THEN
+                -- Whose account somebody holds for long has his turn another time.
+                held := call.user_id;
+                CONTINUE;
+            END;
+            BEGIN
+              SELECT a.session_id, a.status, a.charged, a.shortfall
+              INTO session_id, status, charged, shortfall
+              FROM oblivion.advance_call(call.id, 'settle', NULL, 'service_role') AS a;
+            EXCEPTION
+              WHEN OTHERS THEN
+                session_id := call.id;
+                status := 'unsettled';
+                charged := 0;
+                shortfall := 0;
+                PERFORM oblivion.note_incident(call.id, call.user_id, 'settle', SQLSTATE, SQLERRM);
+                UPDATE oblivion.call_meters AS m SET has_incident = true WHERE m.session_id = call.id;
+            END;
             RETURN NEXT;
           END LOOP;
         END
@@ -1481,7 +1537,7 @@ def create_public_functions() -> None:
              a.minutes_billed,
              a.minutes_left,
              a.credit_cost
-            FROM oblivion.advance_call(set_call_turn.session_id, 'turn'::text, COALESCE(set_call_turn.used_turn, false), ((CURRENT_USER)::text COLLATE "default")) a(session_id, status, charged, shortfall, balance, minutes_billed, minutes_left, credit_cost);
+            FROM oblivion.advance_call(set_call_turn.session_id, 'turn'::text, set_call_turn.used_turn, ((CURRENT_USER)::text COLLATE "default")) a(session_id, status, charged, shortfall, balance, minutes_billed, minutes_left, credit_cost);
         END
         """
     )
@@ -1626,7 +1682,7 @@ def create_guards() -> None:
               meter, OLD.user_id, OLD.start_time, OLD.credit_cost::integer, NEW.end_time, 'end'
             );
             NEW.credit_cost := bill.cost;
-            PERFORM oblivion.note_outcome(OLD.id, bill.status, true, false);
+            PERFORM oblivion.note_outcome(OLD.id, bill.status, true, false, meter.has_incident);
           END IF;
           RETURN NEW;
         END
@@ -1670,7 +1726,7 @@ def create_guards() -> None:
               USING MESSAGE = format('Call %s cannot be billed, and so not be deleted', OLD.id),
                 HINT = 'After end_call() oblivion.billing_incidents tells why';
           END IF;
-          PERFORM oblivion.note_outcome(OLD.id, bill.status, true, meter.reaped);
+          PERFORM oblivion.note_outcome(OLD.id, bill.status, true, meter.reaped, meter.has_incident);
           RETURN OLD;
         END
         $function$
@@ -1792,7 +1848,7 @@ def downgrade() -> None:
     run_sql(
         "DROP FUNCTION oblivion.bill_call(oblivion.call_meters,text,timestamp with time zone,integer,timestamp with time zone,text)"
     )
-    run_sql("DROP FUNCTION oblivion.note_outcome(uuid,text,boolean,boolean)")
+    run_sql("DROP FUNCTION oblivion.note_outcome(uuid,text,boolean,boolean,boolean)")
     run_sql("DROP FUNCTION oblivion.note_incident(uuid,text,text,text,text)")
     run_sql("DROP FUNCTION oblivion.check_key(text,text)")
     run_sql("DROP FUNCTION oblivion.may_act_for(text,text)")

@@ -246,6 +246,7 @@ RETURNS bigint
 LANGUAGE sql
 SET search_path TO ''
 BEGIN ATOMIC
+SELECT pg_advisory_xact_lock(hashtextextended('oblivion.trim_ledger'::text, (0)::bigint)) AS pg_advisory_xact_lock;
 WITH past AS (
           SELECT l.user_id,
              max(l.id) AS last
@@ -426,7 +427,7 @@ RETURNS boolean
 LANGUAGE sql
 STABLE
 SET search_path TO ''
-RETURN (oblivion.open_access() OR (user_id IS NULL) OR (user_id ~~ 'anonymous\_%'::text) OR (caller = 'service_role'::text) OR (NOT (user_id IS DISTINCT FROM oblivion.current_user_id())) OR pg_has_role((caller)::name, CURRENT_USER, 'USAGE'::text));
+RETURN (oblivion.open_access() OR (user_id IS NULL) OR starts_with(user_id, 'anonymous_'::text) OR (caller = 'service_role'::text) OR (NOT (user_id IS DISTINCT FROM oblivion.current_user_id())) OR pg_has_role((caller)::name, CURRENT_USER, 'USAGE'::text));
 
 CREATE FUNCTION oblivion.check_key(key text, name text)
 RETURNS void
@@ -463,7 +464,7 @@ EXCEPTION
 END
 $function$;
 
-CREATE FUNCTION oblivion.note_outcome(call uuid, status text, has_ended boolean, is_reaped boolean)
+CREATE FUNCTION oblivion.note_outcome(call uuid, status text, has_ended boolean, is_reaped boolean, had_incident boolean)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path TO ''
@@ -472,9 +473,11 @@ BEGIN
   UPDATE oblivion.call_meters AS m
   SET settled = has_ended AND status <> 'unsettled', reaped = is_reaped, has_incident = status = 'unsettled'
   WHERE m.session_id = call;
-  UPDATE oblivion.billing_incidents AS i
-  SET resolved_at = clock_timestamp()
-  WHERE i.session_id = call AND i.resolved_at IS NULL AND status <> 'unsettled';
+  IF had_incident AND status <> 'unsettled' THEN
+    UPDATE oblivion.billing_incidents AS i
+    SET resolved_at = clock_timestamp()
+    WHERE i.session_id = call AND i.resolved_at IS NULL;
+  END IF;
 END
 $function$;
 
@@ -503,14 +506,18 @@ BEGIN
   shortfall := 0;
   minutes := 0;
   cost := billed;
-  IF user_id IS NULL OR user_id LIKE 'anonymous\_%' THEN
+  IF user_id IS NULL OR starts_with(user_id, 'anonymous_') THEN
     RETURN;
   END IF;
   BEGIN
     minutes := ceil(seconds / 60);
     IF patience = '0' THEN
-      -- Somebody who holds an account for long does not keep a call from its end.
-      setting := set_config('lock_timeout', '2s', true);
+      -- Somebody who holds an account for long does not keep a call from its end, nor makes the statement time out.
+      setting := current_setting('statement_timeout');
+      setting := set_config('lock_timeout', CASE
+        WHEN setting IN ('0', '3s', '8s') THEN '1500ms'
+        ELSE ceil(least(1500, 500 * date_part('epoch', setting::interval)))::pg_catalog.text
+      END, true);
     END IF;
     LOOP
       IF cost < meter.due_before THEN
@@ -738,6 +745,9 @@ DECLARE
   end_at timestamp with time zone;
   stays_reaped boolean;
 BEGIN
+  IF action = 'turn' AND turn IS NULL THEN
+    RAISE invalid_parameter_value USING MESSAGE = 'used_turn is NULL', HINT = 'Give true or false';
+  END IF;
   charged := 0;
   shortfall := 0;
   -- Both are locked, for after a wait PostgreSQL reads anew only what it locks.
@@ -782,7 +792,11 @@ BEGIN
   credit_cost := bill.cost;
   IF action = 'turn' AND turn <> meter.used_turn THEN
     minutes_left := balance / nullif(
-      oblivion.turn_call(meter, turn, date_part('epoch', until - call.start_time)), 0
+      oblivion.turn_call(meter, turn, greatest(
+        date_part('epoch', until - call.start_time),
+        -- Where the clock was set back: what is billed stays so.
+        60 * (meter.first_minute + (bill.cost - meter.due_before) / nullif(meter.tokens_per_minute, 0))
+      )), 0
     );
   END IF;
   -- Also where nothing is due: the trigger of updated_at notes when the call was last seen.
@@ -796,7 +810,7 @@ BEGIN
   IF (meter.settled, meter.reaped, meter.has_incident)
     <> (end_at IS NOT NULL AND status <> 'unsettled', stays_reaped, status = 'unsettled')
   THEN
-    PERFORM oblivion.note_outcome(session_id, status, end_at IS NOT NULL, stays_reaped);
+    PERFORM oblivion.note_outcome(session_id, status, end_at IS NOT NULL, stays_reaped, meter.has_incident);
   END IF;
 END
 $function$;
@@ -881,7 +895,7 @@ BEGIN
   END IF;
   SELECT a.tokens_remaining INTO balance
   FROM public.user_accounts AS a
-  WHERE a.user_id = call_quote.user_id AND a.user_id NOT LIKE 'anonymous\_%';
+  WHERE a.user_id = call_quote.user_id AND NOT starts_with(a.user_id, 'anonymous_');
   status := CASE WHEN balance IS NULL THEN 'not_billed' WHEN balance < tokens_per_minute THEN 'short' ELSE 'ok' END;
   minutes_left := balance / nullif(tokens_per_minute, 0);
 END
@@ -1068,9 +1082,11 @@ RETURNS TABLE(session_id uuid, status text, charged integer, shortfall integer, 
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path TO ''
+SET lock_timeout TO '1s'
 AS $function$
 DECLARE
   call pg_catalog.record;
+  held pg_catalog.text;
 BEGIN
   IF not_seen_for IS NULL OR not_seen_for < interval '0' OR max_calls IS NULL OR max_calls < 0 THEN
     RAISE invalid_parameter_value
@@ -1078,7 +1094,7 @@ BEGIN
         HINT = 'Give a time and a number of zero or more';
   END IF;
   FOR call IN
-    SELECT s.id
+    SELECT s.id, s.user_id
     FROM (
       SELECT c.id, c.user_id
       FROM oblivion.call_meters AS m
@@ -1089,9 +1105,28 @@ BEGIN
     ) AS s
     ORDER BY s.user_id
   LOOP
-    SELECT a.session_id, a.status, a.charged, a.shortfall
-    INTO session_id, status, charged, shortfall
-    FROM oblivion.advance_call(call.id, 'reap', NULL, 'service_role') AS a;
+    CONTINUE WHEN call.user_id = held;
+    BEGIN
+      PERFORM FROM public.user_accounts AS a WHERE a.user_id = call.user_id FOR NO KEY UPDATE;
+    EXCEPTION
+      WHEN lock_not_available THEN
+        -- Whose account somebody holds for long has his turn another time.
+        held := call.user_id;
+        CONTINUE;
+    END;
+    BEGIN
+      SELECT a.session_id, a.status, a.charged, a.shortfall
+      INTO session_id, status, charged, shortfall
+      FROM oblivion.advance_call(call.id, 'reap', NULL, 'service_role') AS a;
+    EXCEPTION
+      WHEN OTHERS THEN
+        session_id := call.id;
+        status := 'unsettled';
+        charged := 0;
+        shortfall := 0;
+        PERFORM oblivion.note_incident(call.id, call.user_id, 'reap', SQLSTATE, SQLERRM);
+        UPDATE oblivion.call_meters AS m SET has_incident = true WHERE m.session_id = call.id;
+    END;
     SELECT c.end_time INTO end_time FROM public.call_sessions AS c WHERE c.id = call.id;
     RETURN NEXT;
   END LOOP;
@@ -1103,16 +1138,18 @@ RETURNS TABLE(session_id uuid, status text, charged integer, shortfall integer)
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path TO ''
+SET lock_timeout TO '1s'
 AS $function$
 DECLARE
   call pg_catalog.record;
+  held pg_catalog.text;
 BEGIN
   IF max_calls IS NULL OR max_calls < 0 THEN
     RAISE invalid_parameter_value
       USING MESSAGE = format('At most %s calls', max_calls), HINT = 'Give a number of zero or more';
   END IF;
   FOR call IN
-    SELECT s.id
+    SELECT s.id, s.user_id
     FROM (
       SELECT c.id, c.user_id
       FROM oblivion.call_meters AS m
@@ -1125,9 +1162,28 @@ BEGIN
     ) AS s
     ORDER BY s.user_id
   LOOP
-    SELECT a.session_id, a.status, a.charged, a.shortfall
-    INTO session_id, status, charged, shortfall
-    FROM oblivion.advance_call(call.id, 'settle', NULL, 'service_role') AS a;
+    CONTINUE WHEN call.user_id = held;
+    BEGIN
+      PERFORM FROM public.user_accounts AS a WHERE a.user_id = call.user_id FOR NO KEY UPDATE;
+    EXCEPTION
+      WHEN lock_not_available THEN
+        -- Whose account somebody holds for long has his turn another time.
+        held := call.user_id;
+        CONTINUE;
+    END;
+    BEGIN
+      SELECT a.session_id, a.status, a.charged, a.shortfall
+      INTO session_id, status, charged, shortfall
+      FROM oblivion.advance_call(call.id, 'settle', NULL, 'service_role') AS a;
+    EXCEPTION
+      WHEN OTHERS THEN
+        session_id := call.id;
+        status := 'unsettled';
+        charged := 0;
+        shortfall := 0;
+        PERFORM oblivion.note_incident(call.id, call.user_id, 'settle', SQLSTATE, SQLERRM);
+        UPDATE oblivion.call_meters AS m SET has_incident = true WHERE m.session_id = call.id;
+    END;
     RETURN NEXT;
   END LOOP;
 END
@@ -1192,7 +1248,7 @@ SELECT a.session_id,
      a.minutes_billed,
      a.minutes_left,
      a.credit_cost
-    FROM oblivion.advance_call(set_call_turn.session_id, 'turn'::text, COALESCE(set_call_turn.used_turn, false), ((CURRENT_USER)::text COLLATE "default")) a(session_id, status, charged, shortfall, balance, minutes_billed, minutes_left, credit_cost);
+    FROM oblivion.advance_call(set_call_turn.session_id, 'turn'::text, set_call_turn.used_turn, ((CURRENT_USER)::text COLLATE "default")) a(session_id, status, charged, shortfall, balance, minutes_billed, minutes_left, credit_cost);
 END$statement$;
 
 EXECUTE $statement$CREATE FUNCTION public.end_call(INOUT session_id uuid, OUT status text, OUT charged integer, OUT shortfall integer, OUT balance integer, OUT minutes_billed integer, OUT minutes_left integer, OUT credit_cost numeric)
@@ -1312,7 +1368,7 @@ BEGIN
       meter, OLD.user_id, OLD.start_time, OLD.credit_cost::integer, NEW.end_time, 'end'
     );
     NEW.credit_cost := bill.cost;
-    PERFORM oblivion.note_outcome(OLD.id, bill.status, true, false);
+    PERFORM oblivion.note_outcome(OLD.id, bill.status, true, false, meter.has_incident);
   END IF;
   RETURN NEW;
 END
@@ -1350,7 +1406,7 @@ BEGIN
       USING MESSAGE = format('Call %s cannot be billed, and so not be deleted', OLD.id),
         HINT = 'After end_call() oblivion.billing_incidents tells why';
   END IF;
-  PERFORM oblivion.note_outcome(OLD.id, bill.status, true, meter.reaped);
+  PERFORM oblivion.note_outcome(OLD.id, bill.status, true, meter.reaped, meter.has_incident);
   RETURN OLD;
 END
 $function$;
@@ -1420,13 +1476,13 @@ DO $$
 DECLARE
   api_role name;
 BEGIN
-  REVOKE ALL ON FUNCTION oblivion.write_ledger(), oblivion.close_ledger(), oblivion.trim_ledger(timestamp with time zone), oblivion.may_act_for(text,text), oblivion.check_key(text,text), oblivion.note_incident(uuid,text,text,text,text), oblivion.note_outcome(uuid,text,boolean,boolean), oblivion.bill_call(oblivion.call_meters,text,timestamp with time zone,integer,timestamp with time zone,text), oblivion.turn_call(oblivion.call_meters,boolean,double precision), oblivion.rate_card(text,boolean), oblivion.advance_unmetered_call(uuid,text,text), oblivion.credit_account(text,integer,text,text,uuid,integer), oblivion.guard_metered_call(), oblivion.settle_deleted_call(), oblivion.guard_metered_usage() FROM PUBLIC CASCADE;
+  REVOKE ALL ON FUNCTION oblivion.write_ledger(), oblivion.close_ledger(), oblivion.trim_ledger(timestamp with time zone), oblivion.may_act_for(text,text), oblivion.check_key(text,text), oblivion.note_incident(uuid,text,text,text,text), oblivion.note_outcome(uuid,text,boolean,boolean,boolean), oblivion.bill_call(oblivion.call_meters,text,timestamp with time zone,integer,timestamp with time zone,text), oblivion.turn_call(oblivion.call_meters,boolean,double precision), oblivion.rate_card(text,boolean), oblivion.advance_unmetered_call(uuid,text,text), oblivion.credit_account(text,integer,text,text,uuid,integer), oblivion.guard_metered_call(), oblivion.settle_deleted_call(), oblivion.guard_metered_usage() FROM PUBLIC CASCADE;
   FOR api_role IN
     SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
   LOOP
-    EXECUTE format('REVOKE ALL ON FUNCTION oblivion.write_ledger(), oblivion.close_ledger(), oblivion.trim_ledger(timestamp with time zone), oblivion.may_act_for(text,text), oblivion.check_key(text,text), oblivion.note_incident(uuid,text,text,text,text), oblivion.note_outcome(uuid,text,boolean,boolean), oblivion.bill_call(oblivion.call_meters,text,timestamp with time zone,integer,timestamp with time zone,text), oblivion.turn_call(oblivion.call_meters,boolean,double precision), oblivion.rate_card(text,boolean), oblivion.advance_unmetered_call(uuid,text,text), oblivion.credit_account(text,integer,text,text,uuid,integer), oblivion.guard_metered_call(), oblivion.settle_deleted_call(), oblivion.guard_metered_usage() FROM %I CASCADE', api_role);
+    EXECUTE format('REVOKE ALL ON FUNCTION oblivion.write_ledger(), oblivion.close_ledger(), oblivion.trim_ledger(timestamp with time zone), oblivion.may_act_for(text,text), oblivion.check_key(text,text), oblivion.note_incident(uuid,text,text,text,text), oblivion.note_outcome(uuid,text,boolean,boolean,boolean), oblivion.bill_call(oblivion.call_meters,text,timestamp with time zone,integer,timestamp with time zone,text), oblivion.turn_call(oblivion.call_meters,boolean,double precision), oblivion.rate_card(text,boolean), oblivion.advance_unmetered_call(uuid,text,text), oblivion.credit_account(text,integer,text,text,uuid,integer), oblivion.guard_metered_call(), oblivion.settle_deleted_call(), oblivion.guard_metered_usage() FROM %I CASCADE', api_role);
     IF api_role IN (NULL) THEN
-      EXECUTE format('GRANT EXECUTE ON FUNCTION oblivion.write_ledger(), oblivion.close_ledger(), oblivion.trim_ledger(timestamp with time zone), oblivion.may_act_for(text,text), oblivion.check_key(text,text), oblivion.note_incident(uuid,text,text,text,text), oblivion.note_outcome(uuid,text,boolean,boolean), oblivion.bill_call(oblivion.call_meters,text,timestamp with time zone,integer,timestamp with time zone,text), oblivion.turn_call(oblivion.call_meters,boolean,double precision), oblivion.rate_card(text,boolean), oblivion.advance_unmetered_call(uuid,text,text), oblivion.credit_account(text,integer,text,text,uuid,integer), oblivion.guard_metered_call(), oblivion.settle_deleted_call(), oblivion.guard_metered_usage() TO %I', api_role);
+      EXECUTE format('GRANT EXECUTE ON FUNCTION oblivion.write_ledger(), oblivion.close_ledger(), oblivion.trim_ledger(timestamp with time zone), oblivion.may_act_for(text,text), oblivion.check_key(text,text), oblivion.note_incident(uuid,text,text,text,text), oblivion.note_outcome(uuid,text,boolean,boolean,boolean), oblivion.bill_call(oblivion.call_meters,text,timestamp with time zone,integer,timestamp with time zone,text), oblivion.turn_call(oblivion.call_meters,boolean,double precision), oblivion.rate_card(text,boolean), oblivion.advance_unmetered_call(uuid,text,text), oblivion.credit_account(text,integer,text,text,uuid,integer), oblivion.guard_metered_call(), oblivion.settle_deleted_call(), oblivion.guard_metered_usage() TO %I', api_role);
     END IF;
   END LOOP;
 END
@@ -1564,7 +1620,7 @@ COMMENT ON FUNCTION oblivion.check_key(text,text) IS 'Refuses a key that is empt
 
 COMMENT ON FUNCTION oblivion.note_incident(uuid,text,text,text,text) IS 'Notes that a call could not be billed.';
 
-COMMENT ON FUNCTION oblivion.note_outcome(uuid,text,boolean,boolean) IS 'Notes what a bill has made of a call.';
+COMMENT ON FUNCTION oblivion.note_outcome(uuid,text,boolean,boolean,boolean) IS 'Notes what a bill has made of a call.';
 
 COMMENT ON FUNCTION oblivion.bill_call(oblivion.call_meters,text,timestamp with time zone,integer,timestamp with time zone,text) IS 'Charges what a call costs until then, less what it has been billed; a failure is a status.';
 

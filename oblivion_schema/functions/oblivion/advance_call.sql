@@ -27,6 +27,9 @@ DECLARE
   end_at timestamp with time zone;
   stays_reaped boolean;
 BEGIN
+  IF action = 'turn' AND turn IS NULL THEN
+    RAISE invalid_parameter_value USING MESSAGE = 'used_turn is NULL', HINT = 'Give true or false';
+  END IF;
   charged := 0;
   shortfall := 0;
   -- Both are locked, for after a wait PostgreSQL reads anew only what it locks.
@@ -71,7 +74,11 @@ BEGIN
   credit_cost := bill.cost;
   IF action = 'turn' AND turn <> meter.used_turn THEN
     minutes_left := balance / nullif(
-      oblivion.turn_call(meter, turn, date_part('epoch', until - call.start_time)), 0
+      oblivion.turn_call(meter, turn, greatest(
+        date_part('epoch', until - call.start_time),
+        -- Where the clock was set back: what is billed stays so.
+        60 * (meter.first_minute + (bill.cost - meter.due_before) / nullif(meter.tokens_per_minute, 0))
+      )), 0
     );
   END IF;
   -- Also where nothing is due: the trigger of updated_at notes when the call was last seen.
@@ -85,7 +92,7 @@ BEGIN
   IF (meter.settled, meter.reaped, meter.has_incident)
     <> (end_at IS NOT NULL AND status <> 'unsettled', stays_reaped, status = 'unsettled')
   THEN
-    PERFORM oblivion.note_outcome(session_id, status, end_at IS NOT NULL, stays_reaped);
+    PERFORM oblivion.note_outcome(session_id, status, end_at IS NOT NULL, stays_reaped, meter.has_incident);
   END IF;
 END
 $$;

@@ -39,14 +39,18 @@ BEGIN
   shortfall := 0;
   minutes := 0;
   cost := billed;
-  IF user_id IS NULL OR user_id LIKE 'anonymous\_%' THEN
+  IF user_id IS NULL OR starts_with(user_id, 'anonymous_') THEN
     RETURN;
   END IF;
   BEGIN
     minutes := ceil(seconds / 60);
     IF patience = '0' THEN
-      -- Somebody who holds an account for long does not keep a call from its end.
-      setting := set_config('lock_timeout', '2s', true);
+      -- Somebody who holds an account for long does not keep a call from its end, nor makes the statement time out.
+      setting := current_setting('statement_timeout');
+      setting := set_config('lock_timeout', CASE
+        WHEN setting IN ('0', '3s', '8s') THEN '1500ms'
+        ELSE ceil(least(1500, 500 * date_part('epoch', setting::interval)))::pg_catalog.text
+      END, true);
     END IF;
     LOOP
       IF cost < meter.due_before THEN

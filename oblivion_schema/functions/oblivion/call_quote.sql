@@ -24,7 +24,7 @@ BEGIN
   END IF;
   SELECT a.tokens_remaining INTO balance
   FROM public.user_accounts AS a
-  WHERE a.user_id = call_quote.user_id AND a.user_id NOT LIKE 'anonymous\_%';
+  WHERE a.user_id = call_quote.user_id AND NOT starts_with(a.user_id, 'anonymous_');
   status := CASE WHEN balance IS NULL THEN 'not_billed' WHEN balance < tokens_per_minute THEN 'short' ELSE 'ok' END;
   minutes_left := balance / nullif(tokens_per_minute, 0);
 END

@@ -30,7 +30,7 @@ BEGIN
       meter, OLD.user_id, OLD.start_time, OLD.credit_cost::integer, NEW.end_time, 'end'
     );
     NEW.credit_cost := bill.cost;
-    PERFORM oblivion.note_outcome(OLD.id, bill.status, true, false);
+    PERFORM oblivion.note_outcome(OLD.id, bill.status, true, false, meter.has_incident);
   END IF;
   RETURN NEW;
 END

@@ -7,7 +7,7 @@ STABLE
 SET search_path = ''
 RETURN oblivion.open_access()
   OR user_id IS NULL
-  OR user_id LIKE 'anonymous\_%'
+  OR starts_with(user_id, 'anonymous_')
   OR caller = 'service_role'
   -- A visitor is nobody, not NULL, which NOT would make no refusal.
   OR user_id IS NOT DISTINCT FROM oblivion.current_user_id()

@@ -7,9 +7,11 @@ RETURNS TABLE (
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = ''
+SET lock_timeout = '1s'
 AS $$
 DECLARE
   call pg_catalog.record;
+  held pg_catalog.text;
 BEGIN
   IF not_seen_for IS NULL OR not_seen_for < interval '0' OR max_calls IS NULL OR max_calls < 0 THEN
     RAISE invalid_parameter_value
@@ -17,7 +19,7 @@ BEGIN
         HINT = 'Give a time and a number of zero or more';
   END IF;
   FOR call IN
-    SELECT s.id
+    SELECT s.id, s.user_id
     FROM (
       SELECT c.id, c.user_id
       FROM oblivion.call_meters AS m
@@ -28,9 +30,28 @@ BEGIN
     ) AS s
     ORDER BY s.user_id
   LOOP
-    SELECT a.session_id, a.status, a.charged, a.shortfall
-    INTO session_id, status, charged, shortfall
-    FROM oblivion.advance_call(call.id, 'reap', NULL, 'service_role') AS a;
+    CONTINUE WHEN call.user_id = held;
+    BEGIN
+      PERFORM FROM public.user_accounts AS a WHERE a.user_id = call.user_id FOR NO KEY UPDATE;
+    EXCEPTION
+      WHEN lock_not_available THEN
+        -- Whose account somebody holds for long has his turn another time.
+        held := call.user_id;
+        CONTINUE;
+    END;
+    BEGIN
+      SELECT a.session_id, a.status, a.charged, a.shortfall
+      INTO session_id, status, charged, shortfall
+      FROM oblivion.advance_call(call.id, 'reap', NULL, 'service_role') AS a;
+    EXCEPTION
+      WHEN OTHERS THEN
+        session_id := call.id;
+        status := 'unsettled';
+        charged := 0;
+        shortfall := 0;
+        PERFORM oblivion.note_incident(call.id, call.user_id, 'reap', SQLSTATE, SQLERRM);
+        UPDATE oblivion.call_meters AS m SET has_incident = true WHERE m.session_id = call.id;
+    END;
     SELECT c.end_time INTO end_time FROM public.call_sessions AS c WHERE c.id = call.id;
     RETURN NEXT;
   END LOOP;

@@ -26,7 +26,7 @@ BEGIN
       USING MESSAGE = format('Call %s cannot be billed, and so not be deleted', OLD.id),
         HINT = 'After end_call() oblivion.billing_incidents tells why';
   END IF;
-  PERFORM oblivion.note_outcome(OLD.id, bill.status, true, meter.reaped);
+  PERFORM oblivion.note_outcome(OLD.id, bill.status, true, meter.reaped, meter.has_incident);
   RETURN OLD;
 END
 $$;

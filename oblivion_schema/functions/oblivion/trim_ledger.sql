@@ -5,6 +5,8 @@ RETURNS bigint
 LANGUAGE sql
 SET search_path = ''
 BEGIN ATOMIC
+  -- One at a time: who waits sees what the other one has made.
+  SELECT pg_advisory_xact_lock(hashtextextended('oblivion.trim_ledger', 0));
   WITH past AS (
     SELECT l.user_id, max(l.id) AS last
     FROM public.token_ledger AS l

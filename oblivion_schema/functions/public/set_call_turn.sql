@@ -13,5 +13,5 @@ LANGUAGE sql
 SET search_path = ''
 BEGIN ATOMIC
   SELECT a.*
-  FROM oblivion.advance_call(session_id, 'turn', coalesce(used_turn, false), current_user::text COLLATE "default") AS a;
+  FROM oblivion.advance_call(session_id, 'turn', used_turn, current_user::text COLLATE "default") AS a;
 END;
