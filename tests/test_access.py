@@ -86,7 +86,7 @@ MATRIX = {
     "function oblivion.may_act_for(text, text)": ((NONE,) * 4,) * 2,
     "function oblivion.check_key(text, text)": ((NONE,) * 4,) * 2,
     "function oblivion.note_incident(uuid, text, text, text, text)": ((NONE,) * 4,) * 2,
-    "function oblivion.note_outcome(uuid, text, boolean, boolean)": ((NONE,) * 4,) * 2,
+    "function oblivion.note_outcome(uuid, text, boolean, boolean, boolean)": ((NONE,) * 4,) * 2,
     "function oblivion.bill_call(oblivion.call_meters, text, timestamp with time zone, integer,"
     " timestamp with time zone, text)": ((NONE,) * 4,) * 2,
     "function oblivion.turn_call(oblivion.call_meters, boolean, double precision)": ((NONE,) * 4,) * 2,

@@ -279,7 +279,6 @@ ON_CALLS = [
             refused(f"end_call('{call}')"),
             refused(f"set_call_turn('{call}', false)"),
             refused(f"set_call_turn('{call}', true)"),
-            refused(f"set_call_turn('{call}', NULL)"),
             f"SELECT mode::integer FROM explain_call('{call}')",
             f"SET LOCAL oblivion.access = 'open'; {refused(f'end_call($${call}$$)')}",
             f"SET LOCAL oblivion.reason = 'refund {call} k'; {refused(f'end_call($${call}$$)')}",

@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -13,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, assert_type
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Connection, NullPool, Select, create_engine, select, text
+from sqlalchemy import Connection, NullPool, Select, create_engine, delete, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 from support import API_ROLES, PROJECT
 
-from oblivion_schema import billing, metadata
+from oblivion_schema import balance_audit, billing, call_sessions, metadata, token_ledger, user_accounts
 from oblivion_schema.access import switch
 from oblivion_schema.billing import (
     CallMode,
@@ -909,3 +910,97 @@ def test_owner_trims_the_ledger_to_what_it_comes_to(opened: Client) -> None:
     opened.call(end_call(opened.start()))
     assert opened.ledger() == [("charge", -2, 101)]
     assert opened.is_sound()
+
+
+def test_turn_has_to_be_said(client: Client) -> None:
+    call = client.start()
+    before = client.state()
+    client.refused(set_call_turn(call, used_turn=None), "22023", "Give true or false")  # type: ignore[arg-type]
+    assert client.state() == before
+
+
+def test_clock_set_back_prices_no_minute_anew(both: Client) -> None:
+    call = both.start()
+    both.age(call, 179)
+    assert both.call(tick_call(call)).charged == 6
+    both.age(call, -179)
+    both.call(set_call_turn(call, used_turn=True))
+    both.age(call, 179)
+    assert both.call(end_call(call)).credit_cost == 6
+
+
+def test_who_is_anonymous_does_not_hang_on_a_setting_of_strings(both: Client) -> None:
+    both.owner.run("INSERT INTO user_accounts (user_id) VALUES ('anonymousX')")
+    both.run("SET LOCAL standard_conforming_strings = off")
+    call = both.start(user="anonymousX")
+    both.age(call, 61)
+    assert both.call(end_call(call)).charged == 4
+
+
+@pytest.mark.parametrize("odd", ["start_time = '-infinity'", "credit_cost = 'NaN'"])
+def test_call_that_cannot_be_billed_keeps_no_other_from_it(both: Client, odd: str) -> None:
+    spoilt, sound = both.start(user="other"), both.start()
+    both.age(sound, 61)
+    both.owner.run(f"UPDATE call_sessions SET {odd} WHERE id = :id", id=spoilt)
+    assert {row[0]: row[1] for row in both.rows("SELECT * FROM reap_stale_calls('0 s')")} == {
+        spoilt: "unsettled",
+        sound: "ok",
+    }
+    assert both.owner.rows("SELECT action FROM oblivion.billing_incidents WHERE session_id = :id", id=spoilt) == [
+        ("reap",)
+    ]
+
+
+def test_account_that_somebody_holds_keeps_no_other_from_being_reaped(shared_engine: Engine) -> None:
+    held, free = f"held {uuid4()}", f"free {uuid4()}"
+    with shared_engine.begin() as owner:
+        owner.execute(insert(user_accounts), [{"user_id": held}, {"user_id": free}])
+        calls = {
+            user: owner.execute(select(start_call(user, "room", "video"))).one().session_id for user in (free, held)
+        }
+        calls["also held"] = owner.execute(select(start_call(held, "room", "video"))).one().session_id
+    try:
+        with shared_engine.connect() as holder, shared_engine.connect() as reaper:
+            holder.execute(select(user_accounts).where(user_accounts.c.user_id == held).with_for_update())
+            reaped = {row.session_id for row in reaper.execute(select(reap_stale_calls(timedelta(0))))}
+            assert reaped & set(calls.values()) == {calls[free]}
+            reaper.rollback()
+    finally:
+        with shared_engine.begin() as owner:
+            owner.execute(delete(call_sessions).where(call_sessions.c.id.in_(calls.values())))
+            owner.execute(delete(user_accounts).where(user_accounts.c.user_id.in_((held, free))))
+
+
+def test_ledger_is_trimmed_by_one_at_a_time(shared_engine: Engine) -> None:
+    user = f"trimmed {uuid4()}"
+
+    def take(tokens: int) -> datetime:
+        with shared_engine.begin() as owner:
+            owner.execute(
+                update(user_accounts)
+                .where(user_accounts.c.user_id == user)
+                .values(tokens_remaining=user_accounts.c.tokens_remaining - tokens)
+            )
+            moment: datetime = owner.execute(select(func.clock_timestamp())).scalar_one()
+            return moment
+
+    with shared_engine.begin() as owner:
+        owner.execute(insert(user_accounts).values(user_id=user))
+    first, second = take(10), take(20)
+    with shared_engine.connect() as early, ThreadPoolExecutor() as other:
+        early.execute(select(func.oblivion.trim_ledger(first)))
+
+        def trim_late() -> None:
+            with shared_engine.begin() as late:
+                late.execute(select(func.oblivion.trim_ledger(second)))
+
+        waiting = other.submit(trim_late)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.5)
+        early.commit()
+        waiting.result(10)
+    with shared_engine.connect() as owner:
+        audit = select(balance_audit.c.balance, balance_audit.c.drift, balance_audit.c.gaps)
+        assert owner.execute(audit.where(balance_audit.c.user_id == user)).one() == (70, 0, 0)
+        kinds = select(token_ledger.c.kind).where(token_ledger.c.user_id == user)
+        assert owner.execute(kinds).scalars().all() == ["carried"]
