@@ -1,0 +1,502 @@
+"""Each lock, unique index and clamp of the token engine is there for a reason: without it, this goes wrong."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+from sqlalchemy import Connection, Row, Select, TextClause, select, text
+from sqlalchemy.exc import DBAPIError
+from support import wait_until
+
+from oblivion_schema.billing import (
+    end_call,
+    explain_call,
+    reap_stale_calls,
+    refund_call,
+    set_call_turn,
+    settle_calls,
+    start_call,
+    tick_call,
+    top_up,
+)
+from oblivion_schema.ddl import function_text
+from oblivion_schema.errors import sqlstate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from uuid import UUID
+
+    from sqlalchemy import Engine
+
+    Statement = Select[*tuple[Any, ...]] | TextClause
+    Scenario = Callable[[Engine], object]
+
+MOST: Final = 2147483647  # an integer's
+
+
+@dataclass
+class Answer:
+    """What a statement gave: its rows, or its SQLSTATE and hint."""
+
+    rows: list[Row[Any]]
+    error: tuple[str | None, str | None] | None = None
+
+    def get(self, *columns: str) -> object:
+        """Of its one row these columns; or else the error."""
+        if self.error:
+            return self.error
+        [row] = self.rows
+        values = tuple(getattr(row, column) for column in columns)
+        return values if len(values) > 1 else values[0]
+
+
+def ask(connection: Connection, statement: Statement) -> Answer:
+    """Execute it and commit."""
+    try:
+        answer = connection.execute(statement)
+        rows = list(answer) if answer.returns_rows else []
+    except DBAPIError as error:
+        connection.rollback()
+        hint = getattr(getattr(error.orig, "diag", None), "message_hint", None)
+        return Answer([], (sqlstate(error), hint))
+    connection.commit()
+    return Answer(rows)
+
+
+def once(engine: Engine, statement: Statement) -> Answer:
+    """The statement in a transaction of its own."""
+    with engine.connect() as connection:
+        return ask(connection, statement)
+
+
+def at_once(engine: Engine, first: Statement, second: Statement) -> tuple[Answer, Answer, bool]:
+    """Let the second begin before the first commits; and whether the second has waited for that."""
+    with (
+        engine.connect() as early,
+        engine.connect() as late,
+        engine.connect() as watcher,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        blocked = text(f"SELECT cardinality(pg_blocking_pids({late.scalar(text('SELECT pg_backend_pid()'))})) > 0")
+        late.rollback()
+        rows = list(early.execute(first)) if isinstance(first, Select) else []
+        answer = thread.submit(ask, late, second)
+        waited = False
+
+        def waits() -> bool:
+            nonlocal waited
+            waited = bool(watcher.scalar(blocked))
+            return waited or answer.done()
+
+        wait_until(waits)
+        early.commit()
+        return Answer(rows), answer.result(), waited
+
+
+def account(engine: Engine, tokens: int = 100, user: str = "payer") -> None:
+    """Open an account."""
+    once(engine, text(f"INSERT INTO user_accounts (user_id, tokens_remaining) VALUES ('{user}', {tokens})"))
+
+
+def started(engine: Engine, seconds: int = 61, *, unseen: int = 0, used_turn: bool = False) -> UUID:
+    """A video call of `payer` that began so many seconds ago."""
+    [row] = once(engine, select(start_call("payer", "room", "video", used_turn=used_turn))).rows
+    call: UUID = row.session_id
+    age(engine, call, seconds, unseen=unseen)
+    return call
+
+
+def age(engine: Engine, call: UUID, seconds: int, *, unseen: int = 0) -> None:
+    """Let so many seconds pass, in the last of which, `unseen`, nothing was heard of the call."""
+    with engine.begin() as connection:
+        connection.execute(text("SET LOCAL session_replication_role = replica"))
+        connection.execute(
+            text(
+                f"UPDATE call_sessions SET start_time = start_time - interval '{seconds} s',"
+                f" updated_at = clock_timestamp() - interval '{unseen} s' WHERE id = '{call}'"
+            )
+        )
+
+
+def value(engine: Engine, sql: str) -> object:
+    """The one value of a query."""
+    [row] = once(engine, text(sql)).rows
+    return row[0]
+
+
+def balance(engine: Engine) -> object:
+    """What `payer` has left."""
+    return value(engine, "SELECT tokens_remaining FROM user_accounts WHERE user_id = 'payer'")
+
+
+# -- What may happen at once
+
+
+def two_ticks(engine: Engine) -> object:
+    account(engine)
+    call = started(engine)
+    first, second, _ = at_once(engine, select(tick_call(call)), select(tick_call(call)))
+    return first.get("charged"), second.get("charged"), balance(engine)
+
+
+def turn_to_and_from(engine: Engine) -> object:
+    account(engine)
+    call = started(engine)
+    at_once(engine, select(set_call_turn(call, used_turn=True)), select(set_call_turn(call, used_turn=False)))
+    age(engine, call, 60)
+    return once(engine, select(end_call(call))).get("status", "credit_cost", "balance")
+
+
+def two_ends_of_an_old_clients_call(engine: Engine) -> object:
+    account(engine)
+    [row] = once(
+        engine,
+        text("INSERT INTO call_sessions (room_id, user_id, mode) VALUES ('room', 'payer', 'video') RETURNING id"),
+    ).rows
+    first, second, _ = at_once(engine, select(end_call(row.id)), select(end_call(row.id)))
+    return first.get("status"), second.get("status")
+
+
+def two_calls_of_a_poor_account(engine: Engine) -> object:
+    account(engine, 3)
+    calls = started(engine), started(engine)
+    first, second, _ = at_once(engine, *(select(end_call(call)) for call in calls))
+    return first.get("charged"), second.get("charged"), balance(engine)
+
+
+def top_up_and_a_call_that_needs_it(engine: Engine) -> object:
+    account(engine, 3)
+    call = started(engine)
+    _, ended, _ = at_once(engine, select(top_up("payer", 10, "key")), select(end_call(call)))
+    return ended.get("status", "charged", "shortfall"), balance(engine)
+
+
+def two_top_ups_of_one_key(engine: Engine) -> object:
+    account(engine)
+    first, second, _ = at_once(engine, *(select(top_up("payer", 5, "key")) for _ in range(2)))
+    return first.get("status", "balance"), second.get("status", "balance"), balance(engine)
+
+
+def two_top_ups_beyond_an_integer(engine: Engine) -> object:
+    account(engine, MOST - 7)
+    _, second, _ = at_once(engine, *(select(top_up("payer", 5, key)) for key in ("one", "other")))
+    return second.get("status"), balance(engine)
+
+
+def two_refunds_of_more_than_was_charged(engine: Engine) -> object:
+    account(engine)
+    call = started(engine)
+    once(engine, select(end_call(call)))
+    first, second, _ = at_once(engine, *(select(refund_call(call, 3, key)) for key in ("one", "other")))
+    return first.get("status"), second.get("status"), balance(engine)
+
+
+def two_starts_of_one_key(engine: Engine, user: str | None = "payer") -> object:
+    account(engine)
+    first, second, _ = at_once(engine, *(select(start_call(user, "room", "video", client_key="key")) for _ in "ab"))
+    same = second.error or second.get("session_id") == first.get("session_id")
+    return same, value(engine, "SELECT count(*) FROM call_sessions")
+
+
+def two_starts_of_a_visitor(engine: Engine) -> object:
+    return two_starts_of_one_key(engine, None)
+
+
+def two_reapers(engine: Engine) -> object:
+    account(engine)
+    started(engine, 1000, unseen=600)
+    first, second, waited = at_once(engine, select(reap_stale_calls()), select(reap_stale_calls()))
+    return len(first.rows), len(second.rows), waited
+
+
+def two_settlers(engine: Engine) -> object:
+    account(engine)
+    call = started(engine)
+    once(engine, text(f"UPDATE call_sessions SET end_time = clock_timestamp() WHERE id = '{call}'"))
+    first, second, waited = at_once(engine, select(settle_calls()), select(settle_calls()))
+    return len(first.rows), len(second.rows), waited
+
+
+# An old client logs what it billed by itself.
+USAGE: Final = text(
+    "INSERT INTO token_usage (user_id, session_id, tokens_used, mode, used_turn)"
+    " VALUES ('payer', 'call', 1, 'voice', false)"
+)
+
+
+def usage_during_a_top_up(engine: Engine) -> object:
+    account(engine)
+    _, logged, waited = at_once(engine, select(top_up("payer", 1, "key")), USAGE)
+    return logged.error, waited
+
+
+def usage_during_a_short_end(engine: Engine) -> object:
+    account(engine, 3)
+    _, logged, waited = at_once(engine, select(end_call(started(engine))), USAGE)
+    return logged.error, waited
+
+
+def tick_of_a_call_younger_than_its_transaction(engine: Engine) -> object:
+    account(engine)
+    with engine.connect() as connection:
+        connection.execute(text("SELECT now()"))
+        return ask(connection, select(tick_call(started(engine, 0)))).get("minutes_billed", "charged")
+
+
+# -- What may come out wrong
+
+
+def end_that_the_balance_does_not_cover(engine: Engine) -> object:
+    account(engine, 3)
+    return once(engine, select(end_call(started(engine)))).get("status", "charged", "shortfall", "balance")
+
+
+def end_after_the_clock_was_set_back(engine: Engine) -> object:
+    account(engine)
+    call = started(engine)
+    once(engine, select(tick_call(call)))
+    age(engine, call, -3600)
+    answers = [once(engine, select(end_call(call))) for _ in range(2)]
+    return *(answer.get("minutes_billed") for answer in answers), balance(engine)
+
+
+def reaping_after_the_clock_was_set_back(engine: Engine) -> object:
+    account(engine)
+    started(engine, -60, unseen=600)
+    once(engine, select(reap_stale_calls()))
+    return value(engine, "SELECT round(date_part('epoch', end_time - start_time) / 60) FROM call_sessions")
+
+
+def end_that_costs_more_than_can_be_held(engine: Engine) -> object:
+    account(engine)
+    ended = once(engine, select(end_call(started(engine, 365 * 86400, used_turn=True))))
+    return ended.get("status"), value(engine, "SELECT end_time IS NOT NULL FROM call_sessions"), balance(engine)
+
+
+def two_failures_of_one_call(engine: Engine) -> object:
+    account(engine)
+    call = started(engine, 365 * 86400, used_turn=True)
+    for _ in range(2):
+        once(engine, select(tick_call(call)))
+    return [tuple(row) for row in once(engine, text("SELECT attempts FROM oblivion.billing_incidents")).rows]
+
+
+def script_that_labels_its_credit_with_a_known_key(engine: Engine) -> object:
+    account(engine)
+    once(engine, select(top_up("payer", 5, "key")))
+    with engine.connect() as connection:
+        connection.execute(text("SELECT set_config('oblivion.reason', 'top_up  key', true)"))
+        answer = ask(connection, text("UPDATE user_accounts SET tokens_remaining = 999 WHERE user_id = 'payer'"))
+    return answer.error, balance(engine)
+
+
+def receipt(engine: Engine, call: UUID) -> list[tuple[object, ...]]:
+    """What explain_call() says of each segment's minutes and money."""
+    rows = once(engine, select(explain_call(call))).rows
+    return [(row.minutes, row.due, row.charged) for row in rows]
+
+
+def receipt_of_a_turned_call_that_nobody_pays(engine: Engine) -> object:
+    call = started(engine)
+    once(engine, select(set_call_turn(call, used_turn=True)))
+    return receipt(engine, call)
+
+
+def receipt_of_a_free_call_after_the_clock_was_set_back(engine: Engine) -> object:
+    account(engine)
+    once(engine, text("INSERT INTO token_rates VALUES ('video', false, clock_timestamp(), 0)"))
+    call = started(engine, -3600)
+    once(engine, select(end_call(call)))
+    return receipt(engine, call)
+
+
+FEWER: Final = "Give fewer tokens"
+CHARGED: Final = "explain_call() gives what was charged"
+
+# What comes of each, as the engine is.
+SOUND: Final[dict[Scenario, object]] = {
+    two_ticks: (4, 0, 96),
+    turn_to_and_from: ("ok", 6, 94),
+    two_ends_of_an_old_clients_call: ("not_billed", "ended"),
+    two_calls_of_a_poor_account: (3, 0, 0),
+    top_up_and_a_call_that_needs_it: (("ok", 4, 0), 9),
+    two_top_ups_of_one_key: (("ok", 105), ("known", 105), 105),
+    two_top_ups_beyond_an_integer: (("22003", FEWER), MOST - 2),
+    two_refunds_of_more_than_was_charged: ("ok", ("22023", CHARGED), 99),
+    two_starts_of_one_key: (True, 1),
+    two_starts_of_a_visitor: (True, 1),
+    two_reapers: (1, 0, False),
+    two_settlers: (1, 0, False),
+    usage_during_a_top_up: (None, False),
+    usage_during_a_short_end: (None, False),
+    tick_of_a_call_younger_than_its_transaction: (1, 2),
+    end_that_the_balance_does_not_cover: ("short", 3, 1, 0),
+    end_after_the_clock_was_set_back: (0, 0, 96),
+    reaping_after_the_clock_was_set_back: 0,
+    end_that_costs_more_than_can_be_held: ("unsettled", True, 100),
+    two_failures_of_one_call: [(2,)],
+    script_that_labels_its_credit_with_a_known_key: (("23505", None), 105),
+    receipt_of_a_turned_call_that_nobody_pays: [(0, 0, 0), (0, 0, 0)],
+    receipt_of_a_free_call_after_the_clock_was_set_back: [(0, 0, 0)],
+}
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A change of a function's text, or of an index where `function` is empty, and what then comes of a scenario."""
+
+    function: str
+    old: str
+    new: str
+    scenario: Scenario
+    outcome: object
+
+    def apply(self, engine: Engine) -> None:
+        """Make the change; a text that is not there once is not what this is about."""
+        sql = self.new
+        if self.function:
+            sql = function_text(f"oblivion.{self.function}")
+            assert sql.count(self.old) == 1, f"{self.function}() has not one {self.old!r}"
+            sql = sql.replace(self.old, self.new)
+        else:
+            sql = f"DROP INDEX {self.old}; {self.new}"
+        with engine.begin() as connection:
+            connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
+
+
+LOCK: Final = "FOR NO KEY UPDATE"
+UNSETTLED: Final = ("unsettled", 0, 0, None)
+MUTATIONS: Final = {
+    "advance_call locks nothing": Mutation("advance_call", LOCK, "", two_ticks, (4, 4, 92)),
+    "advance_call locks the meter only": Mutation("advance_call", LOCK, f"{LOCK} OF m", two_ticks, (4, 4, 92)),
+    "advance_call locks the call only": Mutation(
+        "advance_call", LOCK, f"{LOCK} OF c", turn_to_and_from, ("ok", 10, 90)
+    ),
+    "advance_call reads the transaction's clock": Mutation(
+        "advance_call", "clock_timestamp()", "now()", tick_of_a_call_younger_than_its_transaction, (0, 0)
+    ),
+    "advance_call counts minutes below zero": Mutation(
+        "advance_call",
+        "greatest(0, date_part('epoch', call.end_time - call.start_time))",
+        "date_part('epoch', call.end_time - call.start_time)",
+        end_after_the_clock_was_set_back,
+        (0, -58, 96),
+    ),
+    "advance_call reaps before the start": Mutation(
+        "advance_call",
+        "greatest(call.updated_at, call.start_time)",
+        "call.updated_at",
+        reaping_after_the_clock_was_set_back,
+        -11,
+    ),
+    "advance_unmetered_call locks nothing": Mutation(
+        "advance_unmetered_call", LOCK, "", two_ends_of_an_old_clients_call, ("not_billed", "not_billed")
+    ),
+    "bill_call locks no account": Mutation("bill_call", LOCK, "", two_calls_of_a_poor_account, (3, 3, 0)),
+    "bill_call loses a top-up": Mutation("bill_call", LOCK, "", top_up_and_a_call_that_needs_it, (("short", 3, 1), 0)),
+    "bill_call locks out inserts": Mutation("bill_call", LOCK, "FOR UPDATE", usage_during_a_short_end, (None, True)),
+    "bill_call charges what is not there": Mutation(
+        "bill_call", "AND a.tokens_remaining >= due", "", end_that_the_balance_does_not_cover, UNSETTLED
+    ),
+    "bill_call charges all that is due": Mutation(
+        "bill_call", "least(balance, due)", "due", end_that_the_balance_does_not_cover, UNSETTLED
+    ),
+    "bill_call charges all that is there": Mutation(
+        "bill_call", "least(balance, due)", "balance", top_up_and_a_call_that_needs_it, (("ok", 13, -9), 0)
+    ),
+    "bill_call counts minutes below zero": Mutation(
+        "bill_call",
+        "greatest(0, date_part('epoch', until - start_time))",
+        "date_part('epoch', until - start_time)",
+        end_after_the_clock_was_set_back,
+        (-58, 0, 96),
+    ),
+    "bill_call sums up without end": Mutation(
+        "bill_call",
+        "cost + due > 999999",
+        "false",
+        end_that_costs_more_than_can_be_held,
+        (("22003", None), False, 100),
+    ),
+    "credit_account locks nothing": Mutation(
+        "credit_account", LOCK, "", two_top_ups_of_one_key, (("ok", 105), ("23505", None), 105)
+    ),
+    "credit_account adds to what it read before": Mutation(
+        "credit_account", LOCK, "", two_top_ups_beyond_an_integer, (("22003", None), MOST - 2)
+    ),
+    "credit_account locks out inserts": Mutation(
+        "credit_account", LOCK, "FOR UPDATE", usage_during_a_top_up, (None, True)
+    ),
+    "credit_account adds without end": Mutation(
+        "credit_account",
+        "balance::bigint + tokens > 2147483647",
+        "false",
+        two_top_ups_beyond_an_integer,
+        (("22003", None), MOST - 2),
+    ),
+    "credit_account gives back what was not charged": Mutation(
+        "credit_account", "tokens > refundable", "false", two_refunds_of_more_than_was_charged, ("ok", "ok", 102)
+    ),
+    "refund_call locks nothing": Mutation(
+        "refund_call", LOCK, "", two_refunds_of_more_than_was_charged, ("ok", "ok", 102)
+    ),
+    "reap_stale_calls waits": Mutation("reap_stale_calls", "SKIP LOCKED", "", two_reapers, (1, 0, True)),
+    "settle_calls waits": Mutation("settle_calls", "SKIP LOCKED", "", two_settlers, (1, 1, True)),
+    "start_call lets the second fail": Mutation(
+        "start_call",
+        "IF client_key IS NULL OR attempt = 5 THEN",
+        "IF true THEN",
+        two_starts_of_one_key,
+        (("23505", None), 1),
+    ),
+    "explain_call shows what was not billed": Mutation(
+        "explain_call",
+        "least(s.due_after, c.credit_cost::bigint)",
+        "s.due_after",
+        receipt_of_a_turned_call_that_nobody_pays,
+        [(2, 4, 4), (0, 0, 0)],
+    ),
+    "explain_call shows less than nothing": Mutation(
+        "explain_call",
+        "greatest(0, least(s.due_after, c.credit_cost::bigint) - s.due_before)",
+        "(least(s.due_after, c.credit_cost::bigint) - s.due_before)",
+        receipt_of_a_turned_call_that_nobody_pays,
+        [(0, 0, 0), (0, -4, -4)],
+    ),
+    "explain_call counts minutes below zero": Mutation(
+        "explain_call",
+        "greatest(0, s.minutes)",
+        "s.minutes",
+        receipt_of_a_free_call_after_the_clock_was_set_back,
+        [(-59, 0, 0)],
+    ),
+    "call_meters_client_key is gone": Mutation(
+        "", "oblivion.call_meters_client_key", "", two_starts_of_one_key, (False, 2)
+    ),
+    "call_meters_client_key knows no visitors": Mutation(
+        "",
+        "oblivion.call_meters_client_key",
+        "CREATE UNIQUE INDEX call_meters_client_key ON oblivion.call_meters (user_id, client_key)",
+        two_starts_of_a_visitor,
+        (False, 2),
+    ),
+    "billing_incidents_open is gone": Mutation("", "oblivion.billing_incidents_open", "", two_failures_of_one_call, []),
+    "idx_token_ledger_key is gone": Mutation(
+        "", "public.idx_token_ledger_key", "", script_that_labels_its_credit_with_a_known_key, (None, 999)
+    ),
+}
+
+
+@pytest.mark.parametrize("scenario", SOUND, ids=lambda scenario: scenario.__name__)
+def test_engine_holds(engine: Engine, scenario: Scenario) -> None:
+    assert scenario(engine) == SOUND[scenario]
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS)
+def test_mutant_is_caught(engine: Engine, mutation: Mutation) -> None:
+    assert mutation.outcome != SOUND[mutation.scenario]
+    mutation.apply(engine)
+    assert mutation.scenario(engine) == mutation.outcome
