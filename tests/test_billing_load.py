@@ -1,0 +1,103 @@
+"""The books stay right whatever clients do at once, whoever loses a connection, and when the server dies."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import psycopg
+import pytest
+from billing_load import Load, restarted_after_a_kill
+from books import check
+from support import execute, libpq, query, temporary_home
+
+import oblivion_schema
+from oblivion_schema import embedded
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_whatever_clients_do_at_once_the_books_are_right(upgraded: URL, seed: int) -> None:
+    load = Load(upgraded, seed)
+    load.prepare()
+    load.run(8, lambda: load.wait_for(3000))
+    assert load.finish() == []
+    assert min(load.suffered[event] for event in ("session killed", "statement retried", "reply dropped")) > 0
+
+
+def test_server_killed_under_load_keeps_all_that_was_acknowledged() -> None:
+    home = temporary_home()
+    server = embedded.start(home / "server", settings="fsync = on\nsynchronous_commit = on\n")
+    url = embedded.url(server)
+    oblivion_schema.upgrade(url)
+    load = Load(url, seed=1)
+    load.prepare()
+    try:
+        for _ in range(2):
+            load.run(
+                6,
+                lambda: load.wait_for(600),
+                lambda: restarted_after_a_kill(home / "server"),
+                lambda: load.wait_for(300),
+            )
+            assert load.ends
+            assert any(credit.status == "ok" for credit in load.credits.values())
+            assert load.finish() == []
+    finally:
+        embedded.stop(home / "server")
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def at_once(url: URL, *statements: str) -> list[tuple[object, ...]]:
+    """The row of each statement, sent in the same moment on connections of their own."""
+    barrier = threading.Barrier(len(statements))
+
+    def ask(sql: str) -> tuple[object, ...]:
+        with psycopg.connect(libpq(url), autocommit=True) as connection:
+            barrier.wait()
+            row = connection.execute(sql).fetchone()
+            assert row is not None
+            return tuple(row)
+
+    with ThreadPoolExecutor(len(statements)) as pool:
+        return list(pool.map(ask, statements))
+
+
+def started(url: URL, user: str, seconds: int, *, turn: bool = False) -> UUID:
+    """A call of that length."""
+    ((session,),) = query(url, f"SELECT session_id FROM start_call('{user}', 'room', 'video', {turn})")
+    assert isinstance(session, UUID)
+    execute(
+        url,
+        f"UPDATE call_sessions SET start_time = start_time - interval '{seconds} seconds' WHERE id = '{session}'",
+    )
+    return session
+
+
+@pytest.mark.parametrize("user", ["developer", "test_user_1"])
+def test_ten_clients_that_end_a_call_bill_it_once(upgraded: URL, user: str) -> None:
+    session = started(upgraded, user, 3600)
+    rows = at_once(upgraded, *[f"SELECT status, charged, shortfall FROM end_call('{session}')"] * 10)
+    first = ("ok", 122, 0) if user == "developer" else ("short", 100, 22)
+    assert sorted(rows) == sorted([first, *[("ended", 0, 0)] * 9])
+    check(upgraded)
+
+
+def test_ticks_from_two_tabs_bill_each_minute_once(upgraded: URL) -> None:
+    session = started(upgraded, "developer", 0)
+    charged = 0
+    for _ in range(20):
+        execute(
+            upgraded,
+            f"UPDATE call_sessions SET start_time = start_time - interval '30 seconds' WHERE id = '{session}'",
+        )
+        rows = at_once(upgraded, *[f"SELECT charged FROM tick_call('{session}')"] * 2)
+        charged += sum(int(str(row[0])) for row in rows)
+    assert charged == 22
+    assert query(upgraded, f"SELECT charged, credit_cost FROM end_call('{session}')") == [(0, 22)]
+    check(upgraded)
