@@ -320,9 +320,11 @@ class Client:
 
     def work(self) -> None:
         """Do one thing after the other."""
-        both = [self.tick] * 8 + [self.set_turn, self.in_a_transaction] * 2 + [self.end, self.start, self.read]
+        both = (
+            [self.tick] * 8 + [self.set_turn, self.in_a_transaction, self.fail] * 2 + [self.end, self.start, self.read]
+        )
         visits = [self.write_balance, self.write_end, self.delete, self.tamper]
-        serves = [self.age] * 8 + [self.new_top_up, self.new_refund] * 2 + [self.reap, self.settle, self.fail]
+        serves = [self.age] * 8 + [self.new_top_up, self.new_refund] * 2 + [self.reap, self.settle]
         choices = both + (serves if self.number % 2 else visits)
         while not self.load.over.is_set():
             choice = self.chance.choice(choices)

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from billing_load import Load, restarted_after_a_kill
+from billing_load import BALANCES, PREPARATION, Load, restarted_after_a_kill
 from books import check
 from support import execute, libpq, query, temporary_home
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def test_whatever_clients_do_at_once_the_books_are_right(upgraded: URL, seed: int) -> None:
     load = Load(upgraded, seed)
     load.prepare()
-    load.run(8, lambda: load.wait_for(3000))
+    load.run(8, lambda: load.wait_for(2000))
     assert load.finish() == []
     assert min(load.suffered[event] for event in ("session killed", "statement retried", "reply dropped")) > 0
 
@@ -41,9 +41,9 @@ def test_server_killed_under_load_keeps_all_that_was_acknowledged() -> None:
         for _ in range(2):
             load.run(
                 6,
-                lambda: load.wait_for(600),
+                lambda: load.wait_for(400),
                 lambda: restarted_after_a_kill(home / "server"),
-                lambda: load.wait_for(300),
+                lambda: load.wait_for(200),
             )
             assert load.ends
             assert any(credit.status == "ok" for credit in load.credits.values())
@@ -53,14 +53,27 @@ def test_server_killed_under_load_keeps_all_that_was_acknowledged() -> None:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def at_once(url: URL, *statements: str) -> list[tuple[object, ...]]:
-    """The row of each statement, sent in the same moment on connections of their own."""
+def prepared_calls(url: URL) -> None:
+    """Calls of several accounts, in no order."""
+    execute(url, PREPARATION)
+    for user in BALANCES:
+        execute(url, f"INSERT INTO user_accounts (user_id, tokens_remaining) VALUES ('{user}', 1000)")
+    for number in range(30):
+        started(url, [*BALANCES][number * 7 % 5 % len(BALANCES)], 90)
+
+
+def at_once(url: URL, *statements: str, refusal: str | None = None) -> list[tuple[object, ...]]:
+    """The row of each statement, sent in the same moment on connections of their own; some may be refused."""
     barrier = threading.Barrier(len(statements))
 
     def ask(sql: str) -> tuple[object, ...]:
         with psycopg.connect(libpq(url), autocommit=True) as connection:
             barrier.wait()
-            row = connection.execute(sql).fetchone()
+            try:
+                row = connection.execute(sql).fetchone()
+            except psycopg.errors.InvalidParameterValue as error:
+                assert error.diag.message_primary == refusal  # noqa: PT017 - it may also be answered
+                return ("refused",)
             assert row is not None
             return tuple(row)
 
@@ -100,4 +113,43 @@ def test_ticks_from_two_tabs_bill_each_minute_once(upgraded: URL) -> None:
         charged += sum(int(str(row[0])) for row in rows)
     assert charged == 22
     assert query(upgraded, f"SELECT charged, credit_cost FROM end_call('{session}')") == [(0, 22)]
+    check(upgraded)
+
+
+def test_credit_that_is_retried_at_once_is_made_once(upgraded: URL) -> None:
+    session = started(upgraded, "developer", 90)
+    assert query(upgraded, f"SELECT charged FROM end_call('{session}')") == [(4,)]
+    for credit in ("top_up('developer', 3, 'a')", f"refund_call('{session}', 3, 'b')"):
+        rows = at_once(upgraded, *[f"SELECT status FROM {credit}"] * 10)
+        assert sorted(rows) == [*[("known",)] * 9, ("ok",)]
+    check(upgraded)
+
+
+def test_refunds_at_once_give_back_no_more_than_was_charged(upgraded: URL) -> None:
+    session = started(upgraded, "developer", 90)
+    assert query(upgraded, f"SELECT charged FROM end_call('{session}')") == [(4,)]
+    statements = [f"SELECT status FROM refund_call('{session}', 3, '{number}')" for number in range(10)]
+    rows = at_once(upgraded, *statements, refusal="A refund of 3 tokens, where 1 are left of what was charged")
+    assert sorted(rows) == [("ok",), *[("refused",)] * 9]
+    check(upgraded)
+
+
+def test_reapers_at_once_do_not_wait_for_each_other_in_a_circle(upgraded: URL) -> None:
+    prepared_calls(upgraded)
+    rows = at_once(upgraded, *["SELECT count(*) FROM reap_stale_calls('0', 10) WHERE status = 'ok'"] * 4)
+    taken = sum(int(str(row[0])) for row in rows)
+    (rest,) = at_once(upgraded, "SELECT count(*) FROM reap_stale_calls('0') WHERE status = 'ok'")
+    assert taken + int(str(rest[0])) == 30
+    assert query(upgraded, "SELECT * FROM oblivion.billing_incidents") == []
+    check(upgraded)
+
+
+def test_settlers_at_once_do_not_wait_for_each_other_in_a_circle(upgraded: URL) -> None:
+    prepared_calls(upgraded)
+    execute(upgraded, "SET load.failing = 'token_ledger'; SELECT end_call(id) FROM call_sessions")
+    assert query(upgraded, "SELECT count(*) FROM oblivion.call_meters WHERE NOT settled") == [(30,)]
+    rows = at_once(upgraded, *["SELECT count(*) FROM settle_calls(10) WHERE status = 'ok'"] * 4)
+    taken = sum(int(str(row[0])) for row in rows)
+    (rest,) = at_once(upgraded, "SELECT count(*) FROM settle_calls() WHERE status = 'ok'")
+    assert taken + int(str(rest[0])) == 30
     check(upgraded)
