@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import pytest
 from sqlalchemy import Connection, Row, Select, TextClause, select, text
@@ -72,28 +72,45 @@ def once(engine: Engine, statement: Statement) -> Answer:
         return ask(connection, statement)
 
 
+class Late:
+    """A session of its own, in a thread: its statement waits for another transaction, or is done soon."""
+
+    answer: Answer
+    waited = False
+
+    def __init__(self, engine: Engine) -> None:
+        self._connection, self._watcher = engine.connect(), engine.connect()
+        pid = self._connection.scalar(text("SELECT pg_backend_pid()"))
+        self._connection.rollback()
+        self._blocked = text(f"SELECT cardinality(pg_blocking_pids({pid})) > 0")
+
+    def __enter__(self) -> Self:
+        self._thread = ThreadPoolExecutor(1)
+        return self
+
+    def ask(self, statement: Statement) -> None:
+        """Begin with the statement, until it waits."""
+        self._asked = self._thread.submit(ask, self._connection, statement)
+        wait_until(self._waits)
+
+    def _waits(self) -> bool:
+        self.waited = bool(self._watcher.scalar(self._blocked))
+        return self.waited or self._asked.done()
+
+    def __exit__(self, *_: object) -> None:
+        self.answer = self._asked.result()
+        self._thread.shutdown()
+        self._connection.close()
+        self._watcher.close()
+
+
 def at_once(engine: Engine, first: Statement, second: Statement) -> tuple[Answer, Answer, bool]:
     """Let the second begin before the first commits; and whether the second has waited for that."""
-    with (
-        engine.connect() as early,
-        engine.connect() as late,
-        engine.connect() as watcher,
-        ThreadPoolExecutor(1) as thread,
-    ):
-        blocked = text(f"SELECT cardinality(pg_blocking_pids({late.scalar(text('SELECT pg_backend_pid()'))})) > 0")
-        late.rollback()
-        rows = list(early.execute(first)) if isinstance(first, Select) else []
-        answer = thread.submit(ask, late, second)
-        waited = False
-
-        def waits() -> bool:
-            nonlocal waited
-            waited = bool(watcher.scalar(blocked))
-            return waited or answer.done()
-
-        wait_until(waits)
+    with Late(engine) as late, engine.connect() as early:
+        rows = list(early.execute(first))
+        late.ask(second)
         early.commit()
-        return Answer(rows), answer.result(), waited
+    return Answer(rows), late.answer, late.waited
 
 
 def account(engine: Engine, tokens: int = 100, user: str = "payer") -> None:
@@ -101,9 +118,11 @@ def account(engine: Engine, tokens: int = 100, user: str = "payer") -> None:
     once(engine, text(f"INSERT INTO user_accounts (user_id, tokens_remaining) VALUES ('{user}', {tokens})"))
 
 
-def started(engine: Engine, seconds: int = 61, *, unseen: int = 0, used_turn: bool = False) -> UUID:
-    """A video call of `payer` that began so many seconds ago."""
-    [row] = once(engine, select(start_call("payer", "room", "video", used_turn=used_turn))).rows
+def started(
+    engine: Engine, seconds: int = 61, *, user: str = "payer", unseen: int = 0, used_turn: bool = False
+) -> UUID:
+    """A video call that began so many seconds ago."""
+    [row] = once(engine, select(start_call(user, "room", "video", used_turn=used_turn))).rows
     call: UUID = row.session_id
     age(engine, call, seconds, unseen=unseen)
     return call
@@ -220,6 +239,33 @@ def two_settlers(engine: Engine) -> object:
     return len(first.rows), len(second.rows), waited
 
 
+def sweep_beside_two_ticks(engine: Engine, sweep: Statement, change: str) -> object:
+    """A transaction that bills one account and then another, and a sweep of those two, which come the other way."""
+    for user in "ab":
+        account(engine, user=user)
+    one, other = (select(tick_call(started(engine, user=user))) for user in "ab")
+    # The first in every order, that of the ids and those in which the rows lie, is of the last account.
+    for user, call in zip("ba", sorted(started(engine, 1000) for _ in range(2)), strict=True):
+        once(engine, text(f"UPDATE oblivion.call_meters SET user_id = '{user}' WHERE session_id = '{call}'"))
+        once(engine, text(f"UPDATE call_sessions SET user_id = '{user}', {change} WHERE id = '{call}'"))
+    with Late(engine) as late, engine.connect() as ticking:
+        ticks = list(ticking.execute(one))
+        late.ask(sweep)
+        ticks += ticking.execute(other)
+        ticking.commit()
+    return sorted(row.status for row in [*ticks, *late.answer.rows])
+
+
+def reaping_beside_two_ticks(engine: Engine) -> object:
+    once(engine, text("ALTER TABLE call_sessions DISABLE TRIGGER update_call_sessions_updated_at"))
+    stale = "updated_at = clock_timestamp() - interval '600 s'"
+    return sweep_beside_two_ticks(engine, select(reap_stale_calls()), stale)
+
+
+def settling_beside_two_ticks(engine: Engine) -> object:
+    return sweep_beside_two_ticks(engine, select(settle_calls()), "end_time = clock_timestamp()")
+
+
 # An old client logs what it billed by itself.
 USAGE: Final = text(
     "INSERT INTO token_usage (user_id, session_id, tokens_used, mode, used_turn)"
@@ -330,6 +376,8 @@ SOUND: Final[dict[Scenario, object]] = {
     two_starts_of_a_visitor: (True, 1),
     two_reapers: (1, 0, False),
     two_settlers: (1, 0, False),
+    reaping_beside_two_ticks: ["ok"] * 4,
+    settling_beside_two_ticks: ["ok"] * 4,
     usage_during_a_top_up: (None, False),
     usage_during_a_short_end: (None, False),
     tick_of_a_call_younger_than_its_transaction: (1, 2),
@@ -445,6 +493,12 @@ MUTATIONS: Final = {
     ),
     "reap_stale_calls waits": Mutation("reap_stale_calls", "SKIP LOCKED", "", two_reapers, (1, 0, True)),
     "settle_calls waits": Mutation("settle_calls", "SKIP LOCKED", "", two_settlers, (1, 1, True)),
+    "reap_stale_calls bills in any order": Mutation(
+        "reap_stale_calls", "ORDER BY s.user_id", "", reaping_beside_two_ticks, ["ok", "ok", "ok", "unsettled"]
+    ),
+    "settle_calls bills in any order": Mutation(
+        "settle_calls", "ORDER BY s.user_id", "", settling_beside_two_ticks, ["ok", "ok", "ok", "unsettled"]
+    ),
     "start_call lets the second fail": Mutation(
         "start_call",
         "IF client_key IS NULL OR attempt = 5 THEN",
