@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import pytest
 from sqlalchemy import Connection, Row, Select, TextClause, select, text
@@ -72,28 +72,46 @@ def once(engine: Engine, statement: Statement) -> Answer:
         return ask(connection, statement)
 
 
+class Late:
+    """A session of its own, in a thread: its statement waits for another transaction, or is done soon."""
+
+    answer: Answer
+    waited = False
+
+    def __init__(self, engine: Engine) -> None:
+        self._connection, self._watcher = engine.connect(), engine.connect()
+        pid = self._connection.scalar(text("SELECT pg_backend_pid()"))
+        self._connection.execute(text("SET deadlock_timeout = '50ms'"))
+        self._connection.commit()
+        self._blocked = text(f"SELECT cardinality(pg_blocking_pids({pid})) > 0")
+
+    def __enter__(self) -> Self:
+        self._thread = ThreadPoolExecutor(1)
+        return self
+
+    def ask(self, statement: Statement) -> None:
+        """Begin with the statement, until it waits."""
+        self._asked = self._thread.submit(ask, self._connection, statement)
+        wait_until(self._waits)
+
+    def _waits(self) -> bool:
+        self.waited = bool(self._watcher.scalar(self._blocked))
+        return self.waited or self._asked.done()
+
+    def __exit__(self, *_: object) -> None:
+        self.answer = self._asked.result()
+        self._thread.shutdown()
+        self._connection.close()
+        self._watcher.close()
+
+
 def at_once(engine: Engine, first: Statement, second: Statement) -> tuple[Answer, Answer, bool]:
     """Let the second begin before the first commits; and whether the second has waited for that."""
-    with (
-        engine.connect() as early,
-        engine.connect() as late,
-        engine.connect() as watcher,
-        ThreadPoolExecutor(1) as thread,
-    ):
-        blocked = text(f"SELECT cardinality(pg_blocking_pids({late.scalar(text('SELECT pg_backend_pid()'))})) > 0")
-        late.rollback()
-        rows = list(early.execute(first)) if isinstance(first, Select) else []
-        answer = thread.submit(ask, late, second)
-        waited = False
-
-        def waits() -> bool:
-            nonlocal waited
-            waited = bool(watcher.scalar(blocked))
-            return waited or answer.done()
-
-        wait_until(waits)
+    with Late(engine) as late, engine.connect() as early:
+        rows = list(early.execute(first))
+        late.ask(second)
         early.commit()
-        return Answer(rows), answer.result(), waited
+    return Answer(rows), late.answer, late.waited
 
 
 def account(engine: Engine, tokens: int = 100, user: str = "payer") -> None:
@@ -101,9 +119,11 @@ def account(engine: Engine, tokens: int = 100, user: str = "payer") -> None:
     once(engine, text(f"INSERT INTO user_accounts (user_id, tokens_remaining) VALUES ('{user}', {tokens})"))
 
 
-def started(engine: Engine, seconds: int = 61, *, unseen: int = 0, used_turn: bool = False) -> UUID:
-    """A video call of `payer` that began so many seconds ago."""
-    [row] = once(engine, select(start_call("payer", "room", "video", used_turn=used_turn))).rows
+def started(
+    engine: Engine, seconds: int = 61, *, user: str = "payer", unseen: int = 0, used_turn: bool = False
+) -> UUID:
+    """A video call that began so many seconds ago."""
+    [row] = once(engine, select(start_call(user, "room", "video", used_turn=used_turn))).rows
     call: UUID = row.session_id
     age(engine, call, seconds, unseen=unseen)
     return call
@@ -220,6 +240,44 @@ def two_settlers(engine: Engine) -> object:
     return len(first.rows), len(second.rows), waited
 
 
+def sweep_beside_two_ticks(engine: Engine, sweep: Statement, change: str) -> object:
+    """A transaction that bills one account and then another, and a sweep of those two, which come the other way."""
+    for user in "ab":
+        account(engine, user=user)
+    one, other = (select(tick_call(started(engine, user=user))) for user in "ab")
+    # The first in every order, that of the ids and those in which the rows lie, is of the last account.
+    for user, call in zip("ba", sorted(started(engine, 1000) for _ in range(2)), strict=True):
+        once(engine, text(f"UPDATE oblivion.call_meters SET user_id = '{user}' WHERE session_id = '{call}'"))
+        once(engine, text(f"UPDATE call_sessions SET user_id = '{user}', {change} WHERE id = '{call}'"))
+    with Late(engine) as late, engine.connect() as ticking:
+        ticking.execute(text("SET deadlock_timeout = '20s'"))  # so that it is the sweep that sees one
+        ticks = list(ticking.execute(one))
+        late.ask(sweep)
+        ticks += ticking.execute(other)
+        ticking.commit()
+    error = late.answer.error
+    return [row.status for row in ticks], error[0] if error else [row.status for row in late.answer.rows]
+
+
+def reaping_beside_two_ticks(engine: Engine) -> object:
+    once(engine, text("ALTER TABLE call_sessions DISABLE TRIGGER update_call_sessions_updated_at"))
+    stale = "updated_at = clock_timestamp() - interval '600 s'"
+    return sweep_beside_two_ticks(engine, select(reap_stale_calls()), stale)
+
+
+def settling_beside_two_ticks(engine: Engine) -> object:
+    return sweep_beside_two_ticks(engine, select(settle_calls()), "end_time = clock_timestamp()")
+
+
+def two_trimmings_of_the_ledger(engine: Engine) -> object:
+    account(engine)
+    for key in ("one", "two", "three", "four"):
+        once(engine, select(top_up("payer", 5, key)))
+    three = "(SELECT created_at FROM token_ledger WHERE key = 'three')"
+    at_once(engine, *(text(f"SELECT oblivion.trim_ledger({before})") for before in (three, "'infinity'")))
+    return value(engine, "SELECT drift FROM oblivion.balance_audit WHERE user_id = 'payer'")
+
+
 # An old client logs what it billed by itself.
 USAGE: Final = text(
     "INSERT INTO token_usage (user_id, session_id, tokens_used, mode, used_turn)"
@@ -261,6 +319,16 @@ def end_after_the_clock_was_set_back(engine: Engine) -> object:
     age(engine, call, -3600)
     answers = [once(engine, select(end_call(call))) for _ in range(2)]
     return *(answer.get("minutes_billed") for answer in answers), balance(engine)
+
+
+def turn_after_the_clock_was_set_back(engine: Engine) -> object:
+    account(engine)
+    call = started(engine)
+    once(engine, select(tick_call(call)))
+    age(engine, call, -3600)
+    once(engine, select(set_call_turn(call, used_turn=True)))
+    age(engine, call, 3660)
+    return once(engine, select(end_call(call))).get("minutes_billed", "credit_cost")
 
 
 def reaping_after_the_clock_was_set_back(engine: Engine) -> object:
@@ -330,11 +398,15 @@ SOUND: Final[dict[Scenario, object]] = {
     two_starts_of_a_visitor: (True, 1),
     two_reapers: (1, 0, False),
     two_settlers: (1, 0, False),
+    reaping_beside_two_ticks: (["ok", "ok"], ["ok", "ok"]),
+    settling_beside_two_ticks: (["ok", "ok"], ["ok", "ok"]),
+    two_trimmings_of_the_ledger: 0,
     usage_during_a_top_up: (None, False),
     usage_during_a_short_end: (None, False),
     tick_of_a_call_younger_than_its_transaction: (1, 2),
     end_that_the_balance_does_not_cover: ("short", 3, 1, 0),
     end_after_the_clock_was_set_back: (0, 0, 96),
+    turn_after_the_clock_was_set_back: (3, 10),
     reaping_after_the_clock_was_set_back: 0,
     end_that_costs_more_than_can_be_held: ("unsettled", True, 100),
     two_failures_of_one_call: [(2,)],
@@ -368,6 +440,7 @@ class Mutation:
 
 
 LOCK: Final = "FOR NO KEY UPDATE"
+DEADLOCK: Final = (["ok", "ok"], "40P01")
 UNSETTLED: Final = ("unsettled", 0, 0, None)
 MUTATIONS: Final = {
     "advance_call locks nothing": Mutation("advance_call", LOCK, "", two_ticks, (4, 4, 92)),
@@ -384,6 +457,13 @@ MUTATIONS: Final = {
         "date_part('epoch', call.end_time - call.start_time)",
         end_after_the_clock_was_set_back,
         (0, -58, 96),
+    ),
+    "advance_call prices anew what is billed": Mutation(
+        "advance_call",
+        "60 * (meter.first_minute + (bill.cost - meter.due_before) / nullif(meter.tokens_per_minute, 0))",
+        "NULL",
+        turn_after_the_clock_was_set_back,
+        (3, 18),
     ),
     "advance_call reaps before the start": Mutation(
         "advance_call",
@@ -445,6 +525,19 @@ MUTATIONS: Final = {
     ),
     "reap_stale_calls waits": Mutation("reap_stale_calls", "SKIP LOCKED", "", two_reapers, (1, 0, True)),
     "settle_calls waits": Mutation("settle_calls", "SKIP LOCKED", "", two_settlers, (1, 1, True)),
+    "reap_stale_calls bills in any order": Mutation(
+        "reap_stale_calls", "ORDER BY s.user_id", "", reaping_beside_two_ticks, DEADLOCK
+    ),
+    "settle_calls bills in any order": Mutation(
+        "settle_calls", "ORDER BY s.user_id", "", settling_beside_two_ticks, DEADLOCK
+    ),
+    "trim_ledger takes no turns": Mutation(
+        "trim_ledger",
+        "SELECT pg_advisory_xact_lock(hashtextextended('oblivion.trim_ledger', 0));",
+        "",
+        two_trimmings_of_the_ledger,
+        -110,
+    ),
     "start_call lets the second fail": Mutation(
         "start_call",
         "IF client_key IS NULL OR attempt = 5 THEN",
