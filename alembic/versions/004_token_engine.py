@@ -1379,7 +1379,7 @@ def create_engine() -> None:
             BEGIN
               PERFORM FROM public.user_accounts AS a WHERE a.user_id = call.user_id FOR NO KEY UPDATE;
             EXCEPTION
-              WHEN lock_not_available THEN
+              WHEN lock_not_available OR deadlock_detected THEN
                 -- Whose account somebody holds for long has his turn another time.
                 held := call.user_id;
                 CONTINUE;
@@ -1439,7 +1439,7 @@ def create_engine() -> None:
             BEGIN
               PERFORM FROM public.user_accounts AS a WHERE a.user_id = call.user_id FOR NO KEY UPDATE;
             EXCEPTION
-              WHEN lock_not_available THEN
+              WHEN lock_not_available OR deadlock_detected THEN
                 -- Whose account somebody holds for long has his turn another time.
                 held := call.user_id;
                 CONTINUE;

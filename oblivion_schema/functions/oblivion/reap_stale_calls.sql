@@ -34,7 +34,7 @@ BEGIN
     BEGIN
       PERFORM FROM public.user_accounts AS a WHERE a.user_id = call.user_id FOR NO KEY UPDATE;
     EXCEPTION
-      WHEN lock_not_available THEN
+      WHEN lock_not_available OR deadlock_detected THEN
         -- Whose account somebody holds for long has his turn another time.
         held := call.user_id;
         CONTINUE;
