@@ -440,7 +440,7 @@ class Mutation:
 
 
 LOCK: Final = "FOR NO KEY UPDATE"
-DEADLOCK: Final = (["ok", "ok"], "40P01")
+ONE_LEFT_ASIDE: Final = (["ok", "ok"], ["ok"])
 UNSETTLED: Final = ("unsettled", 0, 0, None)
 MUTATIONS: Final = {
     "advance_call locks nothing": Mutation("advance_call", LOCK, "", two_ticks, (4, 4, 92)),
@@ -526,10 +526,10 @@ MUTATIONS: Final = {
     "reap_stale_calls waits": Mutation("reap_stale_calls", "SKIP LOCKED", "", two_reapers, (1, 0, True)),
     "settle_calls waits": Mutation("settle_calls", "SKIP LOCKED", "", two_settlers, (1, 1, True)),
     "reap_stale_calls bills in any order": Mutation(
-        "reap_stale_calls", "ORDER BY s.user_id", "", reaping_beside_two_ticks, DEADLOCK
+        "reap_stale_calls", "ORDER BY s.user_id", "", reaping_beside_two_ticks, ONE_LEFT_ASIDE
     ),
     "settle_calls bills in any order": Mutation(
-        "settle_calls", "ORDER BY s.user_id", "", settling_beside_two_ticks, DEADLOCK
+        "settle_calls", "ORDER BY s.user_id", "", settling_beside_two_ticks, ONE_LEFT_ASIDE
     ),
     "trim_ledger takes no turns": Mutation(
         "trim_ledger",
