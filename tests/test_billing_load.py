@@ -134,7 +134,7 @@ def test_refunds_at_once_give_back_no_more_than_was_charged(upgraded: URL) -> No
     check(upgraded)
 
 
-def test_reapers_at_once_do_not_wait_for_each_other_in_a_circle(upgraded: URL) -> None:
+def test_reapers_at_once_take_each_call_once(upgraded: URL) -> None:
     prepared_calls(upgraded)
     rows = at_once(upgraded, *["SELECT count(*) FROM reap_stale_calls('0', 10) WHERE status = 'ok'"] * 4)
     taken = sum(int(str(row[0])) for row in rows)
@@ -144,7 +144,7 @@ def test_reapers_at_once_do_not_wait_for_each_other_in_a_circle(upgraded: URL) -
     check(upgraded)
 
 
-def test_settlers_at_once_do_not_wait_for_each_other_in_a_circle(upgraded: URL) -> None:
+def test_settlers_at_once_bill_each_call_once(upgraded: URL) -> None:
     prepared_calls(upgraded)
     execute(upgraded, "SET load.failing = 'token_ledger'; SELECT end_call(id) FROM call_sessions")
     assert query(upgraded, "SELECT count(*) FROM oblivion.call_meters WHERE NOT settled") == [(30,)]
