@@ -40,7 +40,7 @@ past AS (
   SELECT
     session_id,
     sum(minutes) AS minutes,
-    sum(minutes * tokens_per_minute) AS price,
+    sum(minutes::numeric * tokens_per_minute) AS price,
     count(*) AS segments,
     bool_and(minutes > 0) AS have_minutes
   FROM oblivion.call_segments
@@ -136,16 +136,17 @@ WHERE m.has_incident AND i.id IS NULL OR m.has_incident IS NOT TRUE AND i.id IS 
 
 def discrepancies(connection: Connection) -> list[str]:
     """Each row of the books that is wrong, and why."""
-    unparsed = connection.execution_options(no_parameters=True)
     if "invariants" not in connection.info:
         # To plan them each time would take longer than to run them.
         for number, sql in enumerate(_INVARIANTS.values()):
-            unparsed.exec_driver_sql(f"PREPARE invariant_{number} AS {sql}")
+            connection.exec_driver_sql(
+                f"PREPARE invariant_{number} AS {sql}", execution_options={"no_parameters": True}
+            )
         connection.info["invariants"] = True
     return [
         f"Not so: {invariant}: {dict(row)}"
         for number, invariant in enumerate(_INVARIANTS)
-        for row in unparsed.exec_driver_sql(f"EXECUTE invariant_{number}").mappings()
+        for row in connection.exec_driver_sql(f"EXECUTE invariant_{number}").mappings()
     ]
 
 
@@ -153,5 +154,6 @@ def check(url: URL) -> None:
     """Fail where the books of a database are wrong."""
     engine = create_engine(url, poolclass=NullPool)
     with engine.connect() as connection:
-        assert discrepancies(connection) == []
+        wrong = discrepancies(connection)
     engine.dispose()
+    assert not wrong, "\n".join(wrong)
