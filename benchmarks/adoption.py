@@ -11,27 +11,17 @@ another one reads one account of user_token_summary; what counts is the longest 
 from __future__ import annotations
 
 import argparse
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psycopg2
-
-from oblivion_schema import embedded
+from common import PROJECT, build_by_hand, cursor, libpq, run_on, show
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy import URL
 
-PROJECT = Path(__file__).parent.parent
-SCRIPTS = ("calls", "presence_first", "presence_fixed", "billing", "billing_trigger")
 AT_ONCE = 500_000
 
 # Inserted without indexes and foreign keys, which are made afterwards.
@@ -66,35 +56,10 @@ CLIENTS = {
 }
 
 
-def libpq(url: URL) -> str:
-    """`url` for psycopg2."""
-    return url.set(drivername="postgresql").render_as_string(hide_password=False)
-
-
-@contextmanager
-def cursor(url: URL) -> Iterator[psycopg2.extensions.cursor]:
-    """A cursor in autocommit."""
-    connection = psycopg2.connect(libpq(url))
-    connection.autocommit = True
-    try:
-        yield connection.cursor()
-    finally:
-        connection.close()
-
-
-def show(done: int, of: int, what: str) -> None:
-    """A bar of what is done."""
-    filled = 40 * done // of
-    end = "\n" if done == of else ""
-    sys.stderr.write(f"\r[{'#' * filled}{' ' * (40 - filled)}] {100 * done // of:3} % {what:<60}{end}")
-    sys.stderr.flush()
-
-
 def fill(url: URL, rows: int, nulls: int) -> None:
     """Make the hand-made database."""
     with cursor(url) as sql:
-        for name in SCRIPTS:
-            sql.execute((PROJECT / "tests" / "legacy" / f"{name}.sql").read_text(encoding="utf-8"))
+        build_by_hand(sql)
         sql.execute(TAKE_AWAY)
         pairs = sql.fetchall()
         for drop, _ in pairs:
@@ -169,35 +134,31 @@ def main() -> None:
     options = parser.parse_args()
     rows = options.rows
 
-    home = Path(tempfile.mkdtemp(prefix="oblivion-schema-benchmark-"))
-    home.chmod(0o755)
-    server = embedded.start(home / "server", settings="fsync = off\nmax_wal_size = 8GB\n", at_exit="delete")
-    plain, prepared = (embedded.url(server, name) for name in ("plain", "prepared"))
-    with cursor(embedded.url(server)) as sql:
-        sql.execute("CREATE DATABASE plain")
-        fill(plain, rows, options.nulls)
-        sql.execute("CREATE DATABASE prepared TEMPLATE plain STRATEGY file_copy")
-        sql.execute("CHECKPOINT")
+    with run_on(settings="fsync = off\nmax_wal_size = 8GB\n") as (_, maintenance):
+        plain, prepared = (maintenance.set(database=name) for name in ("plain", "prepared"))
+        with cursor(maintenance) as sql:
+            sql.execute("CREATE DATABASE plain")
+            fill(plain, rows, options.nulls)
+            sql.execute("CREATE DATABASE prepared TEMPLATE plain STRATEGY file_copy")
+            sql.execute("CHECKPOINT")
 
-    print(f"{rows:,} rows of usage, {rows // 10:,} calls, in each {options.nulls} with a NULL; longest waits in ms")
-    print(f"{'':<42} {'seconds':>8} {'insert':>8} {'read':>8}   rows of usage written anew")
-    waits = {}
-    for name, url, command in (
-        ("upgrade head", plain, ("upgrade", "head")),
-        ("prepare", prepared, ("prepare",)),
-        ("upgrade head after prepare", prepared, ("upgrade", "head")),
-        ("nothing to upgrade", prepared, ("upgrade", "head")),
-    ):
-        before = relfilenode(url)
-        seconds, waits[name] = observed(url, *command)
-        same = "no" if relfilenode(url) == before else "YES"
-        insert, read = (1000 * waits[name][client] for client in CLIENTS)
-        print(f"{name:<42} {seconds:8.2f} {insert:8.0f} {read:8.0f}   {same}", flush=True)
-    for client in CLIENTS:
-        ratio = waits["upgrade head"][client] / waits["upgrade head after prepare"][client]
-        print(f"{f'wait of {client}: plain / prepared':<42} {ratio:8.1f} x")
-    server.cleanup()
-    shutil.rmtree(home)
+        print(f"{rows:,} rows of usage, {rows // 10:,} calls, in each {options.nulls} with a NULL; longest waits in ms")
+        print(f"{'':<42} {'seconds':>8} {'insert':>8} {'read':>8}   rows of usage written anew")
+        waits = {}
+        for name, url, command in (
+            ("upgrade head", plain, ("upgrade", "head")),
+            ("prepare", prepared, ("prepare",)),
+            ("upgrade head after prepare", prepared, ("upgrade", "head")),
+            ("nothing to upgrade", prepared, ("upgrade", "head")),
+        ):
+            before = relfilenode(url)
+            seconds, waits[name] = observed(url, *command)
+            same = "no" if relfilenode(url) == before else "YES"
+            insert, read = (1000 * waits[name][client] for client in CLIENTS)
+            print(f"{name:<42} {seconds:8.2f} {insert:8.0f} {read:8.0f}   {same}", flush=True)
+        for client in CLIENTS:
+            ratio = waits["upgrade head"][client] / waits["upgrade head after prepare"][client]
+            print(f"{f'wait of {client}: plain / prepared':<42} {ratio:8.1f} x")
 
 
 if __name__ == "__main__":

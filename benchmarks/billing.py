@@ -20,27 +20,22 @@ Afterwards all that was due has to have been charged, to the token; what the thr
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from adoption import PROJECT, SCRIPTS, cursor, libpq, show
+from common import CLIENTS, Database, Progress, build_by_hand, cursor, in_turn, names_free, run_on
 from sqlalchemy import URL, make_url
 
-from oblivion_schema import embedded, upgrade
+from oblivion_schema import upgrade
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-CLIENTS: Final = 8
 ACCOUNTS: Final = 1000
 DATABASES: Final = ("ours", "by_hand", "disk_ours", "disk_by_hand")
 MINUTES: Final = 60
-WARM: Final = 20  # transactions after which a connection has its plans
 WAIT: Final = r"\sleep 5 ms"
 
 ACCOUNTS_ROWS: Final = """
@@ -136,18 +131,13 @@ ORDER BY minute, n
 """
 
 
-class Database:
-    """A database with calls, and pgbench on it."""
+class Calls(Database):
+    """A database with calls."""
 
-    def __init__(self, url: URL, home: Path, *calls: str) -> None:
-        self.url, self.home, self.inserts = url, home, calls
+    def __init__(self, url: URL, home: Path, *inserts: str) -> None:
+        super().__init__(url, home)
+        self.inserts = inserts
         self.calls = 0
-
-    def query(self, statement: str, values: Sequence[object] | Mapping[str, object] | None = None) -> tuple[int, ...]:
-        """The integers of a statement's first row, where it has one."""
-        with cursor(self.url) as sql:
-            sql.execute(statement, values)
-            return tuple(map(int, sql.fetchone() or ())) if sql.description else ()
 
     def add(self, calls: int, accounts: int = ACCOUNTS) -> int:
         """Add calls, and give the number of the first."""
@@ -157,24 +147,6 @@ class Database:
             self.query(insert, {"first": first, "last": self.calls, "accounts": accounts})
         return first
 
-    def pgbench(self, script: Sequence[str], transactions: int, *options: str) -> float:
-        """Run a script so often in each client; give the rate in all, in Hz, once the connections are warm."""
-        path = self.home / "script.sql"
-        path.write_text("\n".join(script) + "\n", encoding="utf-8")
-        program = [str(embedded.binary("pgbench") or "pgbench"), "-n", "-c", str(CLIENTS), "-j", "2", "-D", "n=0"]
-        log = ["-l", "--log-prefix", str(self.home / "log")]
-        command = [*program, *log, "-t", str(transactions), "-f", str(path), *options, libpq(self.url)]
-        ended = subprocess.run(command, check=False, capture_output=True, text=True)
-        if ended.returncode or f"processed: {CLIENTS * transactions}/" not in ended.stdout:
-            sys.exit(ended.stderr or ended.stdout)
-        times: dict[str, list[float]] = {}
-        for path in self.home.glob("log.*"):
-            for line in path.read_text(encoding="utf-8").splitlines():
-                client, _, _, _, seconds, microseconds, *_ = line.split()
-                times.setdefault(client, []).append(int(seconds) + int(microseconds) / 1e6)
-            path.unlink()
-        return sum((transactions - WARM) / (ends[-1] - ends[WARM - 1]) for ends in times.values())
-
     def rate(
         self, script: Sequence[str], share: int, *, accounts: int = ACCOUNTS, at_once: int = 1, mode: str = "prepared"
     ) -> float:
@@ -182,10 +154,6 @@ class Database:
         variables = {"first": self.add(CLIENTS * share, accounts), "share": share, "accounts": accounts}
         options = [word for name, value in variables.items() for word in ("-D", f"{name}={value}")]
         return at_once * self.pgbench(script, share // at_once, "-M", mode, *options)
-
-    def size(self, *tables: str) -> int:
-        """Bytes of tables with their indexes."""
-        return sum(self.query("SELECT pg_total_relation_size(%s::regclass)", (table,))[0] for table in tables)
 
 
 def script(*requests: str, wait: bool = False, postgrest: bool = False) -> tuple[str, ...]:
@@ -203,13 +171,10 @@ class Comparison:
 
     def run(self, rounds: int, progress: Callable[[str], None]) -> str:
         """Run one pair that warms up and then the rounds; give a line with the median of the ratios, pair by pair."""
-        pairs = []
-        for _ in range(rounds + 1):
-            pairs.append((self.ours(), self.base()))
-            progress(self.name)
-        ratios = [our / their for our, their in pairs[1:]]
+        pairs = in_turn(self.ours, self.base, rounds, lambda: progress(self.name))
+        ratios = [our / their for our, their in pairs]
         low, median, high = min(ratios), statistics.median(ratios), max(ratios)
-        our, their = (statistics.median(rates) for rates in zip(*pairs[1:], strict=True))
+        our, their = (statistics.median(rates) for rates in zip(*pairs, strict=True))
         target = f"   at least {self.bound} x" if self.bound else ""
         return f"{self.name:<58} {our:6.0f} {their:6.0f} {median:9.2f} x  ({low:.2f}-{high:.2f}){target}"
 
@@ -217,7 +182,7 @@ class Comparison:
 class Losses:
     """What the three requests lose: they write what they have read."""
 
-    def __init__(self, by_hand: Database) -> None:
+    def __init__(self, by_hand: Calls) -> None:
         self.by_hand = by_hand
         self.due: dict[str, int] = {}
         self.lost: dict[str, int] = {}
@@ -241,14 +206,13 @@ def make(maintenance: URL, urls: dict[str, URL]) -> None:
             sql.execute(f"CREATE DATABASE {urls[name].database}")
         upgrade(urls["ours"])
         with cursor(urls["by_hand"]) as scripts:
-            for name in SCRIPTS:
-                scripts.execute((PROJECT / "tests" / "legacy" / f"{name}.sql").read_text(encoding="utf-8"))
+            build_by_hand(scripts)
             scripts.execute(GRANTS)
         for name in DATABASES[:2]:
             sql.execute(f"CREATE DATABASE {urls[f'disk_{name}'].database} TEMPLATE {urls[name].database}")
 
 
-def disk(ours: Database, by_hand: Database, share: int) -> str:
+def disk(ours: Calls, by_hand: Calls, share: int) -> str:
     """A line with the bytes of an hour's call in both, new databases."""
     calls = CLIENTS * share
     ours.query(ACCOUNTS_ROWS)
@@ -276,7 +240,7 @@ def disk(ours: Database, by_hand: Database, share: int) -> str:
     return f"{'bytes of an hour billed each minute':<58} {our:6.0f} {their:6.0f} {our / their:9.2f} x  ({each})"
 
 
-def comparisons(ours: Database, by_hand: Database, losses: Losses, share: int) -> list[Comparison]:
+def comparisons(ours: Calls, by_hand: Calls, losses: Losses, share: int) -> list[Comparison]:
     """All that bill calls; `share` of them for each client in a round."""
     fewer = share // 3  # where each of them takes long
 
@@ -302,7 +266,7 @@ def comparisons(ours: Database, by_hand: Database, losses: Losses, share: int) -
     def mixed(accounts: int) -> Callable[[], float]:
         return lambda: ours.rate(TICK_ONE_END_ANOTHER, 2 * fewer, accounts=accounts, at_once=2)
 
-    def plainly(database: Database, request: str, mode: str) -> Callable[[], float]:
+    def plainly(database: Calls, request: str, mode: str) -> Callable[[], float]:
         return lambda: database.rate(script(request), share, mode=mode)
 
     four = (END_REQUEST, *THREE_REQUESTS)
@@ -328,7 +292,7 @@ def comparisons(ours: Database, by_hand: Database, losses: Losses, share: int) -
     ]
 
 
-def check(ours: Database) -> str:
+def check(ours: Calls) -> str:
     """A line that says that all is exact; ends the program where it is not."""
     due, billed, used, taken, in_ledger = sums = ours.query(SUMS)
     (drifts,) = ours.query("SELECT count(*) FROM oblivion.balance_audit WHERE drift <> 0 OR gaps <> 0")
@@ -348,34 +312,15 @@ def main() -> None:
     # Eighths of a thousand, and an odd number of them, so that no two clients go from account to account together.
     share = 125 if options.quick else 375
 
-    home = Path(tempfile.mkdtemp(prefix="oblivion-schema-benchmark-"))
-    home.chmod(0o755)
-    server = None if options.url else embedded.start(home / "server", at_exit="delete")
-    maintenance = embedded.url(server) if server else options.url
-    urls = {name: maintenance.set(database=f"benchmark_{name}") for name in DATABASES}
-
-    def drop() -> None:
-        with cursor(maintenance) as sql:
-            for url in urls.values():
-                sql.execute(f"DROP DATABASE IF EXISTS {url.database} WITH (FORCE)")
-
-    drop()
-    try:
+    with run_on(options.url) as (home, maintenance), names_free(maintenance, DATABASES) as urls:
         make(maintenance, urls)
-        ours = Database(urls["ours"], home, CALLS, METERS)
-        by_hand = Database(urls["by_hand"], home, CALLS, USAGE)
-        disk_ours = Database(urls["disk_ours"], home, CALLS, METERS)
-        disk_by_hand = Database(urls["disk_by_hand"], home)
+        ours = Calls(urls["ours"], home, CALLS, METERS)
+        by_hand = Calls(urls["by_hand"], home, CALLS, USAGE)
+        disk_ours = Calls(urls["disk_ours"], home, CALLS, METERS)
+        disk_by_hand = Calls(urls["disk_by_hand"], home)
         losses = Losses(by_hand)
         works = comparisons(ours, by_hand, losses, share)
-        all_steps = 3 + len(works) * (rounds + 1)
-        steps = 0
-
-        def progress(what: str) -> None:
-            nonlocal steps
-            steps += 1
-            show(steps, all_steps, what)
-
+        progress = Progress(3 + len(works) * (rounds + 1))
         for database in (ours, by_hand):
             database.query(ACCOUNTS_ROWS)
             database.add(10_000 if options.quick else 100_000)
@@ -391,11 +336,6 @@ def main() -> None:
         print(check(ours))
         for where, lost in losses.lost.items():
             print(f"tokens lost by the requests, {where}: {100 * lost / losses.due[where]:.2f} %")
-    finally:
-        drop()
-        if server:
-            server.cleanup()
-        shutil.rmtree(home)
 
 
 if __name__ == "__main__":

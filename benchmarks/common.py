@@ -1,0 +1,150 @@
+"""What the benchmarks share: a server for one run, databases on it, pgbench, pairs in turn, and the bar."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import psycopg2
+
+from oblivion_schema import embedded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from sqlalchemy import URL
+
+PROJECT: Final = Path(__file__).parent.parent
+SCRIPTS: Final = ("calls", "presence_first", "presence_fixed", "billing", "billing_trigger")
+CLIENTS: Final = 8
+WARM: Final = 20  # transactions after which a connection has its plans
+
+
+def libpq(url: URL) -> str:
+    """`url` for psycopg2."""
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+@contextmanager
+def cursor(url: URL) -> Iterator[psycopg2.extensions.cursor]:
+    """A cursor in autocommit."""
+    connection = psycopg2.connect(libpq(url))
+    connection.autocommit = True
+    try:
+        yield connection.cursor()
+    finally:
+        connection.close()
+
+
+def show(done: int, of: int, what: str) -> None:
+    """A bar of what is done."""
+    filled = 40 * done // of
+    end = "\n" if done == of else ""
+    sys.stderr.write(f"\r[{'#' * filled}{' ' * (40 - filled)}] {100 * done // of:3} % {what:<60}{end}")
+    sys.stderr.flush()
+
+
+class Progress:
+    """The bar, a step at each call."""
+
+    def __init__(self, of: int) -> None:
+        self.done, self.of = 0, of
+
+    def __call__(self, what: str) -> None:
+        """One step more is done."""
+        self.done += 1
+        show(self.done, self.of, what)
+
+
+@contextmanager
+def run_on(url: URL | None = None, settings: str = "") -> Iterator[tuple[Path, URL]]:
+    """A folder for one run, and the maintenance database of the server at `url`, or of an embedded one in that folder.
+
+    `settings` are lines of postgresql.conf for the embedded one.
+    """
+    home = Path(tempfile.mkdtemp(prefix="oblivion-schema-benchmark-"))
+    home.chmod(0o755)
+    server = None
+    try:
+        if url is None:
+            server = embedded.start(home / "server", settings=settings, at_exit="delete")
+            url = embedded.url(server)
+        yield home, url
+    finally:
+        if server:
+            server.cleanup()
+        shutil.rmtree(home)
+
+
+@contextmanager
+def names_free(maintenance: URL, names: Sequence[str]) -> Iterator[dict[str, URL]]:
+    """URLs of databases that are not there yet, and are dropped afterwards."""
+    urls = {name: maintenance.set(database=f"benchmark_{name}") for name in names}
+
+    def drop() -> None:
+        with cursor(maintenance) as sql:
+            for url in urls.values():
+                sql.execute(f"DROP DATABASE IF EXISTS {url.database} WITH (FORCE)")
+
+    drop()
+    try:
+        yield urls
+    finally:
+        drop()
+
+
+def build_by_hand(sql: psycopg2.extensions.cursor) -> None:
+    """Build the hand-made schema, as the old scripts do."""
+    for name in SCRIPTS:
+        sql.execute((PROJECT / "tests" / "legacy" / f"{name}.sql").read_text(encoding="utf-8"))
+
+
+def in_turn(
+    ours: Callable[[], float], base: Callable[[], float], rounds: int, done: Callable[[], None]
+) -> list[tuple[float, float]]:
+    """What both measure, in turn, pair by pair, after one pair that warms up."""
+    pairs = []
+    for _ in range(rounds + 1):
+        pairs.append((ours(), base()))
+        done()
+    return pairs[1:]
+
+
+class Database:
+    """A database, and pgbench on it."""
+
+    def __init__(self, url: URL, home: Path) -> None:
+        self.url, self.home = url, home
+
+    def query(self, statement: str, values: Sequence[object] | Mapping[str, object] | None = None) -> tuple[int, ...]:
+        """The integers of a statement's first row, where it has one."""
+        with cursor(self.url) as sql:
+            sql.execute(statement, values)
+            return tuple(map(int, sql.fetchone() or ())) if sql.description else ()
+
+    def pgbench(self, script: Sequence[str], transactions: int, *options: str) -> float:
+        """Run a script so often in each client; give the rate in all, in Hz, once the connections are warm."""
+        path = self.home / "script.sql"
+        path.write_text("\n".join(script) + "\n", encoding="utf-8")
+        program = [str(embedded.binary("pgbench") or "pgbench"), "-n", "-c", str(CLIENTS), "-j", "2", "-D", "n=0"]
+        log = ["-l", "--log-prefix", str(self.home / "log")]
+        command = [*program, *log, "-t", str(transactions), "-f", str(path), *options, libpq(self.url)]
+        ended = subprocess.run(command, check=False, capture_output=True, text=True)
+        if ended.returncode or f"processed: {CLIENTS * transactions}/" not in ended.stdout:
+            sys.exit(ended.stderr or ended.stdout)
+        times: dict[str, list[float]] = {}
+        for path in self.home.glob("log.*"):
+            for line in path.read_text(encoding="utf-8").splitlines():
+                client, _, _, _, seconds, microseconds, *_ = line.split()
+                times.setdefault(client, []).append(int(seconds) + int(microseconds) / 1e6)
+            path.unlink()
+        return sum((transactions - WARM) / (ends[-1] - ends[WARM - 1]) for ends in times.values())
+
+    def size(self, *tables: str) -> int:
+        """Bytes of tables with their indexes."""
+        return sum(self.query("SELECT pg_total_relation_size(%s::regclass)", (table,))[0] for table in tables)
