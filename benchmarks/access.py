@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common import run_on
 from sqlalchemy import NullPool, create_engine, text
 from startup import compare
 
-from oblivion_schema import embedded, upgrade
+from oblivion_schema import upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,26 +62,22 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1000, help="counted pairs of each comparison")
     runs = parser.parse_args().runs
 
-    home = Path(tempfile.mkdtemp(prefix="oblivion-schema-benchmark-"))
-    home.chmod(0o755)
-    server = embedded.start(home / "server", at_exit="delete")
-    engine = create_engine(embedded.url(server), poolclass=NullPool)
-    upgrade(engine, access="authenticated")
-    with engine.begin() as connection:
-        connection.execute(text(ROWS))
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("VACUUM (ANALYZE)"))
+    with run_on() as (_, maintenance):
+        engine = create_engine(maintenance, poolclass=NullPool)
+        upgrade(engine, access="authenticated")
+        with engine.begin() as connection:
+            connection.execute(text(ROWS))
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("VACUUM (ANALYZE)"))
 
-    print(f"{'':<42} {'user':>8} {'owner':>8} {'median ratio':>13}")
-    with engine.connect() as owner, engine.connect() as user:
-        claims = json.dumps({"sub": USER, "role": "authenticated"})
-        user.execute(text("SELECT set_config('request.jwt.claims', :claims, true)"), {"claims": claims})
-        user.execute(text("SET LOCAL ROLE authenticated"))
-        for sql in QUERIES:
-            compare(sql, 1.1, prepared(user, sql), prepared(owner, f"{sql} WHERE user_id = '{USER}'"), runs)
-    engine.dispose()
-    server.cleanup()
-    shutil.rmtree(home)
+        print(f"{'':<42} {'user':>8} {'owner':>8} {'median ratio':>13}")
+        with engine.connect() as owner, engine.connect() as user:
+            claims = json.dumps({"sub": USER, "role": "authenticated"})
+            user.execute(text("SELECT set_config('request.jwt.claims', :claims, true)"), {"claims": claims})
+            user.execute(text("SET LOCAL ROLE authenticated"))
+            for sql in QUERIES:
+                compare(sql, 1.1, prepared(user, sql), prepared(owner, f"{sql} WHERE user_id = '{USER}'"), runs)
+        engine.dispose()
 
 
 if __name__ == "__main__":
