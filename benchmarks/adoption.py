@@ -17,22 +17,13 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from common import PROJECT, build_by_hand, cursor, libpq, run_on, show
+from common import PROJECT, TAKE_AWAY, build_by_hand, cursor, libpq, run_on, show
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
 AT_ONCE = 500_000
 
-# Inserted without indexes and foreign keys, which are made afterwards.
-TAKE_AWAY = """
-SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname),
-  format('ALTER TABLE %s ADD CONSTRAINT %I %s', conrelid::regclass, conname, pg_get_constraintdef(oid))
-FROM pg_constraint WHERE conrelid = 'token_usage'::regclass AND contype = 'f'
-UNION ALL
-SELECT format('DROP INDEX %I', indexname), indexdef FROM pg_indexes
-WHERE tablename IN ('token_usage', 'call_sessions') AND indexname NOT LIKE '%_pkey'
-"""
 ACCOUNTS = "INSERT INTO user_accounts (user_id) SELECT 'user_' || n FROM generate_series(0, 999) AS n"
 USAGE = """
 INSERT INTO token_usage (user_id, session_id, tokens_used, mode, used_turn, "timestamp")

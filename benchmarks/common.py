@@ -24,6 +24,16 @@ SCRIPTS: Final = ("calls", "presence_first", "presence_fixed", "billing", "billi
 CLIENTS: Final = 8
 WARM: Final = 20  # transactions after which a connection has its plans
 
+# What drops and what makes the indexes and foreign keys again without which many rows are inserted.
+TAKE_AWAY: Final = """
+SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname),
+  format('ALTER TABLE %s ADD CONSTRAINT %I %s', conrelid::regclass, conname, pg_get_constraintdef(oid))
+FROM pg_constraint WHERE conrelid = 'token_usage'::regclass AND contype = 'f'
+UNION ALL
+SELECT format('DROP INDEX %I', indexname), indexdef FROM pg_indexes
+WHERE tablename IN ('token_usage', 'call_sessions') AND indexname NOT LIKE '%_pkey'
+"""
+
 
 def libpq(url: URL) -> str:
     """`url` for psycopg2."""
