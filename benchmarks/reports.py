@@ -28,6 +28,7 @@ import sys
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -431,7 +432,10 @@ def plot(path: Path, times: Times, sizes: Sequence[int], by_hand: int) -> None:
         axes.grid(visible=True, color="#dddddd")
         axes.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside right center", frameon=False)
-        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+        drawn = StringIO()
+        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
+    lines = (line.rstrip() for line in drawn.getvalue().splitlines())  # git minds spaces at their ends
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def measure(databases: Mapping[str, Database], load: Load, progress: Progress) -> tuple[list[Line], Times]:
