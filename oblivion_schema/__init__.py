@@ -9,14 +9,14 @@ loads neither Alembic nor a database driver.
 from .accounts import user_accounts
 from .adoption import adoption_log
 from .base import metadata
-from .calls import active_calls, call_sessions, daily_billing_summary
+from .calls import active_calls, call_sessions
 from .ledger import balance_audit, token_ledger
 from .metering import billing_incidents, call_meters, call_segments
 from .migrate import upgrade
 from .presence import user_presence
 from .rates import token_rates, tokens_for
-from .reports import user_token_summary
-from .usage import daily_token_usage, token_usage
+from .reports import daily_billing_summary, daily_token_usage, user_token_summary
+from .usage import token_usage
 
 __all__ = [
     "active_calls",

@@ -110,6 +110,11 @@ def row_level_security(
         declare(table, "policy", name, create)
 
 
+def is_guarded(table: Table[Any]) -> bool:
+    """Whether row level security is declared on `table`."""
+    return any(item.kind == "row level security" for item in declared(table))
+
+
 def grant(relation: Table[Any], *, when_open: Grants, authenticated: Grants) -> None:
     """Give the API roles, where they exist, these privileges on a table or view in each mode, and nothing else.
 
@@ -159,7 +164,7 @@ def switch(metadata: MetaData, mode: Mode) -> str:
     It raises object_not_in_prerequisite_state where the mode would not be that: where somebody else granted more, or
     row level security was switched off.
     """
-    relations = [table for table in metadata.tables.values() if table.schema is None]
+    relations = [table for table in metadata.tables.values() if table.schema is None or is_guarded(table)]
     published = [table for table in relations if _PUBLISHED in table.info]
     checks = _IS_IN_FORCE.replace("<relations>", ", ".join(text_literal(qualified(table)) for table in relations))
     return block(

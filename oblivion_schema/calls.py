@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
 from uuid import UUID
 
 from sqlalchemy import (
-    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
-    Date,
     Index,
     Interval,
     Named,
@@ -105,7 +103,9 @@ class ActiveCallColumns(TypedColumns):
     mode: Named[str] = Column(Text, comment="video or voice-only.")
     used_turn: Named[bool] = Column(Boolean, comment="Whether a TURN relay carries the media.")
     start_time: Named[datetime] = Column(Timestamp, comment="When it began.")
-    duration: Named[timedelta] = Column(Interval, comment="How long it has been going on.")
+    duration: Named[timedelta | None] = Column(
+        Interval, comment="How long it has been going on; NULL where it began at no finite time."
+    )
 
 
 active_calls: Final = view(
@@ -119,7 +119,7 @@ SELECT
   mode,
   used_turn,
   start_time,
-  now() - start_time AS duration
+  CASE WHEN isfinite(start_time) THEN now() - start_time END AS duration
 FROM public.call_sessions
 WHERE end_time IS NULL
 ORDER BY start_time DESC""",
@@ -127,39 +127,3 @@ ORDER BY start_time DESC""",
     comment="Calls that are going on, newest first.",
 )
 grant_reading(active_calls)
-
-
-class DailyBillingSummaryColumns(TypedColumns):
-    """Columns of `daily_billing_summary`."""
-
-    call_date: Named[date] = Column(Date, comment="UTC day on which the calls began.")
-    total_calls: Named[int] = Column(BigInteger, comment="Calls of that day.")
-    turn_calls: Named[int] = Column(BigInteger, comment="Those that a TURN relay carried.")
-    video_calls: Named[int] = Column(BigInteger, comment="Those with video.")
-    voice_calls: Named[int] = Column(BigInteger, comment="Those with voice only.")
-    total_credits: Named[Decimal] = Column(Numeric, comment="Sum of their credit_cost.")
-    avg_duration_minutes: Named[Decimal | None] = Column(
-        Numeric, comment="Mean length in minutes of those that ended; NULL where none did."
-    )
-
-
-daily_billing_summary: Final = view(
-    "daily_billing_summary",
-    metadata,
-    DailyBillingSummaryColumns,
-    """\
-SELECT
-  (start_time AT TIME ZONE 'UTC')::date AS call_date,
-  count(*) AS total_calls,
-  count(*) FILTER (WHERE used_turn) AS turn_calls,
-  count(*) FILTER (WHERE mode = 'video') AS video_calls,
-  count(*) FILTER (WHERE mode = 'voice-only') AS voice_calls,
-  sum(credit_cost) AS total_credits,
-  avg(extract(epoch FROM end_time - start_time) / 60) AS avg_duration_minutes
-FROM public.call_sessions
-GROUP BY call_date
-ORDER BY call_date DESC""",
-    reads=[call_sessions],
-    comment="Calls by the UTC day on which they began, newest day first.",
-)
-grant_reading(daily_billing_summary)

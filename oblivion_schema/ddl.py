@@ -153,19 +153,30 @@ def function_text(name: str) -> str:
 
 
 def trigger(
-    table: Table[Any], name: str, moment: str, function: str, *, when: str = "", after: Table[Any] | None = None
+    table: Table[Any],
+    name: str,
+    moment: str,
+    function: str,
+    *,
+    when: str = "",
+    transition: str = "",
+    after: Table[Any] | None = None,
 ) -> None:
     """Declare a trigger that executes `function`, a qualified name, for each row that meets the condition `when`.
 
-    `moment` is such as BEFORE UPDATE; of TRUNCATE, which knows no rows, it is executed once. It is created with
+    `moment` is such as BEFORE UPDATE. Once for each statement where that is TRUNCATE, which knows no rows, or with
+    `transition`, which names the rows that changed: OLD TABLE AS removed NEW TABLE AS added. It is created with
     `table`, or with a later one that its function needs.
     """
-    each = "STATEMENT" if moment.endswith("TRUNCATE") else "ROW"
+    each = "STATEMENT" if transition or moment.endswith("TRUNCATE") else "ROW"
+    rows = f" REFERENCING {transition}" if transition else ""
     condition = f" WHEN ({when})" if when else ""
     create = (
-        f"CREATE TRIGGER {quoted(name)} {moment} ON {qualified(table)} FOR EACH {each}{condition}"
+        f"CREATE TRIGGER {quoted(name)} {moment} ON {qualified(table)}{rows} FOR EACH {each}{condition}"
         f" EXECUTE FUNCTION {function}()"
     )
+    if after is not None:
+        after.add_is_dependent_on(table)
     declare(table if after is None else after, "trigger", name, create, on=table.fullname)
 
 

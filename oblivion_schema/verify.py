@@ -11,6 +11,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from . import migrate
+from .access import is_guarded
 from .accounts import DEMO_ACCOUNTS, user_accounts
 from .base import metadata
 from .calls import active_calls, call_sessions
@@ -20,6 +21,7 @@ from .errors import primary_message
 from .ledger import balance_audit
 from .metering import billing_incidents, call_meters
 from .rates import RATES, token_rates
+from .rollups import DRIFTS
 from .sql import quoted, unquoted
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ def verify(connection: Connection) -> Iterator[Check]:
         yield _attempt(connection, "demo accounts", _check_demo_accounts)
         yield _attempt(connection, "every balance is the sum of its ledger", _check_balances)
         yield _attempt(connection, "every call that has ended is billed", _check_bills)
+        yield _attempt(connection, "every sum in the roll-ups is that of its rows", _check_rollups)
         yield _attempt(connection, "a call can be inserted and is active (rolled back)", _check_insert)
         everything.rollback()
 
@@ -108,9 +111,9 @@ def _check_objects(found: set[tuple[str, str]]) -> Iterator[Check]:
         problem = f"is missing{off.get(kind, '')}: {_FIX}"
         yield Check(f"{kind} {name}", "" if (kind, name) in found else problem)
     for relation in relations:
-        if not relation.is_view and relation.schema is None:  # in the private schema there is nobody to guard against
-            guarded = ("row level security", relation.name) in found
-            yield Check(f"row level security of {relation.name}", "" if guarded else f"is off: {_FIX}")
+        if is_guarded(relation):
+            guarded = ("row level security", relation.fullname) in found
+            yield Check(f"row level security of {relation.fullname}", "" if guarded else f"is off: {_FIX}")
 
 
 def _with_rows(connection: Connection, check: Check, not_valid: set[str]) -> Check:
@@ -253,6 +256,17 @@ def _check_bills(connection: Connection, subject: str) -> Check:
         f"{unsettled} calls that have ended are not billed, {incidents} incidents are open for more than an hour:"
         " run oblivion-schema settle; oblivion.billing_incidents has the reasons",
     )
+
+
+def _check_rollups(connection: Connection, subject: str) -> Check:
+    found = []
+    for drift in DRIFTS:
+        rows = connection.execute(select(drift)).mappings()
+        found += [f"{drift.fullname}: {', '.join(f'{k} {v}' for k, v in row.items() if v != 0)}" for row in rows]
+    if not found:
+        return Check(subject)
+    named = "; ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+    return Check(subject, f"{len(found)} sums are off ({named}): SELECT oblivion.rebuild_rollups()")
 
 
 def _check_insert(connection: Connection, subject: str) -> Check:

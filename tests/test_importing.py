@@ -79,7 +79,7 @@ def test_columns_are_typed() -> None:
     assert_type(user_presence.c.is_available, Column[bool])
     assert_type(token_usage.c.timestamp, Column[datetime])
     assert_type(token_rates.c.tokens_per_minute, Column[int])
-    assert_type(select(active_calls.c.duration), Select[timedelta])
+    assert_type(select(active_calls.c.duration), Select[timedelta | None])
     assert_type(daily_billing_summary.c.avg_duration_minutes, Column[Decimal | None])
     assert_type(select(daily_token_usage.c.usage_date), Select[date])
     assert_type(user_token_summary.c.last_usage, Column[datetime | None])
