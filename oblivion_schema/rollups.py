@@ -25,11 +25,11 @@ from sqlalchemy import (
     TypedColumns,
 )
 
-from .access import READ, WHEN_OPEN, grant, own, row_level_security
+from .access import READ, WHEN_OPEN, own, row_level_security
 from .base import PRIVATE_SCHEMA, Timestamp, metadata
 from .calls import call_sessions
 from .ddl import declare, describe_function, function, function_text, grants, qualified, reference_rows, trigger, view
-from .privileges import API_ROLES, PUBLIC
+from .privileges import PUBLIC
 from .usage import token_usage
 
 
@@ -161,7 +161,8 @@ for _deltas in (usage_deltas, call_deltas):
         f"ALTER TABLE {qualified(_deltas)} SET (autovacuum_vacuum_threshold = 1000)",
     )
 
-# Sums of all are for those who see all rows, sums of an account for its user, too.
+# Sums of all are for those who see all rows, sums of an account for its user, too. Whoever may query a report, an
+# operator's own role too, has to be able to read what it reads; by themselves none get here, for the schema is private.
 for _table, _seen_by in (
     (sees_all, WHEN_OPEN),
     (daily_usage, WHEN_OPEN),
@@ -171,11 +172,7 @@ for _table, _seen_by in (
     (call_deltas, WHEN_OPEN),
 ):
     row_level_security(_table, select=_seen_by, insert="false", update="false", delete="false")
-    grant(
-        _table,
-        when_open=dict.fromkeys(API_ROLES, READ),
-        authenticated=dict.fromkeys(API_ROLES[1:], READ),
-    )
+    grants(_table, _table.name, f"TABLE {qualified(_table)}", {PUBLIC: READ})
 
 # Before the views that ask it; it is in their plans, so whoever may query them has to be able to call it.
 declare(metadata, "function", "oblivion.call_amounts", function_text("oblivion.call_amounts"))

@@ -590,7 +590,8 @@ def guard_tables() -> None:
             f"CREATE POLICY {table}_update ON oblivion.{table} FOR UPDATE TO PUBLIC USING (false) WITH CHECK (false)"
         )
         run_sql(f"CREATE POLICY {table}_delete ON oblivion.{table} FOR DELETE TO PUBLIC USING (false)")
-        run_sql(GRANT_READING.replace("<table>", table))
+        run_sql(KEEP_TO_OWNER.replace("<object>", f"TABLE oblivion.{table}"))
+        run_sql(f"GRANT SELECT ON TABLE oblivion.{table} TO PUBLIC")
     run_sql(
         """
         CREATE POLICY sees_all_select ON oblivion.sees_all
@@ -1062,24 +1063,6 @@ BEGIN
     SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
   LOOP
     EXECUTE format('REVOKE ALL ON <object> FROM %I CASCADE', api_role);
-  END LOOP;
-END
-$$
-"""
-
-GRANT_READING = """
-DO $$
-DECLARE
-  api_role name;
-BEGIN
-  REVOKE ALL ON TABLE oblivion.<table> FROM PUBLIC CASCADE;
-  FOR api_role IN
-    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
-  LOOP
-    EXECUTE format('REVOKE ALL ON TABLE oblivion.<table> FROM %I CASCADE', api_role);
-    IF oblivion.open_access() OR api_role <> 'anon' THEN
-      EXECUTE format('GRANT SELECT ON TABLE oblivion.<table> TO %I', api_role);
-    END IF;
   END LOOP;
 END
 $$

@@ -515,12 +515,11 @@ BEGIN
     SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
   LOOP
     EXECUTE format('REVOKE ALL ON TABLE oblivion.sees_all FROM %I CASCADE', api_role);
-    IF oblivion.open_access() OR api_role <> 'anon' THEN
-      EXECUTE format('GRANT SELECT ON TABLE oblivion.sees_all TO %I', api_role);
-    END IF;
   END LOOP;
 END
 $$;
+
+GRANT SELECT ON TABLE oblivion.sees_all TO PUBLIC;
 
 ALTER TABLE oblivion.daily_usage ENABLE ROW LEVEL SECURITY;
 
@@ -539,12 +538,11 @@ BEGIN
     SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
   LOOP
     EXECUTE format('REVOKE ALL ON TABLE oblivion.daily_usage FROM %I CASCADE', api_role);
-    IF oblivion.open_access() OR api_role <> 'anon' THEN
-      EXECUTE format('GRANT SELECT ON TABLE oblivion.daily_usage TO %I', api_role);
-    END IF;
   END LOOP;
 END
 $$;
+
+GRANT SELECT ON TABLE oblivion.daily_usage TO PUBLIC;
 
 ALTER TABLE oblivion.user_usage ENABLE ROW LEVEL SECURITY;
 
@@ -563,12 +561,11 @@ BEGIN
     SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
   LOOP
     EXECUTE format('REVOKE ALL ON TABLE oblivion.user_usage FROM %I CASCADE', api_role);
-    IF oblivion.open_access() OR api_role <> 'anon' THEN
-      EXECUTE format('GRANT SELECT ON TABLE oblivion.user_usage TO %I', api_role);
-    END IF;
   END LOOP;
 END
 $$;
+
+GRANT SELECT ON TABLE oblivion.user_usage TO PUBLIC;
 
 ALTER TABLE oblivion.usage_deltas ENABLE ROW LEVEL SECURITY;
 
@@ -587,12 +584,11 @@ BEGIN
     SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
   LOOP
     EXECUTE format('REVOKE ALL ON TABLE oblivion.usage_deltas FROM %I CASCADE', api_role);
-    IF oblivion.open_access() OR api_role <> 'anon' THEN
-      EXECUTE format('GRANT SELECT ON TABLE oblivion.usage_deltas TO %I', api_role);
-    END IF;
   END LOOP;
 END
 $$;
+
+GRANT SELECT ON TABLE oblivion.usage_deltas TO PUBLIC;
 
 ALTER TABLE oblivion.daily_calls ENABLE ROW LEVEL SECURITY;
 
@@ -611,12 +607,11 @@ BEGIN
     SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
   LOOP
     EXECUTE format('REVOKE ALL ON TABLE oblivion.daily_calls FROM %I CASCADE', api_role);
-    IF oblivion.open_access() OR api_role <> 'anon' THEN
-      EXECUTE format('GRANT SELECT ON TABLE oblivion.daily_calls TO %I', api_role);
-    END IF;
   END LOOP;
 END
 $$;
+
+GRANT SELECT ON TABLE oblivion.daily_calls TO PUBLIC;
 
 ALTER TABLE oblivion.call_deltas ENABLE ROW LEVEL SECURITY;
 
@@ -635,12 +630,11 @@ BEGIN
     SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
   LOOP
     EXECUTE format('REVOKE ALL ON TABLE oblivion.call_deltas FROM %I CASCADE', api_role);
-    IF oblivion.open_access() OR api_role <> 'anon' THEN
-      EXECUTE format('GRANT SELECT ON TABLE oblivion.call_deltas TO %I', api_role);
-    END IF;
   END LOOP;
 END
 $$;
+
+GRANT SELECT ON TABLE oblivion.call_deltas TO PUBLIC;
 
 CREATE POLICY sees_all_select ON oblivion.sees_all
   FOR SELECT
