@@ -381,6 +381,7 @@ def create_functions() -> None:
         DECLARE
           noted integer;
           further integer := 0;
+          change pg_catalog.record;
         BEGIN
           IF TG_OP = 'INSERT' THEN
             -- One row at a time is what happens most: as they are; of more than some, sums.
@@ -415,28 +416,55 @@ def create_functions() -> None:
             GROUP BY GROUPING SETS (((r."timestamp" AT TIME ZONE 'UTC')::date, r.mode, r.used_turn), (r.user_id));
             GET DIAGNOSTICS noted = ROW_COUNT;
           ELSE
-            INSERT INTO oblivion.usage_deltas (
-              user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
-            )
             SELECT
-              c.user_id, c.usage_date, c.mode, c.used_turn,
-              sum(c.sign), sum(c.sign * c.tokens_used), sum(c.sign * c.seconds),
-              max(c.came), coalesce(max(c.went) > max(c.came), max(c.came) IS NULL)
-            FROM (
+              a.tokens_used - r.tokens_used AS tokens,
+              coalesce(a.duration_seconds, 0) - coalesce(r.duration_seconds, 0) AS seconds,
+              (a.user_id, a."timestamp", a.mode, a.used_turn) = (r.user_id, r."timestamp", r.mode, r.used_turn)
+                AND NOT EXISTS (SELECT FROM added OFFSET 1) AS is_plain,
+              a.user_id, a."timestamp", a.mode, a.used_turn
+            INTO change
+            FROM added AS a
+            CROSS JOIN removed AS r
+            LIMIT 1;
+            IF NOT FOUND THEN
+              RETURN NULL;
+            ELSIF change.is_plain THEN
+              -- Of one row, the tokens or the length: what billing does each minute.
+              noted := 0;
+              IF (change.tokens, change.seconds) <> (0, 0) THEN
+                noted := 1;
+                INSERT INTO oblivion.usage_deltas (
+                  user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
+                )
+                VALUES (
+                  change.user_id, (change."timestamp" AT TIME ZONE 'UTC')::date, change.mode, change.used_turn,
+                  0, change.tokens, change.seconds, NULL, false
+                );
+              END IF;
+            ELSE
+              INSERT INTO oblivion.usage_deltas (
+                user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
+              )
               SELECT
-                1 AS sign, a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::date AS usage_date, a.mode, a.used_turn,
-                a.tokens_used, coalesce(a.duration_seconds, 0) AS seconds, a."timestamp" AS came, NULL::timestamptz AS went
-              FROM added AS a
-              UNION ALL
-              SELECT
-                -1, r.user_id, (r."timestamp" AT TIME ZONE 'UTC')::date, r.mode, r.used_turn,
-                r.tokens_used, coalesce(r.duration_seconds, 0), NULL, r."timestamp"
-              FROM removed AS r
-            ) AS c
-            GROUP BY GROUPING SETS ((c.usage_date, c.mode, c.used_turn), (c.user_id))
-            HAVING (sum(c.sign), sum(c.sign * c.tokens_used), sum(c.sign * c.seconds)) <> (0, 0, 0)
-              OR max(c.came) <> max(c.went);
-            GET DIAGNOSTICS noted = ROW_COUNT;
+                c.user_id, c.usage_date, c.mode, c.used_turn,
+                sum(c.sign), sum(c.sign * c.tokens_used), sum(c.sign * c.seconds),
+                max(c.came), coalesce(max(c.went) > max(c.came), max(c.came) IS NULL)
+              FROM (
+                SELECT
+                  1 AS sign, a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::date AS usage_date, a.mode, a.used_turn,
+                  a.tokens_used, coalesce(a.duration_seconds, 0) AS seconds, a."timestamp" AS came, NULL::timestamptz AS went
+                FROM added AS a
+                UNION ALL
+                SELECT
+                  -1, r.user_id, (r."timestamp" AT TIME ZONE 'UTC')::date, r.mode, r.used_turn,
+                  r.tokens_used, coalesce(r.duration_seconds, 0), NULL, r."timestamp"
+                FROM removed AS r
+              ) AS c
+              GROUP BY GROUPING SETS ((c.usage_date, c.mode, c.used_turn), (c.user_id))
+              HAVING (sum(c.sign), sum(c.sign * c.tokens_used), sum(c.sign * c.seconds)) <> (0, 0, 0)
+                OR max(c.came) <> max(c.went);
+              GET DIAGNOSTICS noted = ROW_COUNT;
+            END IF;
           END IF;
           IF random() * 1000 < noted + further THEN
             PERFORM oblivion.fold_usage(10000 + noted + further);
@@ -456,6 +484,7 @@ def create_functions() -> None:
         AS $function$
         DECLARE
           noted integer;
+          change pg_catalog.record;
         BEGIN
           IF TG_OP = 'INSERT' THEN
             INSERT INTO oblivion.call_deltas (
@@ -478,25 +507,51 @@ def create_functions() -> None:
             CROSS JOIN LATERAL oblivion.call_amounts(r.start_time, r.end_time, r.mode, r.used_turn, r.credit_cost) AS c
             GROUP BY c.call_date;
           ELSE
-            INSERT INTO oblivion.call_deltas (
-              call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds
-            )
             SELECT
-              c.call_date, sum(s.sign * c.calls), sum(s.sign * c.turn_calls), sum(s.sign * c.video_calls),
-              sum(s.sign * c.voice_calls), sum(s.sign * c.credits), sum(s.sign * c.credits_unknown),
-              sum(s.sign * c.ended_calls), sum(s.sign * c.seconds)
-            FROM (
-              SELECT 1 AS sign, a.start_time, a.end_time, a.mode, a.used_turn, a.credit_cost FROM added AS a
-              UNION ALL
-              SELECT -1, r.start_time, r.end_time, r.mode, r.used_turn, r.credit_cost FROM removed AS r
-            ) AS s
-            CROSS JOIN LATERAL oblivion.call_amounts(s.start_time, s.end_time, s.mode, s.used_turn, s.credit_cost) AS c
-            GROUP BY c.call_date
-            -- Most often a call was only seen.
-            HAVING (
-              sum(s.sign * c.calls), sum(s.sign * c.turn_calls), sum(s.sign * c.video_calls), sum(s.sign * c.voice_calls),
-              sum(s.sign * c.credits), sum(s.sign * c.credits_unknown), sum(s.sign * c.ended_calls), sum(s.sign * c.seconds)
-            ) <> (0, 0, 0, 0, 0, 0, 0, 0);
+              (a.end_time, a.mode, a.used_turn, a.credit_cost) IS DISTINCT FROM (r.end_time, r.mode, r.used_turn, r.credit_cost)
+                AS differs,
+              a.start_time = r.start_time AND NOT EXISTS (SELECT FROM added OFFSET 1) AS is_plain
+            INTO change
+            FROM added AS a
+            CROSS JOIN removed AS r
+            LIMIT 1;
+            IF NOT FOUND THEN
+              RETURN NULL;
+            ELSIF change.is_plain AND NOT change.differs THEN
+              -- A call was only seen.
+              RETURN NULL;
+            ELSIF change.is_plain THEN
+              INSERT INTO oblivion.call_deltas (
+                call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds
+              )
+              SELECT
+                n.call_date, 0, n.turn_calls - o.turn_calls, n.video_calls - o.video_calls, n.voice_calls - o.voice_calls,
+                n.credits - o.credits, n.credits_unknown - o.credits_unknown, n.ended_calls - o.ended_calls,
+                n.seconds - o.seconds
+              FROM added AS a
+              CROSS JOIN removed AS r
+              CROSS JOIN LATERAL oblivion.call_amounts(a.start_time, a.end_time, a.mode, a.used_turn, a.credit_cost) AS n
+              CROSS JOIN LATERAL oblivion.call_amounts(r.start_time, r.end_time, r.mode, r.used_turn, r.credit_cost) AS o;
+            ELSE
+              INSERT INTO oblivion.call_deltas (
+                call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds
+              )
+              SELECT
+                c.call_date, sum(s.sign * c.calls), sum(s.sign * c.turn_calls), sum(s.sign * c.video_calls),
+                sum(s.sign * c.voice_calls), sum(s.sign * c.credits), sum(s.sign * c.credits_unknown),
+                sum(s.sign * c.ended_calls), sum(s.sign * c.seconds)
+              FROM (
+                SELECT 1 AS sign, a.start_time, a.end_time, a.mode, a.used_turn, a.credit_cost FROM added AS a
+                UNION ALL
+                SELECT -1, r.start_time, r.end_time, r.mode, r.used_turn, r.credit_cost FROM removed AS r
+              ) AS s
+              CROSS JOIN LATERAL oblivion.call_amounts(s.start_time, s.end_time, s.mode, s.used_turn, s.credit_cost) AS c
+              GROUP BY c.call_date
+              HAVING (
+                sum(s.sign * c.calls), sum(s.sign * c.turn_calls), sum(s.sign * c.video_calls), sum(s.sign * c.voice_calls),
+                sum(s.sign * c.credits), sum(s.sign * c.credits_unknown), sum(s.sign * c.ended_calls), sum(s.sign * c.seconds)
+              ) <> (0, 0, 0, 0, 0, 0, 0, 0);
+            END IF;
           END IF;
           GET DIAGNOSTICS noted = ROW_COUNT;
           IF random() * 1000 < noted THEN
