@@ -14,9 +14,9 @@ each of `--sizes`, against one of `--by-hand` rows as the old scripts make it. H
   there; a million rows in one INSERT ... SELECT, and in one COPY, into an empty table: the medians of the ratios of
   pairs, in turn (A B A B ...), after one that warms up
 - bytes of a row of usage with its indexes, and ours with all that the schema oblivion grew by, after VACUUM
-- heartbeats of a thousand hosts that are known, the upsert of the deployed pages, with pgbench and 8 clients, in turn,
-  and again without waiting for the disk; ours goes on so until there were `--heartbeats`, then VACUUM does what autovacuum
-  does in its time
+- heartbeats of a thousand hosts that are known, the upsert of the deployed pages, with pgbench and 8 clients, in
+  turn, and again without waiting for the disk; ours goes on so until there were `--heartbeats`, then VACUUM does what
+  autovacuum does in its time
 
 In the end each view of this package's databases has to be what plain aggregation of the rows gives.
 """
