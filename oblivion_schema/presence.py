@@ -10,7 +10,7 @@ from sqlalchemy import Boolean, Column, Index, Named, Table, Text, TypedColumns,
 
 from .access import EXECUTE, READ_WRITE, grant, own, publish, row_level_security
 from .base import Timestamp, metadata
-from .ddl import function, trigger
+from .ddl import declare, function, trigger
 from .privileges import API_ROLES
 
 
@@ -24,7 +24,7 @@ class UserPresenceColumns(TypedColumns):
     updated_at: Named[datetime] = Column(
         Timestamp,
         server_default=text("now()"),
-        comment="When the host was last heard of; a trigger keeps it on updates.",
+        comment="When the host was last heard of, by the server's clock; a trigger keeps it.",
     )
     room_token: Named[str | None] = Column(Text, comment="Secret that opens the room.")
 
@@ -37,6 +37,9 @@ user_presence: Final = Table(
     Index("idx_user_presence_host_unique", "host_id", unique=True),
     comment="Which hosts can take a call now, one row for each host.",
 )
+# With room for new versions on its page a heartbeat writes to no index, and the table stays as big as it began: what is
+# dead on a page makes way for the next. Dense pages would be left once, each for a new one.
+declare(user_presence, "storage parameter", "fillfactor", "ALTER TABLE public.user_presence SET (fillfactor = 60)")
 # A host of the authenticated mode upserts the own row as ever, all columns of it. Others ask host_presence().
 row_level_security(
     user_presence, select=own("host_id"), insert=own("host_id"), update=own("host_id"), delete=own("host_id")
@@ -52,21 +55,27 @@ function(
     metadata, "public.update_user_presence_updated_at", comment="Trigger: stamps updated_at with the server's clock."
 )
 trigger(
-    user_presence, "update_user_presence_updated_at_trigger", "BEFORE UPDATE", "public.update_user_presence_updated_at"
+    user_presence,
+    "update_user_presence_updated_at_trigger",
+    "BEFORE INSERT OR UPDATE",
+    "public.update_user_presence_updated_at",
 )
 
 _CALLERS: Final = dict.fromkeys(API_ROLES, EXECUTE)
 function(
     user_presence,
     "oblivion.host_presence",
-    "text",
+    "text, interval",
     comment="What anybody may know of a host, past row level security.",
     granted=_CALLERS,
 )
 function(
     user_presence,
     "public.host_presence",
-    "text",
-    comment="Whether a host takes calls, where, and when the host was last heard of; no row for one that is not known.",
+    "text, interval",
+    comment=(
+        "Whether a host takes calls, where, and when the host was last heard of; away when that is longer ago than"
+        " stale_after by the server's clock, 2 minutes unless it is given; no row for one that is not known."
+    ),
     granted=_CALLERS,
 )

@@ -55,10 +55,10 @@ MATRIX = {
     "view public.daily_billing_summary": ((NONE, READ, READ, READ), (NONE, NONE, READ, READ)),
     "view public.daily_token_usage": ((NONE, READ, READ, READ), (NONE, NONE, READ, READ)),
     "view public.user_token_summary": ((NONE, READ, READ, READ), (NONE, NONE, READ, READ)),
-    "function public.host_presence(text)": ((NONE, EXECUTE, EXECUTE, EXECUTE),) * 2,
+    "function public.host_presence(text, interval)": ((NONE, EXECUTE, EXECUTE, EXECUTE),) * 2,
     "function public.update_updated_at_column()": ((NONE,) * 4,) * 2,
     "function public.update_user_presence_updated_at()": ((NONE,) * 4,) * 2,
-    "function oblivion.host_presence(text)": ((NONE, EXECUTE, EXECUTE, EXECUTE),) * 2,
+    "function oblivion.host_presence(text, interval)": ((NONE, EXECUTE, EXECUTE, EXECUTE),) * 2,
     "function oblivion.open_access()": ((EXECUTE,) * 4,) * 2,
     "function oblivion.is_service_role()": ((EXECUTE,) * 4,) * 2,
     "function oblivion.current_user_id()": ((EXECUTE,) * 4,) * 2,
@@ -237,7 +237,7 @@ def test_host_upserts_the_own_presence_as_clients_do(closed: URL, host: str) -> 
 @pytest.mark.parametrize("role", API_ROLES)
 def test_everybody_may_ask_whether_a_host_is_there(closed: URL, role: str) -> None:
     with request(closed, role) as connection:
-        [host] = rows(connection, "SELECT * FROM host_presence('theirs')")
+        [host] = rows(connection, "SELECT * FROM host_presence('theirs', '1 day')")
         assert host._fields == ("is_available", "room_id", "updated_at")
         assert (host.is_available, host.room_id) == (True, "room of theirs")
         assert rows(connection, "SELECT * FROM host_presence('nobody')") == []

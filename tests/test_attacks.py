@@ -539,7 +539,7 @@ def leaks() -> Iterator[Attack]:
 
 # How each function that runs with its owner's rights is reached in the open mode, by the role that may most.
 DEFINERS = {
-    "oblivion.host_presence": "SELECT * FROM public.host_presence('mine')",
+    "oblivion.host_presence": "SELECT * FROM public.host_presence('mine', '1 day')",
     "oblivion.call_quote": "SELECT * FROM public.call_quote('mine', 'video')",
     "oblivion.explain_call": f"SELECT * FROM public.explain_call('{MINE}')",
     "oblivion.start_call": "SELECT status, balance FROM public.start_call('mine', 'r', 'voice-only', true, 'new')",
