@@ -1,4 +1,7 @@
-"""The views that sum calls and usage. Who sees all rows reads the roll-ups, who sees only the own ones reads those."""
+"""The views that sum calls and usage: from the roll-ups for who sees all rows, else from the rows that are seen.
+
+Rows come before roll-ups in each, for whoever reads locks them in this order, and TRUNCATE does, too.
+"""
 
 from __future__ import annotations
 
@@ -45,12 +48,6 @@ SELECT
   CASE WHEN sum(credits_unknown) > 0 THEN 'NaN' ELSE sum(credits) END AS total_credits,
   sum(seconds) / (60 * nullif(sum(ended_calls), 0)) AS avg_duration_minutes
 FROM (
-  SELECT call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds
-  FROM oblivion.daily_calls
-  UNION ALL
-  SELECT call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds
-  FROM oblivion.call_deltas
-  UNION ALL
   SELECT
     a.call_date,
     a.calls,
@@ -64,6 +61,14 @@ FROM (
   FROM public.call_sessions AS c
   CROSS JOIN LATERAL oblivion.call_amounts(c.start_time, c.end_time, c.mode, c.used_turn, c.credit_cost) AS a
   WHERE NOT oblivion.open_access() AND NOT EXISTS (SELECT FROM oblivion.sees_all)
+  UNION ALL
+  SELECT call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds
+  FROM oblivion.daily_calls
+  WHERE oblivion.open_access() OR EXISTS (SELECT FROM oblivion.sees_all)
+  UNION ALL
+  SELECT call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds
+  FROM oblivion.call_deltas
+  WHERE oblivion.open_access() OR EXISTS (SELECT FROM oblivion.sees_all)
 ) AS amounts
 GROUP BY call_date
 HAVING sum(calls) <> 0
@@ -86,7 +91,6 @@ class DailyTokenUsageColumns(TypedColumns):
     total_minutes: Named[Decimal] = Column(Numeric, comment="Sum of their lengths in minutes, unknown ones as zero.")
 
 
-# A user sees deltas of the own account, too: they are not all of a day, and the own rows are counted instead.
 daily_token_usage: Final = view(
     "daily_token_usage",
     metadata,
@@ -101,16 +105,23 @@ SELECT
   sum(tokens) / sum(sessions) AS avg_tokens_per_session,
   sum(seconds) / 60.0 AS total_minutes
 FROM (
+  SELECT
+    ("timestamp" AT TIME ZONE 'UTC')::date AS usage_date,
+    mode,
+    used_turn,
+    1::bigint AS sessions,
+    tokens_used::bigint AS tokens,
+    coalesce(duration_seconds, 0)::bigint AS seconds
+  FROM public.token_usage
+  WHERE NOT oblivion.open_access() AND NOT EXISTS (SELECT FROM oblivion.sees_all)
+  UNION ALL
   SELECT usage_date, mode, used_turn, sessions, tokens, seconds
   FROM oblivion.daily_usage
+  WHERE oblivion.open_access() OR EXISTS (SELECT FROM oblivion.sees_all)
   UNION ALL
   SELECT usage_date, mode, used_turn, sessions, tokens, seconds
   FROM oblivion.usage_deltas
   WHERE usage_date IS NOT NULL AND (oblivion.open_access() OR EXISTS (SELECT FROM oblivion.sees_all))
-  UNION ALL
-  SELECT ("timestamp" AT TIME ZONE 'UTC')::date, mode, used_turn, 1, tokens_used, coalesce(duration_seconds, 0)
-  FROM public.token_usage
-  WHERE NOT oblivion.open_access() AND NOT EXISTS (SELECT FROM oblivion.sees_all)
 ) AS amounts
 GROUP BY usage_date, mode, used_turn
 HAVING sum(sessions) <> 0
@@ -158,16 +169,26 @@ LEFT JOIN (
     max(last_usage) AS last_usage,
     bool_or(has_lost_rows) AS has_lost_rows
   FROM (
+    SELECT
+      user_id,
+      1::bigint AS sessions,
+      tokens_used::bigint AS tokens,
+      "timestamp" AS last_usage,
+      false AS has_lost_rows
+    FROM public.token_usage
+    WHERE NOT oblivion.open_access() AND NOT EXISTS (SELECT FROM oblivion.sees_all)
+    UNION ALL
     SELECT user_id, sessions, tokens, last_usage, has_lost_rows
     FROM oblivion.user_usage
+    WHERE oblivion.open_access() OR EXISTS (SELECT FROM oblivion.sees_all)
     UNION ALL
     SELECT user_id, sessions, tokens, last_usage, has_lost_rows
     FROM oblivion.usage_deltas
-    WHERE user_id IS NOT NULL
+    WHERE user_id IS NOT NULL AND (oblivion.open_access() OR EXISTS (SELECT FROM oblivion.sees_all))
   ) AS amounts
   GROUP BY user_id
 ) AS u ON u.user_id = a.user_id""",
-    reads=[user_accounts, token_usage, user_usage, usage_deltas],
+    reads=[user_accounts, token_usage, user_usage, usage_deltas, sees_all],
     comment="What each account has left and what it used, one row for each account.",
 )
 grant_reading(user_token_summary)

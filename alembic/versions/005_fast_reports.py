@@ -14,17 +14,27 @@ down_revision = "004"
 branch_labels = None
 depends_on = None
 
+LOCKED = (
+    "active_calls",
+    "daily_billing_summary",
+    "daily_token_usage",
+    "user_token_summary",
+    "call_sessions",
+    "token_usage",
+    "user_presence",
+)
 TABLES = ("sees_all", "daily_usage", "user_usage", "usage_deltas", "daily_calls", "call_deltas")
 
 
 def upgrade() -> None:
-    lock_together("call_sessions", "token_usage", "user_presence")
+    lock_together(*LOCKED)
     change_indexes()
     create_tables()
     create_functions()
     guard_tables()
     create_triggers()
     create_views()
+    change_presence()
     fill()
     for thing, comment in (
         (
@@ -39,6 +49,15 @@ def upgrade() -> None:
         (
             "FUNCTION oblivion.rebuild_rollups()",
             "Mends the roll-ups, while writers go on; returns how many sums were off.",
+        ),
+        (
+            "COLUMN public.user_presence.updated_at",
+            "When the host was last heard of, by the server''s clock; a trigger keeps it.",
+        ),
+        ("FUNCTION oblivion.host_presence(text,interval)", "What anybody may know of a host, past row level security."),
+        (
+            "FUNCTION public.host_presence(text,interval)",
+            "Whether a host takes calls, where, and when the host was last heard of; away when that is longer ago than stale_after by the server''s clock, 2 minutes unless it is given; no row for one that is not known.",
         ),
         (
             "TABLE oblivion.sees_all",
@@ -269,7 +288,7 @@ def create_functions() -> None:
         SET search_path TO ''
         AS $function$
         DECLARE
-          emptied_days date[];
+          emptied_days pg_catalog.date[];
           emptied_users pg_catalog.text[];
         BEGIN
           -- One at a time, who else would waits for nothing; and not from an older snapshot, in which a delta may be there that
@@ -315,8 +334,10 @@ def create_functions() -> None:
           INTO emptied_days, emptied_users;
           DELETE FROM oblivion.daily_usage AS u
           WHERE u.usage_date = ANY (emptied_days) AND u.sessions = 0 AND u.tokens = 0 AND u.seconds = 0;
+          -- Not where deltas are left: the row may have lost what one of them says.
           DELETE FROM oblivion.user_usage AS u
-          WHERE u.user_id = ANY (emptied_users) AND u.sessions = 0 AND u.tokens = 0;
+          WHERE u.user_id = ANY (emptied_users) AND u.sessions = 0 AND u.tokens = 0
+            AND NOT EXISTS (SELECT FROM oblivion.usage_deltas AS d WHERE d.user_id = u.user_id);
         END
         $function$
         """
@@ -329,7 +350,7 @@ def create_functions() -> None:
         SET search_path TO ''
         AS $function$
         DECLARE
-          emptied date[];
+          emptied pg_catalog.date[];
         BEGIN
           IF current_setting('transaction_isolation') <> 'read committed'
             OR NOT pg_try_advisory_xact_lock(hashtextextended('oblivion.fold_calls', 0))
@@ -389,7 +410,7 @@ def create_functions() -> None:
               user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
             )
             SELECT
-              a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::date, a.mode, a.used_turn,
+              a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, a.mode, a.used_turn,
               1, a.tokens_used, coalesce(a.duration_seconds, 0), a."timestamp", false
             FROM added AS a
             LIMIT 100;
@@ -399,10 +420,10 @@ def create_functions() -> None:
                 user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
               )
               SELECT
-                a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::date, a.mode, a.used_turn,
+                a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, a.mode, a.used_turn,
                 count(*), sum(a.tokens_used), coalesce(sum(a.duration_seconds), 0), max(a."timestamp"), false
               FROM (SELECT * FROM added OFFSET 100) AS a
-              GROUP BY GROUPING SETS (((a."timestamp" AT TIME ZONE 'UTC')::date, a.mode, a.used_turn), (a.user_id));
+              GROUP BY GROUPING SETS (((a."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, a.mode, a.used_turn), (a.user_id));
               GET DIAGNOSTICS further = ROW_COUNT;
             END IF;
           ELSIF TG_OP = 'DELETE' THEN
@@ -410,10 +431,10 @@ def create_functions() -> None:
               user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
             )
             SELECT
-              r.user_id, (r."timestamp" AT TIME ZONE 'UTC')::date, r.mode, r.used_turn,
+              r.user_id, (r."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, r.mode, r.used_turn,
               -count(*), -sum(r.tokens_used), -coalesce(sum(r.duration_seconds), 0), NULL, true
             FROM removed AS r
-            GROUP BY GROUPING SETS (((r."timestamp" AT TIME ZONE 'UTC')::date, r.mode, r.used_turn), (r.user_id));
+            GROUP BY GROUPING SETS (((r."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, r.mode, r.used_turn), (r.user_id));
             GET DIAGNOSTICS noted = ROW_COUNT;
           ELSE
             SELECT
@@ -437,7 +458,7 @@ def create_functions() -> None:
                   user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
                 )
                 VALUES (
-                  change.user_id, (change."timestamp" AT TIME ZONE 'UTC')::date, change.mode, change.used_turn,
+                  change.user_id, (change."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, change.mode, change.used_turn,
                   0, change.tokens, change.seconds, NULL, false
                 );
               END IF;
@@ -451,12 +472,12 @@ def create_functions() -> None:
                 max(c.came), coalesce(max(c.went) > max(c.came), max(c.came) IS NULL)
               FROM (
                 SELECT
-                  1 AS sign, a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::date AS usage_date, a.mode, a.used_turn,
-                  a.tokens_used, coalesce(a.duration_seconds, 0) AS seconds, a."timestamp" AS came, NULL::timestamptz AS went
+                  1 AS sign, a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date AS usage_date, a.mode, a.used_turn,
+                  a.tokens_used, coalesce(a.duration_seconds, 0) AS seconds, a."timestamp" AS came, NULL::timestamp with time zone AS went
                 FROM added AS a
                 UNION ALL
                 SELECT
-                  -1, r.user_id, (r."timestamp" AT TIME ZONE 'UTC')::date, r.mode, r.used_turn,
+                  -1, r.user_id, (r."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, r.mode, r.used_turn,
                   r.tokens_used, coalesce(r.duration_seconds, 0), NULL, r."timestamp"
                 FROM removed AS r
               ) AS c
@@ -597,6 +618,8 @@ def create_functions() -> None:
               USING MESSAGE = 'rebuild_rollups() has to see what others have mended', HINT = 'Call it in READ COMMITTED';
           END IF;
           PERFORM pg_advisory_xact_lock(hashtextextended('oblivion.rebuild_rollups', 0));
+          -- Rows before their sums, as everybody locks them.
+          LOCK TABLE public.token_usage, public.call_sessions IN ACCESS SHARE MODE;
           INSERT INTO oblivion.usage_deltas (usage_date, mode, used_turn, sessions, tokens, seconds, has_lost_rows)
           SELECT d.usage_date, d.mode, d.used_turn, d.sessions, d.tokens, d.seconds, false
           FROM oblivion.daily_usage_drift AS d;
@@ -637,9 +660,13 @@ def create_functions() -> None:
 
 
 def guard_tables() -> None:
-    """Sums of all are for who sees all rows, those of an account for its user, too."""
+    """Sums are for who sees all rows; the schema is private."""
     for table in TABLES:
         run_sql(f"ALTER TABLE oblivion.{table} ENABLE ROW LEVEL SECURITY")
+        run_sql(
+            f"CREATE POLICY {table}_select ON oblivion.{table} FOR SELECT TO PUBLIC"
+            " USING (oblivion.open_access() OR oblivion.is_service_role())"
+        )
         run_sql(f"CREATE POLICY {table}_insert ON oblivion.{table} FOR INSERT TO PUBLIC WITH CHECK (false)")
         run_sql(
             f"CREATE POLICY {table}_update ON oblivion.{table} FOR UPDATE TO PUBLIC USING (false) WITH CHECK (false)"
@@ -647,54 +674,6 @@ def guard_tables() -> None:
         run_sql(f"CREATE POLICY {table}_delete ON oblivion.{table} FOR DELETE TO PUBLIC USING (false)")
         run_sql(KEEP_TO_OWNER.replace("<object>", f"TABLE oblivion.{table}"))
         run_sql(f"GRANT SELECT ON TABLE oblivion.{table} TO PUBLIC")
-    run_sql(
-        """
-        CREATE POLICY sees_all_select ON oblivion.sees_all
-          FOR SELECT
-          TO PUBLIC
-          USING (oblivion.open_access() OR oblivion.is_service_role())
-        """
-    )
-    run_sql(
-        """
-        CREATE POLICY daily_usage_select ON oblivion.daily_usage
-          FOR SELECT
-          TO PUBLIC
-          USING (oblivion.open_access() OR oblivion.is_service_role())
-        """
-    )
-    run_sql(
-        """
-        CREATE POLICY user_usage_select ON oblivion.user_usage
-          FOR SELECT
-          TO PUBLIC
-          USING (oblivion.open_access() OR oblivion.is_service_role() OR user_id = (( SELECT oblivion.current_user_id() AS current_user_id)))
-        """
-    )
-    run_sql(
-        """
-        CREATE POLICY usage_deltas_select ON oblivion.usage_deltas
-          FOR SELECT
-          TO PUBLIC
-          USING (oblivion.open_access() OR oblivion.is_service_role() OR user_id = (( SELECT oblivion.current_user_id() AS current_user_id)))
-        """
-    )
-    run_sql(
-        """
-        CREATE POLICY daily_calls_select ON oblivion.daily_calls
-          FOR SELECT
-          TO PUBLIC
-          USING (oblivion.open_access() OR oblivion.is_service_role())
-        """
-    )
-    run_sql(
-        """
-        CREATE POLICY call_deltas_select ON oblivion.call_deltas
-          FOR SELECT
-          TO PUBLIC
-          USING (oblivion.open_access() OR oblivion.is_service_role())
-        """
-    )
 
 
 def create_triggers() -> None:
@@ -871,13 +850,25 @@ def create_views() -> None:
           sum(amounts.tokens)::bigint AS total_tokens,
           sum(amounts.tokens) / sum(amounts.sessions) AS avg_tokens_per_session,
           sum(amounts.seconds) / 60.0 AS total_minutes
-        FROM ( SELECT daily_usage.usage_date,
+        FROM ( SELECT (token_usage."timestamp" AT TIME ZONE 'UTC'::text)::date AS usage_date,
+                  token_usage.mode,
+                  token_usage.used_turn,
+                  1::bigint AS sessions,
+                  token_usage.tokens_used::bigint AS tokens,
+                  COALESCE(token_usage.duration_seconds, 0)::bigint AS seconds
+                 FROM public.token_usage
+                WHERE NOT oblivion.open_access() AND NOT (EXISTS ( SELECT
+                         FROM oblivion.sees_all))
+              UNION ALL
+               SELECT daily_usage.usage_date,
                   daily_usage.mode,
                   daily_usage.used_turn,
                   daily_usage.sessions,
                   daily_usage.tokens,
                   daily_usage.seconds
                  FROM oblivion.daily_usage
+                WHERE oblivion.open_access() OR (EXISTS ( SELECT
+                         FROM oblivion.sees_all))
               UNION ALL
                SELECT usage_deltas.usage_date,
                   usage_deltas.mode,
@@ -887,17 +878,7 @@ def create_views() -> None:
                   usage_deltas.seconds
                  FROM oblivion.usage_deltas
                 WHERE usage_deltas.usage_date IS NOT NULL AND (oblivion.open_access() OR (EXISTS ( SELECT
-                         FROM oblivion.sees_all)))
-              UNION ALL
-               SELECT (token_usage."timestamp" AT TIME ZONE 'UTC'::text)::date AS timezone,
-                  token_usage.mode,
-                  token_usage.used_turn,
-                  1,
-                  token_usage.tokens_used,
-                  COALESCE(token_usage.duration_seconds, 0) AS "coalesce"
-                 FROM public.token_usage
-                WHERE NOT oblivion.open_access() AND NOT (EXISTS ( SELECT
-                         FROM oblivion.sees_all))) amounts
+                         FROM oblivion.sees_all)))) amounts
         GROUP BY amounts.usage_date, amounts.mode, amounts.used_turn
         HAVING sum(amounts.sessions) <> 0::numeric
         ORDER BY amounts.usage_date DESC, amounts.mode, amounts.used_turn
@@ -925,12 +906,23 @@ def create_views() -> None:
                   sum(amounts.tokens) AS tokens,
                   max(amounts.last_usage) AS last_usage,
                   bool_or(amounts.has_lost_rows) AS has_lost_rows
-                 FROM ( SELECT user_usage.user_id,
+                 FROM ( SELECT token_usage.user_id,
+                          1::bigint AS sessions,
+                          token_usage.tokens_used::bigint AS tokens,
+                          token_usage."timestamp" AS last_usage,
+                          false AS has_lost_rows
+                         FROM public.token_usage
+                        WHERE NOT oblivion.open_access() AND NOT (EXISTS ( SELECT
+                                 FROM oblivion.sees_all))
+                      UNION ALL
+                       SELECT user_usage.user_id,
                           user_usage.sessions,
                           user_usage.tokens,
                           user_usage.last_usage,
                           user_usage.has_lost_rows
                          FROM oblivion.user_usage
+                        WHERE oblivion.open_access() OR (EXISTS ( SELECT
+                                 FROM oblivion.sees_all))
                       UNION ALL
                        SELECT usage_deltas.user_id,
                           usage_deltas.sessions,
@@ -938,7 +930,8 @@ def create_views() -> None:
                           usage_deltas.last_usage,
                           usage_deltas.has_lost_rows
                          FROM oblivion.usage_deltas
-                        WHERE usage_deltas.user_id IS NOT NULL) amounts
+                        WHERE usage_deltas.user_id IS NOT NULL AND (oblivion.open_access() OR (EXISTS ( SELECT
+                                 FROM oblivion.sees_all)))) amounts
                 GROUP BY amounts.user_id) u ON u.user_id = a.user_id
         """
     )
@@ -1015,29 +1008,7 @@ def create_views() -> None:
                   ELSE sum(amounts.credits)
               END AS total_credits,
           sum(amounts.seconds) / (60::numeric * NULLIF(sum(amounts.ended_calls), 0::numeric)) AS avg_duration_minutes
-        FROM ( SELECT daily_calls.call_date,
-                  daily_calls.calls,
-                  daily_calls.turn_calls,
-                  daily_calls.video_calls,
-                  daily_calls.voice_calls,
-                  daily_calls.credits,
-                  daily_calls.credits_unknown,
-                  daily_calls.ended_calls,
-                  daily_calls.seconds
-                 FROM oblivion.daily_calls
-              UNION ALL
-               SELECT call_deltas.call_date,
-                  call_deltas.calls,
-                  call_deltas.turn_calls,
-                  call_deltas.video_calls,
-                  call_deltas.voice_calls,
-                  call_deltas.credits,
-                  call_deltas.credits_unknown,
-                  call_deltas.ended_calls,
-                  call_deltas.seconds
-                 FROM oblivion.call_deltas
-              UNION ALL
-               SELECT a.call_date,
+        FROM ( SELECT a.call_date,
                   a.calls,
                   a.turn_calls,
                   a.video_calls,
@@ -1049,6 +1020,32 @@ def create_views() -> None:
                  FROM public.call_sessions c
                    CROSS JOIN LATERAL oblivion.call_amounts(c.start_time, c.end_time, c.mode, c.used_turn, c.credit_cost) a(call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds)
                 WHERE NOT oblivion.open_access() AND NOT (EXISTS ( SELECT
+                         FROM oblivion.sees_all))
+              UNION ALL
+               SELECT daily_calls.call_date,
+                  daily_calls.calls,
+                  daily_calls.turn_calls,
+                  daily_calls.video_calls,
+                  daily_calls.voice_calls,
+                  daily_calls.credits,
+                  daily_calls.credits_unknown,
+                  daily_calls.ended_calls,
+                  daily_calls.seconds
+                 FROM oblivion.daily_calls
+                WHERE oblivion.open_access() OR (EXISTS ( SELECT
+                         FROM oblivion.sees_all))
+              UNION ALL
+               SELECT call_deltas.call_date,
+                  call_deltas.calls,
+                  call_deltas.turn_calls,
+                  call_deltas.video_calls,
+                  call_deltas.voice_calls,
+                  call_deltas.credits,
+                  call_deltas.credits_unknown,
+                  call_deltas.ended_calls,
+                  call_deltas.seconds
+                 FROM oblivion.call_deltas
+                WHERE oblivion.open_access() OR (EXISTS ( SELECT
                          FROM oblivion.sees_all))) amounts
         GROUP BY amounts.call_date
         HAVING sum(amounts.calls) <> 0::numeric
@@ -1057,6 +1054,105 @@ def create_views() -> None:
     )
     for view in ("daily_usage_drift", "user_usage_drift", "daily_calls_drift"):
         run_sql(KEEP_TO_OWNER.replace("<object>", f"TABLE oblivion.{view}"))
+
+
+def change_presence() -> None:
+    """Heartbeats that change no index, and by whose clock a host is away."""
+    run_sql("DROP FUNCTION public.host_presence(text)")
+    run_sql("DROP FUNCTION oblivion.host_presence(text)")
+    run_sql(
+        """
+        CREATE OR REPLACE FUNCTION public.update_user_presence_updated_at()
+        RETURNS trigger
+        LANGUAGE plpgsql
+        AS $function$
+        BEGIN
+          NEW.updated_at = CURRENT_TIMESTAMP;
+          RETURN NEW;
+        END
+        $function$
+        """
+    )
+    run_sql("ALTER TABLE public.user_presence SET (fillfactor = 60)")
+    run_sql(
+        """
+        CREATE OR REPLACE TRIGGER update_user_presence_updated_at_trigger BEFORE INSERT OR UPDATE ON public.user_presence
+          FOR EACH ROW
+          EXECUTE FUNCTION public.update_user_presence_updated_at()
+        """
+    )
+    run_sql(
+        """
+        CREATE FUNCTION oblivion.host_presence(host_id text, stale_after interval)
+        RETURNS TABLE(is_available boolean, room_id text, updated_at timestamp with time zone)
+        LANGUAGE plpgsql
+        STABLE SECURITY DEFINER
+        SET search_path TO ''
+        AS $function$
+        DECLARE
+          moment pg_catalog.timestamptz = clock_timestamp();
+        BEGIN
+          IF stale_after IS NULL OR stale_after < interval '0' THEN
+            RAISE invalid_parameter_value
+              USING MESSAGE = format('A host is stale after %s', coalesce(stale_after::pg_catalog.text, 'NULL')),
+                HINT = 'Give a time of zero or more';
+          END IF;
+          RETURN QUERY
+          SELECT
+            p.is_available AND p.updated_at BETWEEN moment - stale_after AND moment + stale_after,
+            p.room_id,
+            p.updated_at
+          FROM public.user_presence AS p
+          WHERE p.host_id = host_presence.host_id;
+        END
+        $function$
+        """
+    )
+    run_sql(
+        """
+        DO $$
+        DECLARE
+          api_role name;
+        BEGIN
+          REVOKE ALL ON FUNCTION oblivion.host_presence(text,interval) FROM PUBLIC CASCADE;
+          FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
+            EXECUTE format('REVOKE ALL ON FUNCTION oblivion.host_presence(text,interval) FROM %I CASCADE', api_role);
+            EXECUTE format('GRANT EXECUTE ON FUNCTION oblivion.host_presence(text,interval) TO %I', api_role);
+          END LOOP;
+        END
+        $$
+        """
+    )
+    run_sql(
+        """
+        CREATE FUNCTION public.host_presence(host_id text, stale_after interval DEFAULT '00:02:00'::interval)
+        RETURNS TABLE(is_available boolean, room_id text, updated_at timestamp with time zone)
+        LANGUAGE sql
+        STABLE
+        SET search_path TO ''
+        BEGIN ATOMIC
+        SELECT h.is_available,
+             h.room_id,
+             h.updated_at
+            FROM oblivion.host_presence(host_presence.host_id, host_presence.stale_after) h(is_available, room_id, updated_at);
+        END
+        """
+    )
+    run_sql(
+        """
+        DO $$
+        DECLARE
+          api_role name;
+        BEGIN
+          REVOKE ALL ON FUNCTION public.host_presence(text,interval) FROM PUBLIC CASCADE;
+          FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
+            EXECUTE format('REVOKE ALL ON FUNCTION public.host_presence(text,interval) FROM %I CASCADE', api_role);
+            EXECUTE format('GRANT EXECUTE ON FUNCTION public.host_presence(text,interval) TO %I', api_role);
+          END LOOP;
+        END
+        $$
+        """
+    )
 
 
 def fill() -> None:
@@ -1125,7 +1221,7 @@ $$
 
 
 def downgrade() -> None:
-    lock_together("call_sessions", "token_usage", "user_presence")
+    lock_together(*LOCKED)
     keep_grants("public.daily_billing_summary", "public.daily_token_usage", "public.user_token_summary")
     drop_new()
     put_back_old()
@@ -1151,6 +1247,8 @@ def drop_new() -> None:
     run_sql("DROP TABLE oblivion.user_usage")
     run_sql("DROP TABLE oblivion.daily_usage")
     run_sql("DROP TABLE oblivion.sees_all")
+    run_sql("DROP FUNCTION public.host_presence(text,interval)")
+    run_sql("DROP FUNCTION oblivion.host_presence(text,interval)")
     run_sql("DROP TRIGGER clear_rollups ON public.call_sessions")
     run_sql("DROP TRIGGER note_delete ON public.call_sessions")
     run_sql("DROP TRIGGER note_update ON public.call_sessions")
@@ -1168,6 +1266,7 @@ def drop_new() -> None:
 
 def put_back_old() -> None:
     """Reports and indexes as they were."""
+    run_sql("ALTER TABLE public.user_presence RESET (fillfactor)")
     run_sql(
         """
         CREATE OR REPLACE VIEW public.active_calls WITH (security_invoker = true) AS
@@ -1239,6 +1338,106 @@ def put_back_old() -> None:
         """
         COMMENT ON COLUMN public.daily_billing_summary.avg_duration_minutes IS
           'Mean length in minutes of those that ended; NULL where none did.'
+        """
+    )
+    run_sql(
+        """
+        CREATE OR REPLACE FUNCTION public.update_user_presence_updated_at()
+        RETURNS trigger
+        LANGUAGE plpgsql
+        SET search_path TO ''
+        AS $function$
+        BEGIN
+          NEW.updated_at = now();
+          RETURN NEW;
+        END
+        $function$
+        """
+    )
+    run_sql(
+        """
+        CREATE OR REPLACE TRIGGER update_user_presence_updated_at_trigger BEFORE UPDATE ON public.user_presence
+          FOR EACH ROW
+          EXECUTE FUNCTION public.update_user_presence_updated_at()
+        """
+    )
+    run_sql(
+        """
+        COMMENT ON COLUMN public.user_presence.updated_at IS
+          'When the host was last heard of; a trigger keeps it on updates.'
+        """
+    )
+    run_sql(
+        """
+        CREATE FUNCTION oblivion.host_presence(host_id text)
+        RETURNS TABLE(is_available boolean, room_id text, updated_at timestamp with time zone)
+        LANGUAGE sql
+        STABLE SECURITY DEFINER
+        SET search_path TO ''
+        BEGIN ATOMIC
+        SELECT p.is_available,
+             p.room_id,
+             p.updated_at
+            FROM public.user_presence p
+           WHERE (p.host_id = host_presence.host_id);
+        END
+        """
+    )
+    run_sql(
+        """
+        DO $$
+        DECLARE
+          api_role name;
+        BEGIN
+          REVOKE ALL ON FUNCTION oblivion.host_presence(text) FROM PUBLIC CASCADE;
+          FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
+            EXECUTE format('REVOKE ALL ON FUNCTION oblivion.host_presence(text) FROM %I CASCADE', api_role);
+            EXECUTE format('GRANT EXECUTE ON FUNCTION oblivion.host_presence(text) TO %I', api_role);
+          END LOOP;
+        END
+        $$
+        """
+    )
+    run_sql(
+        """
+        COMMENT ON FUNCTION oblivion.host_presence(text) IS
+          'What anybody may know of a host, past row level security.'
+        """
+    )
+    run_sql(
+        """
+        CREATE FUNCTION public.host_presence(host_id text)
+        RETURNS TABLE(is_available boolean, room_id text, updated_at timestamp with time zone)
+        LANGUAGE sql
+        STABLE
+        SET search_path TO ''
+        BEGIN ATOMIC
+        SELECT h.is_available,
+             h.room_id,
+             h.updated_at
+            FROM oblivion.host_presence(host_presence.host_id) h(is_available, room_id, updated_at);
+        END
+        """
+    )
+    run_sql(
+        """
+        DO $$
+        DECLARE
+          api_role name;
+        BEGIN
+          REVOKE ALL ON FUNCTION public.host_presence(text) FROM PUBLIC CASCADE;
+          FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
+            EXECUTE format('REVOKE ALL ON FUNCTION public.host_presence(text) FROM %I CASCADE', api_role);
+            EXECUTE format('GRANT EXECUTE ON FUNCTION public.host_presence(text) TO %I', api_role);
+          END LOOP;
+        END
+        $$
+        """
+    )
+    run_sql(
+        """
+        COMMENT ON FUNCTION public.host_presence(text) IS
+          'Whether a host takes calls, where, and when the host was last heard of; no row for one that is not known.'
         """
     )
     run_sql("CREATE INDEX idx_token_usage_session_id ON public.token_usage (session_id)")

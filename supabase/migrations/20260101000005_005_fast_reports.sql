@@ -46,7 +46,7 @@ DECLARE
       name,
       relowner::regrole
     )
-    FROM unnest(ARRAY['call_sessions', 'token_usage', 'user_presence']) WITH ORDINALITY AS relation (name, place)
+    FROM unnest(ARRAY['active_calls', 'daily_billing_summary', 'daily_token_usage', 'user_token_summary', 'call_sessions', 'token_usage', 'user_presence']) WITH ORDINALITY AS relation (name, place)
     JOIN pg_catalog.pg_class AS c ON c.oid = to_regclass('public.' || name)
     WHERE pg_has_role(relowner, 'USAGE')
     ORDER BY relkind <> 'v', place
@@ -61,7 +61,7 @@ BEGIN
     BEGIN
       SELECT l.relation INTO vacuumed
       FROM pg_catalog.pg_locks AS l
-      JOIN unnest(ARRAY['call_sessions', 'token_usage', 'user_presence']) AS name ON l.relation = to_regclass('public.' || name)
+      JOIN unnest(ARRAY['active_calls', 'daily_billing_summary', 'daily_token_usage', 'user_token_summary', 'call_sessions', 'token_usage', 'user_presence']) AS name ON l.relation = to_regclass('public.' || name)
       JOIN pg_catalog.pg_class AS c ON c.oid = l.relation
       WHERE l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
         AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted AND l.pid <> pg_backend_pid()
@@ -200,7 +200,7 @@ LANGUAGE plpgsql
 SET search_path TO ''
 AS $function$
 DECLARE
-  emptied_days date[];
+  emptied_days pg_catalog.date[];
   emptied_users pg_catalog.text[];
 BEGIN
   -- One at a time, who else would waits for nothing; and not from an older snapshot, in which a delta may be there that
@@ -246,8 +246,10 @@ BEGIN
   INTO emptied_days, emptied_users;
   DELETE FROM oblivion.daily_usage AS u
   WHERE u.usage_date = ANY (emptied_days) AND u.sessions = 0 AND u.tokens = 0 AND u.seconds = 0;
+  -- Not where deltas are left: the row may have lost what one of them says.
   DELETE FROM oblivion.user_usage AS u
-  WHERE u.user_id = ANY (emptied_users) AND u.sessions = 0 AND u.tokens = 0;
+  WHERE u.user_id = ANY (emptied_users) AND u.sessions = 0 AND u.tokens = 0
+    AND NOT EXISTS (SELECT FROM oblivion.usage_deltas AS d WHERE d.user_id = u.user_id);
 END
 $function$$statement$;
 
@@ -257,7 +259,7 @@ LANGUAGE plpgsql
 SET search_path TO ''
 AS $function$
 DECLARE
-  emptied date[];
+  emptied pg_catalog.date[];
 BEGIN
   IF current_setting('transaction_isolation') <> 'read committed'
     OR NOT pg_try_advisory_xact_lock(hashtextextended('oblivion.fold_calls', 0))
@@ -314,7 +316,7 @@ BEGIN
       user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
     )
     SELECT
-      a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::date, a.mode, a.used_turn,
+      a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, a.mode, a.used_turn,
       1, a.tokens_used, coalesce(a.duration_seconds, 0), a."timestamp", false
     FROM added AS a
     LIMIT 100;
@@ -324,10 +326,10 @@ BEGIN
         user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
       )
       SELECT
-        a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::date, a.mode, a.used_turn,
+        a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, a.mode, a.used_turn,
         count(*), sum(a.tokens_used), coalesce(sum(a.duration_seconds), 0), max(a."timestamp"), false
       FROM (SELECT * FROM added OFFSET 100) AS a
-      GROUP BY GROUPING SETS (((a."timestamp" AT TIME ZONE 'UTC')::date, a.mode, a.used_turn), (a.user_id));
+      GROUP BY GROUPING SETS (((a."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, a.mode, a.used_turn), (a.user_id));
       GET DIAGNOSTICS further = ROW_COUNT;
     END IF;
   ELSIF TG_OP = 'DELETE' THEN
@@ -335,10 +337,10 @@ BEGIN
       user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
     )
     SELECT
-      r.user_id, (r."timestamp" AT TIME ZONE 'UTC')::date, r.mode, r.used_turn,
+      r.user_id, (r."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, r.mode, r.used_turn,
       -count(*), -sum(r.tokens_used), -coalesce(sum(r.duration_seconds), 0), NULL, true
     FROM removed AS r
-    GROUP BY GROUPING SETS (((r."timestamp" AT TIME ZONE 'UTC')::date, r.mode, r.used_turn), (r.user_id));
+    GROUP BY GROUPING SETS (((r."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, r.mode, r.used_turn), (r.user_id));
     GET DIAGNOSTICS noted = ROW_COUNT;
   ELSE
     SELECT
@@ -362,7 +364,7 @@ BEGIN
           user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
         )
         VALUES (
-          change.user_id, (change."timestamp" AT TIME ZONE 'UTC')::date, change.mode, change.used_turn,
+          change.user_id, (change."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, change.mode, change.used_turn,
           0, change.tokens, change.seconds, NULL, false
         );
       END IF;
@@ -376,12 +378,12 @@ BEGIN
         max(c.came), coalesce(max(c.went) > max(c.came), max(c.came) IS NULL)
       FROM (
         SELECT
-          1 AS sign, a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::date AS usage_date, a.mode, a.used_turn,
-          a.tokens_used, coalesce(a.duration_seconds, 0) AS seconds, a."timestamp" AS came, NULL::timestamptz AS went
+          1 AS sign, a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date AS usage_date, a.mode, a.used_turn,
+          a.tokens_used, coalesce(a.duration_seconds, 0) AS seconds, a."timestamp" AS came, NULL::timestamp with time zone AS went
         FROM added AS a
         UNION ALL
         SELECT
-          -1, r.user_id, (r."timestamp" AT TIME ZONE 'UTC')::date, r.mode, r.used_turn,
+          -1, r.user_id, (r."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, r.mode, r.used_turn,
           r.tokens_used, coalesce(r.duration_seconds, 0), NULL, r."timestamp"
         FROM removed AS r
       ) AS c
@@ -513,6 +515,8 @@ BEGIN
       USING MESSAGE = 'rebuild_rollups() has to see what others have mended', HINT = 'Call it in READ COMMITTED';
   END IF;
   PERFORM pg_advisory_xact_lock(hashtextextended('oblivion.rebuild_rollups', 0));
+  -- Rows before their sums, as everybody locks them.
+  LOCK TABLE public.token_usage, public.call_sessions IN ACCESS SHARE MODE;
   INSERT INTO oblivion.usage_deltas (usage_date, mode, used_turn, sessions, tokens, seconds, has_lost_rows)
   SELECT d.usage_date, d.mode, d.used_turn, d.sessions, d.tokens, d.seconds, false
   FROM oblivion.daily_usage_drift AS d;
@@ -555,6 +559,8 @@ GRANT EXECUTE ON FUNCTION oblivion.call_amounts(timestamp with time zone,timesta
 
 ALTER TABLE oblivion.sees_all ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY sees_all_select ON oblivion.sees_all FOR SELECT TO PUBLIC USING (oblivion.open_access() OR oblivion.is_service_role());
+
 CREATE POLICY sees_all_insert ON oblivion.sees_all FOR INSERT TO PUBLIC WITH CHECK (false);
 
 CREATE POLICY sees_all_update ON oblivion.sees_all FOR UPDATE TO PUBLIC USING (false) WITH CHECK (false);
@@ -577,6 +583,8 @@ $$;
 GRANT SELECT ON TABLE oblivion.sees_all TO PUBLIC;
 
 ALTER TABLE oblivion.daily_usage ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY daily_usage_select ON oblivion.daily_usage FOR SELECT TO PUBLIC USING (oblivion.open_access() OR oblivion.is_service_role());
 
 CREATE POLICY daily_usage_insert ON oblivion.daily_usage FOR INSERT TO PUBLIC WITH CHECK (false);
 
@@ -601,6 +609,8 @@ GRANT SELECT ON TABLE oblivion.daily_usage TO PUBLIC;
 
 ALTER TABLE oblivion.user_usage ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY user_usage_select ON oblivion.user_usage FOR SELECT TO PUBLIC USING (oblivion.open_access() OR oblivion.is_service_role());
+
 CREATE POLICY user_usage_insert ON oblivion.user_usage FOR INSERT TO PUBLIC WITH CHECK (false);
 
 CREATE POLICY user_usage_update ON oblivion.user_usage FOR UPDATE TO PUBLIC USING (false) WITH CHECK (false);
@@ -623,6 +633,8 @@ $$;
 GRANT SELECT ON TABLE oblivion.user_usage TO PUBLIC;
 
 ALTER TABLE oblivion.usage_deltas ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY usage_deltas_select ON oblivion.usage_deltas FOR SELECT TO PUBLIC USING (oblivion.open_access() OR oblivion.is_service_role());
 
 CREATE POLICY usage_deltas_insert ON oblivion.usage_deltas FOR INSERT TO PUBLIC WITH CHECK (false);
 
@@ -647,6 +659,8 @@ GRANT SELECT ON TABLE oblivion.usage_deltas TO PUBLIC;
 
 ALTER TABLE oblivion.daily_calls ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY daily_calls_select ON oblivion.daily_calls FOR SELECT TO PUBLIC USING (oblivion.open_access() OR oblivion.is_service_role());
+
 CREATE POLICY daily_calls_insert ON oblivion.daily_calls FOR INSERT TO PUBLIC WITH CHECK (false);
 
 CREATE POLICY daily_calls_update ON oblivion.daily_calls FOR UPDATE TO PUBLIC USING (false) WITH CHECK (false);
@@ -670,6 +684,8 @@ GRANT SELECT ON TABLE oblivion.daily_calls TO PUBLIC;
 
 ALTER TABLE oblivion.call_deltas ENABLE ROW LEVEL SECURITY;
 
+CREATE POLICY call_deltas_select ON oblivion.call_deltas FOR SELECT TO PUBLIC USING (oblivion.open_access() OR oblivion.is_service_role());
+
 CREATE POLICY call_deltas_insert ON oblivion.call_deltas FOR INSERT TO PUBLIC WITH CHECK (false);
 
 CREATE POLICY call_deltas_update ON oblivion.call_deltas FOR UPDATE TO PUBLIC USING (false) WITH CHECK (false);
@@ -690,36 +706,6 @@ END
 $$;
 
 GRANT SELECT ON TABLE oblivion.call_deltas TO PUBLIC;
-
-CREATE POLICY sees_all_select ON oblivion.sees_all
-  FOR SELECT
-  TO PUBLIC
-  USING (oblivion.open_access() OR oblivion.is_service_role());
-
-CREATE POLICY daily_usage_select ON oblivion.daily_usage
-  FOR SELECT
-  TO PUBLIC
-  USING (oblivion.open_access() OR oblivion.is_service_role());
-
-CREATE POLICY user_usage_select ON oblivion.user_usage
-  FOR SELECT
-  TO PUBLIC
-  USING (oblivion.open_access() OR oblivion.is_service_role() OR user_id = (( SELECT oblivion.current_user_id() AS current_user_id)));
-
-CREATE POLICY usage_deltas_select ON oblivion.usage_deltas
-  FOR SELECT
-  TO PUBLIC
-  USING (oblivion.open_access() OR oblivion.is_service_role() OR user_id = (( SELECT oblivion.current_user_id() AS current_user_id)));
-
-CREATE POLICY daily_calls_select ON oblivion.daily_calls
-  FOR SELECT
-  TO PUBLIC
-  USING (oblivion.open_access() OR oblivion.is_service_role());
-
-CREATE POLICY call_deltas_select ON oblivion.call_deltas
-  FOR SELECT
-  TO PUBLIC
-  USING (oblivion.open_access() OR oblivion.is_service_role());
 
 CREATE TRIGGER note_insert AFTER INSERT ON public.call_sessions
   REFERENCING NEW TABLE AS added
@@ -854,13 +840,25 @@ SELECT
   sum(amounts.tokens)::bigint AS total_tokens,
   sum(amounts.tokens) / sum(amounts.sessions) AS avg_tokens_per_session,
   sum(amounts.seconds) / 60.0 AS total_minutes
-FROM ( SELECT daily_usage.usage_date,
+FROM ( SELECT (token_usage."timestamp" AT TIME ZONE 'UTC'::text)::date AS usage_date,
+          token_usage.mode,
+          token_usage.used_turn,
+          1::bigint AS sessions,
+          token_usage.tokens_used::bigint AS tokens,
+          COALESCE(token_usage.duration_seconds, 0)::bigint AS seconds
+         FROM public.token_usage
+        WHERE NOT oblivion.open_access() AND NOT (EXISTS ( SELECT
+                 FROM oblivion.sees_all))
+      UNION ALL
+       SELECT daily_usage.usage_date,
           daily_usage.mode,
           daily_usage.used_turn,
           daily_usage.sessions,
           daily_usage.tokens,
           daily_usage.seconds
          FROM oblivion.daily_usage
+        WHERE oblivion.open_access() OR (EXISTS ( SELECT
+                 FROM oblivion.sees_all))
       UNION ALL
        SELECT usage_deltas.usage_date,
           usage_deltas.mode,
@@ -870,17 +868,7 @@ FROM ( SELECT daily_usage.usage_date,
           usage_deltas.seconds
          FROM oblivion.usage_deltas
         WHERE usage_deltas.usage_date IS NOT NULL AND (oblivion.open_access() OR (EXISTS ( SELECT
-                 FROM oblivion.sees_all)))
-      UNION ALL
-       SELECT (token_usage."timestamp" AT TIME ZONE 'UTC'::text)::date AS timezone,
-          token_usage.mode,
-          token_usage.used_turn,
-          1,
-          token_usage.tokens_used,
-          COALESCE(token_usage.duration_seconds, 0) AS "coalesce"
-         FROM public.token_usage
-        WHERE NOT oblivion.open_access() AND NOT (EXISTS ( SELECT
-                 FROM oblivion.sees_all))) amounts
+                 FROM oblivion.sees_all)))) amounts
 GROUP BY amounts.usage_date, amounts.mode, amounts.used_turn
 HAVING sum(amounts.sessions) <> 0::numeric
 ORDER BY amounts.usage_date DESC, amounts.mode, amounts.used_turn;
@@ -905,12 +893,23 @@ LEFT JOIN ( SELECT amounts.user_id,
           sum(amounts.tokens) AS tokens,
           max(amounts.last_usage) AS last_usage,
           bool_or(amounts.has_lost_rows) AS has_lost_rows
-         FROM ( SELECT user_usage.user_id,
+         FROM ( SELECT token_usage.user_id,
+                  1::bigint AS sessions,
+                  token_usage.tokens_used::bigint AS tokens,
+                  token_usage."timestamp" AS last_usage,
+                  false AS has_lost_rows
+                 FROM public.token_usage
+                WHERE NOT oblivion.open_access() AND NOT (EXISTS ( SELECT
+                         FROM oblivion.sees_all))
+              UNION ALL
+               SELECT user_usage.user_id,
                   user_usage.sessions,
                   user_usage.tokens,
                   user_usage.last_usage,
                   user_usage.has_lost_rows
                  FROM oblivion.user_usage
+                WHERE oblivion.open_access() OR (EXISTS ( SELECT
+                         FROM oblivion.sees_all))
               UNION ALL
                SELECT usage_deltas.user_id,
                   usage_deltas.sessions,
@@ -918,7 +917,8 @@ LEFT JOIN ( SELECT amounts.user_id,
                   usage_deltas.last_usage,
                   usage_deltas.has_lost_rows
                  FROM oblivion.usage_deltas
-                WHERE usage_deltas.user_id IS NOT NULL) amounts
+                WHERE usage_deltas.user_id IS NOT NULL AND (oblivion.open_access() OR (EXISTS ( SELECT
+                         FROM oblivion.sees_all)))) amounts
         GROUP BY amounts.user_id) u ON u.user_id = a.user_id;
 
 CREATE VIEW oblivion.daily_calls_drift WITH (security_invoker = true) AS
@@ -989,29 +989,7 @@ SELECT
           ELSE sum(amounts.credits)
       END AS total_credits,
   sum(amounts.seconds) / (60::numeric * NULLIF(sum(amounts.ended_calls), 0::numeric)) AS avg_duration_minutes
-FROM ( SELECT daily_calls.call_date,
-          daily_calls.calls,
-          daily_calls.turn_calls,
-          daily_calls.video_calls,
-          daily_calls.voice_calls,
-          daily_calls.credits,
-          daily_calls.credits_unknown,
-          daily_calls.ended_calls,
-          daily_calls.seconds
-         FROM oblivion.daily_calls
-      UNION ALL
-       SELECT call_deltas.call_date,
-          call_deltas.calls,
-          call_deltas.turn_calls,
-          call_deltas.video_calls,
-          call_deltas.voice_calls,
-          call_deltas.credits,
-          call_deltas.credits_unknown,
-          call_deltas.ended_calls,
-          call_deltas.seconds
-         FROM oblivion.call_deltas
-      UNION ALL
-       SELECT a.call_date,
+FROM ( SELECT a.call_date,
           a.calls,
           a.turn_calls,
           a.video_calls,
@@ -1023,6 +1001,32 @@ FROM ( SELECT daily_calls.call_date,
          FROM public.call_sessions c
            CROSS JOIN LATERAL oblivion.call_amounts(c.start_time, c.end_time, c.mode, c.used_turn, c.credit_cost) a(call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds)
         WHERE NOT oblivion.open_access() AND NOT (EXISTS ( SELECT
+                 FROM oblivion.sees_all))
+      UNION ALL
+       SELECT daily_calls.call_date,
+          daily_calls.calls,
+          daily_calls.turn_calls,
+          daily_calls.video_calls,
+          daily_calls.voice_calls,
+          daily_calls.credits,
+          daily_calls.credits_unknown,
+          daily_calls.ended_calls,
+          daily_calls.seconds
+         FROM oblivion.daily_calls
+        WHERE oblivion.open_access() OR (EXISTS ( SELECT
+                 FROM oblivion.sees_all))
+      UNION ALL
+       SELECT call_deltas.call_date,
+          call_deltas.calls,
+          call_deltas.turn_calls,
+          call_deltas.video_calls,
+          call_deltas.voice_calls,
+          call_deltas.credits,
+          call_deltas.credits_unknown,
+          call_deltas.ended_calls,
+          call_deltas.seconds
+         FROM oblivion.call_deltas
+        WHERE oblivion.open_access() OR (EXISTS ( SELECT
                  FROM oblivion.sees_all))) amounts
 GROUP BY amounts.call_date
 HAVING sum(amounts.calls) <> 0::numeric
@@ -1063,6 +1067,86 @@ BEGIN
     SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
   LOOP
     EXECUTE format('REVOKE ALL ON TABLE oblivion.daily_calls_drift FROM %I CASCADE', api_role);
+  END LOOP;
+END
+$$;
+
+DROP FUNCTION public.host_presence(text);
+
+DROP FUNCTION oblivion.host_presence(text);
+
+CREATE OR REPLACE FUNCTION public.update_user_presence_updated_at()
+RETURNS trigger
+LANGUAGE plpgsql
+AS $function$
+BEGIN
+  NEW.updated_at = CURRENT_TIMESTAMP;
+  RETURN NEW;
+END
+$function$;
+
+ALTER TABLE public.user_presence SET (fillfactor = 60);
+
+CREATE OR REPLACE TRIGGER update_user_presence_updated_at_trigger BEFORE INSERT OR UPDATE ON public.user_presence
+  FOR EACH ROW
+  EXECUTE FUNCTION public.update_user_presence_updated_at();
+
+CREATE FUNCTION oblivion.host_presence(host_id text, stale_after interval)
+RETURNS TABLE(is_available boolean, room_id text, updated_at timestamp with time zone)
+LANGUAGE plpgsql
+STABLE SECURITY DEFINER
+SET search_path TO ''
+AS $function$
+DECLARE
+  moment pg_catalog.timestamptz = clock_timestamp();
+BEGIN
+  IF stale_after IS NULL OR stale_after < interval '0' THEN
+    RAISE invalid_parameter_value
+      USING MESSAGE = format('A host is stale after %s', coalesce(stale_after::pg_catalog.text, 'NULL')),
+        HINT = 'Give a time of zero or more';
+  END IF;
+  RETURN QUERY
+  SELECT
+    p.is_available AND p.updated_at BETWEEN moment - stale_after AND moment + stale_after,
+    p.room_id,
+    p.updated_at
+  FROM public.user_presence AS p
+  WHERE p.host_id = host_presence.host_id;
+END
+$function$;
+
+DO $$
+DECLARE
+  api_role name;
+BEGIN
+  REVOKE ALL ON FUNCTION oblivion.host_presence(text,interval) FROM PUBLIC CASCADE;
+  FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
+    EXECUTE format('REVOKE ALL ON FUNCTION oblivion.host_presence(text,interval) FROM %I CASCADE', api_role);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION oblivion.host_presence(text,interval) TO %I', api_role);
+  END LOOP;
+END
+$$;
+
+EXECUTE $statement$CREATE FUNCTION public.host_presence(host_id text, stale_after interval DEFAULT '00:02:00'::interval)
+RETURNS TABLE(is_available boolean, room_id text, updated_at timestamp with time zone)
+LANGUAGE sql
+STABLE
+SET search_path TO ''
+BEGIN ATOMIC
+SELECT h.is_available,
+     h.room_id,
+     h.updated_at
+    FROM oblivion.host_presence(host_presence.host_id, host_presence.stale_after) h(is_available, room_id, updated_at);
+END$statement$;
+
+DO $$
+DECLARE
+  api_role name;
+BEGIN
+  REVOKE ALL ON FUNCTION public.host_presence(text,interval) FROM PUBLIC CASCADE;
+  FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
+    EXECUTE format('REVOKE ALL ON FUNCTION public.host_presence(text,interval) FROM %I CASCADE', api_role);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION public.host_presence(text,interval) TO %I', api_role);
   END LOOP;
 END
 $$;
@@ -1114,6 +1198,12 @@ COMMENT ON FUNCTION oblivion.note_calls() IS 'Trigger: appends what a statement 
 COMMENT ON FUNCTION oblivion.clear_rollups() IS 'Trigger: empties what stood for the rows of a table.';
 
 COMMENT ON FUNCTION oblivion.rebuild_rollups() IS 'Mends the roll-ups, while writers go on; returns how many sums were off.';
+
+COMMENT ON COLUMN public.user_presence.updated_at IS 'When the host was last heard of, by the server''s clock; a trigger keeps it.';
+
+COMMENT ON FUNCTION oblivion.host_presence(text,interval) IS 'What anybody may know of a host, past row level security.';
+
+COMMENT ON FUNCTION public.host_presence(text,interval) IS 'Whether a host takes calls, where, and when the host was last heard of; away when that is longer ago than stale_after by the server''s clock, 2 minutes unless it is given; no row for one that is not known.';
 
 COMMENT ON TABLE oblivion.sees_all IS 'One row, which those see whom row level security shows all rows of calls and usage.';
 

@@ -5,7 +5,7 @@ LANGUAGE plpgsql
 SET search_path = ''
 AS $$
 DECLARE
-  emptied date[];
+  emptied pg_catalog.date[];
 BEGIN
   IF current_setting('transaction_isolation') <> 'read committed'
     OR NOT pg_try_advisory_xact_lock(hashtextextended('oblivion.fold_calls', 0))

@@ -6,7 +6,7 @@ LANGUAGE plpgsql
 SET search_path = ''
 AS $$
 DECLARE
-  emptied_days date[];
+  emptied_days pg_catalog.date[];
   emptied_users pg_catalog.text[];
 BEGIN
   -- One at a time, who else would waits for nothing; and not from an older snapshot, in which a delta may be there that
@@ -52,7 +52,9 @@ BEGIN
   INTO emptied_days, emptied_users;
   DELETE FROM oblivion.daily_usage AS u
   WHERE u.usage_date = ANY (emptied_days) AND u.sessions = 0 AND u.tokens = 0 AND u.seconds = 0;
+  -- Not where deltas are left: the row may have lost what one of them says.
   DELETE FROM oblivion.user_usage AS u
-  WHERE u.user_id = ANY (emptied_users) AND u.sessions = 0 AND u.tokens = 0;
+  WHERE u.user_id = ANY (emptied_users) AND u.sessions = 0 AND u.tokens = 0
+    AND NOT EXISTS (SELECT FROM oblivion.usage_deltas AS d WHERE d.user_id = u.user_id);
 END
 $$;

@@ -18,7 +18,7 @@ BEGIN
       user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
     )
     SELECT
-      a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::date, a.mode, a.used_turn,
+      a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, a.mode, a.used_turn,
       1, a.tokens_used, coalesce(a.duration_seconds, 0), a."timestamp", false
     FROM added AS a
     LIMIT 100;
@@ -28,10 +28,10 @@ BEGIN
         user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
       )
       SELECT
-        a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::date, a.mode, a.used_turn,
+        a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, a.mode, a.used_turn,
         count(*), sum(a.tokens_used), coalesce(sum(a.duration_seconds), 0), max(a."timestamp"), false
       FROM (SELECT * FROM added OFFSET 100) AS a
-      GROUP BY GROUPING SETS (((a."timestamp" AT TIME ZONE 'UTC')::date, a.mode, a.used_turn), (a.user_id));
+      GROUP BY GROUPING SETS (((a."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, a.mode, a.used_turn), (a.user_id));
       GET DIAGNOSTICS further = ROW_COUNT;
     END IF;
   ELSIF TG_OP = 'DELETE' THEN
@@ -39,10 +39,10 @@ BEGIN
       user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
     )
     SELECT
-      r.user_id, (r."timestamp" AT TIME ZONE 'UTC')::date, r.mode, r.used_turn,
+      r.user_id, (r."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, r.mode, r.used_turn,
       -count(*), -sum(r.tokens_used), -coalesce(sum(r.duration_seconds), 0), NULL, true
     FROM removed AS r
-    GROUP BY GROUPING SETS (((r."timestamp" AT TIME ZONE 'UTC')::date, r.mode, r.used_turn), (r.user_id));
+    GROUP BY GROUPING SETS (((r."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, r.mode, r.used_turn), (r.user_id));
     GET DIAGNOSTICS noted = ROW_COUNT;
   ELSE
     SELECT
@@ -66,7 +66,7 @@ BEGIN
           user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
         )
         VALUES (
-          change.user_id, (change."timestamp" AT TIME ZONE 'UTC')::date, change.mode, change.used_turn,
+          change.user_id, (change."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, change.mode, change.used_turn,
           0, change.tokens, change.seconds, NULL, false
         );
       END IF;
@@ -80,12 +80,12 @@ BEGIN
         max(c.came), coalesce(max(c.went) > max(c.came), max(c.came) IS NULL)
       FROM (
         SELECT
-          1 AS sign, a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::date AS usage_date, a.mode, a.used_turn,
-          a.tokens_used, coalesce(a.duration_seconds, 0) AS seconds, a."timestamp" AS came, NULL::timestamptz AS went
+          1 AS sign, a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date AS usage_date, a.mode, a.used_turn,
+          a.tokens_used, coalesce(a.duration_seconds, 0) AS seconds, a."timestamp" AS came, NULL::timestamp with time zone AS went
         FROM added AS a
         UNION ALL
         SELECT
-          -1, r.user_id, (r."timestamp" AT TIME ZONE 'UTC')::date, r.mode, r.used_turn,
+          -1, r.user_id, (r."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, r.mode, r.used_turn,
           r.tokens_used, coalesce(r.duration_seconds, 0), NULL, r."timestamp"
         FROM removed AS r
       ) AS c

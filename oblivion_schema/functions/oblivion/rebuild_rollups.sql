@@ -14,6 +14,8 @@ BEGIN
       USING MESSAGE = 'rebuild_rollups() has to see what others have mended', HINT = 'Call it in READ COMMITTED';
   END IF;
   PERFORM pg_advisory_xact_lock(hashtextextended('oblivion.rebuild_rollups', 0));
+  -- Rows before their sums, as everybody locks them.
+  LOCK TABLE public.token_usage, public.call_sessions IN ACCESS SHARE MODE;
   INSERT INTO oblivion.usage_deltas (usage_date, mode, used_turn, sessions, tokens, seconds, has_lost_rows)
   SELECT d.usage_date, d.mode, d.used_turn, d.sessions, d.tokens, d.seconds, false
   FROM oblivion.daily_usage_drift AS d;
