@@ -137,15 +137,15 @@ class Database:
             sql.execute(statement, values)
             return tuple(map(int, sql.fetchone() or ())) if sql.description else ()
 
-    def pgbench(self, script: Sequence[str], transactions: int, *options: str) -> float:
+    def pgbench(self, script: Sequence[str], transactions: int, *options: str, clients: int = CLIENTS) -> float:
         """Run a script so often in each client; give the rate in all, in Hz, once the connections are warm."""
         path = self.home / "script.sql"
         path.write_text("\n".join(script) + "\n", encoding="utf-8")
-        program = [str(embedded.binary("pgbench") or "pgbench"), "-n", "-c", str(CLIENTS), "-j", "2", "-D", "n=0"]
+        program = [str(embedded.binary("pgbench") or "pgbench"), "-n", "-c", str(clients), "-j", "2", "-D", "n=0"]
         log = ["-l", "--log-prefix", str(self.home / "log")]
         command = [*program, *log, "-t", str(transactions), "-f", str(path), *options, libpq(self.url)]
         ended = subprocess.run(command, check=False, capture_output=True, text=True)
-        if ended.returncode or f"processed: {CLIENTS * transactions}/" not in ended.stdout:
+        if ended.returncode or f"processed: {clients * transactions}/" not in ended.stdout:
             sys.exit(ended.stderr or ended.stdout)
         times: dict[str, list[float]] = {}
         for path in self.home.glob("log.*"):

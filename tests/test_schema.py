@@ -401,6 +401,7 @@ def test_every_function_has_a_fixed_search_path(upgraded: URL) -> None:
           AND NOT coalesce(proconfig, '{}') @> ARRAY['search_path=""']
         """,
     )
+    assert len(loose) == 1, loose
     [(name, lines)] = loose
     assert isinstance(lines, list)
     assert (name, [line.strip() for line in lines if line.strip() not in {"", "BEGIN", "END"}]) == LOOKS_NOTHING_UP
