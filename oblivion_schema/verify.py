@@ -161,7 +161,9 @@ WHERE conrelid = CAST(:table AS regclass) AND conname = :constraint
 def _belongings(relation: Table[Any]) -> Iterator[tuple[str, str]]:
     on = relation.fullname
     if not relation.is_view:
-        yield from (("constraint", f"{on}.{constraint.name}") for constraint in relation.constraints)
+        # SQLAlchemy has a primary key of no columns where there is none.
+        there = (c for c in relation.constraints if c is not relation.primary_key or len(relation.primary_key))
+        yield from (("constraint", f"{on}.{constraint.name}") for constraint in there)
     yield from (("index", f"{on}.{index.name}") for index in relation.indexes)
     for item in declared(relation):
         if item.kind in {"index", "policy", "trigger"}:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, NullPool, create_engine, inspect, text
 from sqlalchemy.exc import IntegrityError
-from support import query
+from support import execute, query
 
-from oblivion_schema import metadata
+from oblivion_schema import metadata, upgrade
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import URL, Engine
 
@@ -141,7 +141,7 @@ NAMES = {
     "user_presence_pkey", "idx_user_presence_host_unique",
     "user_accounts_pkey", "positive_tokens", "user_accounts_subscription_tier_check", "idx_user_accounts_email",
     "token_usage_pkey", "fk_token_usage_user_id", "positive_token_usage", "token_usage_mode_check", "valid_duration",
-    "idx_token_usage_session_id", "idx_token_usage_timestamp", "idx_token_usage_user_date", "idx_token_usage_billing",
+    "idx_token_usage_session", "idx_token_usage_timestamp", "idx_token_usage_user_date",
     "token_rates_pkey", "token_rates_mode_check", "token_rates_tokens_per_minute_check",
     "token_ledger_pkey", "idx_token_ledger_key",
     # In schema oblivion.
@@ -150,6 +150,7 @@ NAMES = {
     "call_meters_unsettled",
     "call_segments_pkey", "call_segments_session_id_fkey", "call_segments_usage_id_key",
     "billing_incidents_pkey", "billing_incidents_open",
+    "sees_all_pkey", "sees_all_yes_check", "daily_usage_pkey", "user_usage_pkey", "daily_calls_pkey",
 }  # fmt: skip
 
 
@@ -255,7 +256,7 @@ OPEN_INCIDENTS = "SELECT * FROM oblivion.billing_incidents WHERE resolved_at IS 
 SERVED_BY = [
     ("call_sessions_pkey", "SELECT * FROM call_sessions WHERE id = '00000000-0000-0000-0000-000000000000'"),
     ("idx_call_sessions_room_id", "SELECT * FROM call_sessions WHERE room_id = 'r'"),
-    ("idx_call_sessions_start_time", "SELECT * FROM call_sessions WHERE start_time >= now() - interval '1 day'"),
+    ("idx_call_sessions_start_time", "SELECT * FROM call_sessions WHERE start_time >= '2026-09-01'"),
     ("idx_call_sessions_user_id", "SELECT * FROM call_sessions WHERE user_id = 'u'"),
     ("idx_call_sessions_billing", "SELECT * FROM call_sessions WHERE used_turn = true AND start_time >= '2026-01-01'"),
     ("idx_call_sessions_billing", "SELECT room_id, start_time, credit_cost FROM call_sessions WHERE used_turn = true"),
@@ -266,11 +267,11 @@ SERVED_BY = [
     ("idx_user_accounts_email", "SELECT * FROM user_accounts WHERE email = 'e'"),
     ("token_usage_pkey", "SELECT * FROM token_usage WHERE id = '00000000-0000-0000-0000-000000000000'"),
     ("idx_token_usage_user_date", "SELECT * FROM token_usage WHERE user_id = 'u'"),
-    ("idx_token_usage_user_date", "SELECT * FROM token_usage WHERE user_id = 'u' AND timestamp >= '2026-01-01'"),
-    ("idx_token_usage_session_id", "SELECT * FROM token_usage WHERE session_id = 's'"),
-    ("idx_token_usage_timestamp", "SELECT * FROM token_usage WHERE timestamp >= '2026-01-01'"),
-    ("idx_token_usage_billing", "SELECT * FROM token_usage WHERE mode = 'video'"),
-    ("token_rates_pkey", "SELECT * FROM token_rates WHERE mode = 'video' AND used_turn AND effective_from <= now()"),
+    ("idx_token_usage_user_date", "SELECT * FROM token_usage WHERE user_id = 'u7' AND timestamp >= '2026-01-01'"),
+    ("idx_token_usage_session", "SELECT * FROM token_usage WHERE session_id = '7'"),
+    ("idx_token_usage_timestamp", "SELECT * FROM token_usage WHERE timestamp >= '2026-09-01'"),
+    ("idx_token_usage_timestamp", "SELECT * FROM token_usage WHERE mode = 'video' AND timestamp >= '2026-09-01'"),
+    ("idx_token_usage_timestamp", "SELECT * FROM token_usage ORDER BY timestamp DESC LIMIT 100"),
     ("token_ledger_pkey", "SELECT * FROM token_ledger WHERE user_id = 'u' ORDER BY id"),
     ("idx_token_ledger_key", "SELECT * FROM token_ledger WHERE user_id = 'u' AND key = 'k'"),
     # What the functions of the engine ask.
@@ -284,15 +285,67 @@ SERVED_BY = [
     ("billing_incidents_open", f"{OPEN_INCIDENTS} AND session_id = {ID}"),
     ("billing_incidents_open", OPEN_INCIDENTS),
     ("billing_incidents_pkey", "SELECT * FROM oblivion.billing_incidents WHERE id = 7"),
-    ("adoption_log_pkey", "SELECT * FROM oblivion.adoption_log ORDER BY id"),
-    ("alembic_version_pkc", "UPDATE oblivion.alembic_version SET version_num = '005' WHERE version_num = '004'"),
+    # What the reports ask.
+    ("daily_usage_pkey", "SELECT * FROM daily_token_usage WHERE usage_date = '2026-09-01'"),
+    ("user_usage_pkey", "SELECT * FROM user_token_summary WHERE user_id = 'u7'"),
+    ("daily_calls_pkey", "SELECT * FROM daily_billing_summary WHERE call_date = '2026-09-01'"),
 ]  # fmt: skip
 
 
+# Of tables that stay small PostgreSQL reads the pages: their keys are there for what they keep single.
+KEEPS_SINGLE = {"token_rates_pkey", "adoption_log_pkey", "alembic_version_pkc", "sees_all_pkey"}
+
+# Three years of a thousand accounts, a tenth of the calls over TURN, some going on.
+THREE_YEARS = """
+INSERT INTO user_accounts (user_id, email) SELECT 'u' || n, n || '@example.com' FROM generate_series(0, 999) AS n;
+INSERT INTO user_presence (host_id, room_id) SELECT 'h' || n, 'r' FROM generate_series(0, 999) AS n;
+INSERT INTO call_sessions (id, room_id, mode, used_turn, user_id, start_time, end_time)
+SELECT
+  md5(n::text)::uuid, 'r' || n % 2000, 'video', n % 10 = 0, 'u' || n % 1000,
+  '2023-09-02'::timestamptz + n * interval '79 minutes', '2023-09-02'::timestamptz + n * interval '80 minutes'
+FROM generate_series(1, 19999) AS n
+WHERE n % 200 <> 0
+UNION ALL
+SELECT md5(n::text)::uuid, 'r', 'video', false, 'u' || n % 1000, '2026-09-01', NULL
+FROM generate_series(200, 20000, 200) AS n;
+INSERT INTO token_usage (user_id, session_id, tokens_used, "timestamp", mode, used_turn)
+SELECT
+  'u' || n % 1000, n, 2, '2023-09-02'::timestamptz + n * interval '79 minutes',
+  CASE WHEN n % 3 = 0 THEN 'voice' ELSE 'video' END, n % 10 = 0
+FROM generate_series(1, 20000) AS n;
+INSERT INTO oblivion.call_meters (
+  session_id, user_id, client_key, mode, used_turn, tokens_per_minute, direct_rate, direct_rate_from, turn_rate,
+  turn_rate_from, settled
+)
+SELECT id, nullif(user_id, 'u1'), id, 'video', false, 2, 2, now(), 6, now(), end_time IS NOT NULL FROM call_sessions;
+INSERT INTO oblivion.call_segments (
+  session_id, number, usage_id, used_turn, tokens_per_minute, rate_from, first_minute, minutes, seconds, due_before,
+  due_after, shortfall
+)
+SELECT id, 1, gen_random_uuid(), false, 2, now(), 0, 1, 60, 0, 2, 0 FROM call_sessions;
+INSERT INTO oblivion.billing_incidents (session_id, action, error_code, message, resolved_at)
+SELECT id, 'tick', 'c', 'm', CASE WHEN end_time IS NOT NULL THEN now() END FROM call_sessions;
+INSERT INTO token_ledger (user_id, kind, tokens, balance, key)
+SELECT 'u' || n % 1000, 'top_up', 0, 100, n FROM generate_series(1, 20000) AS n;
+"""
+
+
+@pytest.fixture(scope="module")
+def three_years(module_database: Callable[[str], URL]) -> URL:
+    """A database with realistic rows."""
+    url = module_database("superuser")
+    upgrade(url)
+    execute(url, THREE_YEARS)
+    query(url, "SELECT oblivion.fold_usage(100000), oblivion.fold_calls(100000)")
+    with create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(text("VACUUM (ANALYZE)"))
+    return url
+
+
 @pytest.mark.parametrize(("index", "sql"), SERVED_BY)
-def test_documented_query_is_served_by_its_index(connection: Connection, index: str, sql: str) -> None:
-    connection.execute(text("SET LOCAL enable_seqscan = off"))
-    plan = connection.scalar(text(f"EXPLAIN (FORMAT json) {sql}"))
+def test_documented_query_is_served_by_its_index(three_years: URL, index: str, sql: str) -> None:
+    with create_engine(three_years, poolclass=NullPool).connect() as connection:
+        plan: Any = connection.scalar(text(f"EXPLAIN (FORMAT json) {sql}"))
     assert index in set(_index_names(plan[0]["Plan"])), plan
 
 
@@ -305,7 +358,7 @@ def _index_names(node: dict[str, Any]) -> Iterator[str]:
 
 def test_every_index_serves_a_documented_query(upgraded: URL) -> None:
     found = query(upgraded, "SELECT indexname FROM pg_indexes WHERE schemaname IN ('public', 'oblivion')")
-    assert {name for (name,) in found} == {index for index, _ in SERVED_BY}
+    assert {name for (name,) in found} == {index for index, _ in SERVED_BY} | KEEPS_SINGLE
 
 
 def test_no_index_is_the_beginning_of_another(upgraded: URL) -> None:
@@ -388,23 +441,17 @@ def test_every_foreign_key_is_indexed(upgraded: URL) -> None:
     assert unindexed == []
 
 
-# The trigger of heartbeats, which a setting would slow: it looks up no name.
-LOOKS_NOTHING_UP = ("update_user_presence_updated_at()", ["NEW.updated_at = CURRENT_TIMESTAMP;", "RETURN NEW;"])
-
-
 def test_every_function_has_a_fixed_search_path(upgraded: URL) -> None:
+    """Or a body whose names were bound when it was made, which a query can then take in."""
     loose = query(
         upgraded,
         """
-        SELECT p.oid::regprocedure::text, string_to_array(prosrc, E'\n') FROM pg_proc AS p
+        SELECT oid::regprocedure::text FROM pg_proc
         WHERE pronamespace IN ('public'::regnamespace, 'oblivion'::regnamespace)
-          AND NOT coalesce(proconfig, '{}') @> ARRAY['search_path=""']
+          AND NOT coalesce(proconfig, '{}') @> ARRAY['search_path=""'] AND prosqlbody IS NULL
         """,
     )
-    assert len(loose) == 1, loose
-    [(name, lines)] = loose
-    assert isinstance(lines, list)
-    assert (name, [line.strip() for line in lines if line.strip() not in {"", "BEGIN", "END"}]) == LOOKS_NOTHING_UP
+    assert loose == []
 
 
 def test_version_table_is_out_of_clients_reach(upgraded: URL) -> None:
@@ -414,4 +461,4 @@ def test_version_table_is_out_of_clients_reach(upgraded: URL) -> None:
         " AND has_schema_privilege(rolname, 'oblivion', 'USAGE')",
     )
     assert reachable == []
-    assert query(upgraded, "SELECT version_num FROM oblivion.alembic_version") == [("004",)]
+    assert query(upgraded, "SELECT version_num FROM oblivion.alembic_version") == [("005",)]

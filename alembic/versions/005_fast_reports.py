@@ -1060,19 +1060,6 @@ def change_presence() -> None:
     """Heartbeats that change no index, and by whose clock a host is away."""
     run_sql("DROP FUNCTION public.host_presence(text)")
     run_sql("DROP FUNCTION oblivion.host_presence(text)")
-    run_sql(
-        """
-        CREATE OR REPLACE FUNCTION public.update_user_presence_updated_at()
-        RETURNS trigger
-        LANGUAGE plpgsql
-        AS $function$
-        BEGIN
-          NEW.updated_at = CURRENT_TIMESTAMP;
-          RETURN NEW;
-        END
-        $function$
-        """
-    )
     run_sql("ALTER TABLE public.user_presence SET (fillfactor = 60)")
     run_sql(
         """
@@ -1338,20 +1325,6 @@ def put_back_old() -> None:
         """
         COMMENT ON COLUMN public.daily_billing_summary.avg_duration_minutes IS
           'Mean length in minutes of those that ended; NULL where none did.'
-        """
-    )
-    run_sql(
-        """
-        CREATE OR REPLACE FUNCTION public.update_user_presence_updated_at()
-        RETURNS trigger
-        LANGUAGE plpgsql
-        SET search_path TO ''
-        AS $function$
-        BEGIN
-          NEW.updated_at = now();
-          RETURN NEW;
-        END
-        $function$
         """
     )
     run_sql(

@@ -1075,16 +1075,6 @@ DROP FUNCTION public.host_presence(text);
 
 DROP FUNCTION oblivion.host_presence(text);
 
-CREATE OR REPLACE FUNCTION public.update_user_presence_updated_at()
-RETURNS trigger
-LANGUAGE plpgsql
-AS $function$
-BEGIN
-  NEW.updated_at = CURRENT_TIMESTAMP;
-  RETURN NEW;
-END
-$function$;
-
 ALTER TABLE public.user_presence SET (fillfactor = 60);
 
 CREATE OR REPLACE TRIGGER update_user_presence_updated_at_trigger BEFORE INSERT OR UPDATE ON public.user_presence
