@@ -1,4 +1,4 @@
-"""The reports as plain sums over the rows, as they were before there were roll-ups, and where those say anything else."""
+"""The reports as plain sums over the rows, as they were before there were roll-ups, and where ours say otherwise."""
 
 from __future__ import annotations
 
