@@ -804,6 +804,9 @@ def test_everybody_sees_what_the_rows_that_they_see_sum_up_to(shared_rows: URL, 
                     continue
                 assert wrong(connection.exec_driver_sql, REPORTS) == []
                 seen = [tuple(connection.exec_driver_sql(TOTALS).one())]
+                for view in ("daily_token_usage", "daily_billing_summary"):
+                    days = connection.exec_driver_sql(f"TABLE {view}").scalars().all()
+                    assert days == sorted(days, reverse=True)
                 assert (seen == everything) == (mode == "open" or role == "service_role")
         assert wrong(lambda sql: query(shared_rows, sql)) == []
         assert query(shared_rows, TOTALS) == everything
