@@ -25,6 +25,7 @@ from .base import PRIVATE_SCHEMA, metadata
 from .errors import held_relations, one_line, primary_message
 from .operations import requests_of, unindented
 from .operations.adoption import others_on
+from .preparation import DROPS_INDEX
 from .privileges import API_ROLES
 from .sql import quoted
 
@@ -42,6 +43,8 @@ SECONDS_PER_MILLION_ROWS_OF_INDEX: Final = 1.0
 """What an index of two or three columns takes for them."""
 SECONDS_PER_MILLION_ACCOUNTS: Final = 3.3
 """What the opening rows of the ledger take for a million accounts, and `prepare` cannot do before."""
+SECONDS_PER_MILLION_ROWS_SUMMED: Final = 1.0
+"""What the roll-ups of a million rows of usage, or of calls, take, and `prepare` cannot do before either."""
 _LONG_SECONDS: Final = 0.5
 
 
@@ -156,7 +159,7 @@ class _Inspector:
         self.blocked: set[str] = set()
         self.dropped: dict[str, set[str]] = {}
         self.seconds = 0.0
-        self.ledger_seconds = 0.0
+        self.unprepared_seconds = 0.0
         self.has_old_log = False
 
     def inspect(self, revisions: ScriptDirectory) -> Inspection:
@@ -183,6 +186,7 @@ class _Inspector:
             self._accounts(requests)
             self._made(requests)
             self._ledger(requests)
+            self._rollups(requests)
             self._grants(requests)
             self._whole_public(names)
             self._locks(_locked(requests))
@@ -552,8 +556,11 @@ class _Inspector:
         """What is created, on tables that are there and beside them."""
         statements = [unindented(request.arguments["sql"]) for request in requests if request.function == "run_sql"]
         functions = {str(name) for (name,) in self._query(_FUNCTIONS)}
+        gone = {dropped[1] for sql in statements if (dropped := DROPS_INDEX.match(sql))}
+        for name in sorted(gone & {index for row in self.relations.values() for index in row.indexes}):
+            self._will("drop index", name, name)
         for sql in statements:
-            if made := _CREATE.search(sql):
+            if (made := _CREATE.search(sql)) and made["name"] not in gone:
                 self._made_by(made, sql, functions)
                 self._in_the_way(made, statements)
             if parameter := _SETS_FILLFACTOR.match(sql):
@@ -621,19 +628,31 @@ class _Inspector:
 
     def _ledger(self, requests: Iterable[Request]) -> None:
         """The rows of accounts with which the ledger begins."""
-        if not any(
-            request.function == "run_sql" and _OPENS_LEDGER.match(unindented(request.arguments["sql"]))
-            for request in requests
-        ):
+        if not _runs(requests, _OPENS_LEDGER):
             return
         accounts = sum(finding.rows for finding in self.found.will if finding.kind == "demo")
         row = self.relations.get("user_accounts")
         if row is not None and row.may_read:
             accounts += sum(count for (count,) in self._query("SELECT count(*) FROM user_accounts"))
-            self.ledger_seconds = row.rows / 1e6 * SECONDS_PER_MILLION_ACCOUNTS
+            self.unprepared_seconds += row.rows / 1e6 * SECONDS_PER_MILLION_ACCOUNTS
         if accounts:
             says = f"open public.token_ledger with the balances of {accounts} account{'s' * (accounts != 1)}"
             self._will("ledger", "public.token_ledger", says, accounts)
+
+    def _rollups(self, requests: Iterable[Request]) -> None:
+        """The sums with which the roll-ups begin."""
+        if not _runs(requests, _FILLS_ROLLUPS):
+            return
+        counted = []
+        for name in ("token_usage", "call_sessions"):
+            row = self.relations.get(name)
+            if row is not None and row.may_read:
+                count = sum(count for (count,) in self._query(f"SELECT count(*) FROM {name}"))
+                self.unprepared_seconds += count / 1e6 * SECONDS_PER_MILLION_ROWS_SUMMED
+                counted += [(count, f"{_rows(count)} of public.{name}")] if count else []
+        if counted:
+            says = f"sum {' and '.join(says for _, says in counted)} in roll-ups"
+            self._will("rollups", "oblivion", says, sum(count for count, _ in counted))
 
     def _defaults(self, table: str, sql: str) -> None:
         row = self.relations.get(table)
@@ -671,17 +690,19 @@ class _Inspector:
                     relation,
                     f"{relation} is held by {holders}: the upgrade waits for that, up to its lock timeout",
                 )
-        seconds = self.seconds + self.ledger_seconds
+        seconds = self.seconds + self.unprepared_seconds
         locked = f"all of these tables will be locked for about {seconds:.1f} s"
         if self.seconds >= _LONG_SECONDS:
             less = (
-                f"less by about {self.seconds:.1f} s" if self.ledger_seconds >= _LONG_SECONDS else "a fraction of that"
+                f"less by about {self.seconds:.1f} s"
+                if self.unprepared_seconds >= _LONG_SECONDS
+                else "a fraction of that"
             )
             self._warn(
                 "time", "lock", f"{locked}: run oblivion-schema prepare first, while clients go on, and it is {less}"
             )
         elif seconds >= _LONG_SECONDS:
-            self._warn("time", "lock", f"{locked}, in which the ledger is opened")
+            self._warn("time", "lock", f"{locked}, in which the ledger is opened and roll-ups are filled")
 
     # Notes.
 
@@ -713,6 +734,12 @@ def _locked(requests: Iterable[Request]) -> list[str]:
         name for request in requests if request.function == "lock_together" for name in request.arguments["relations"]
     )
     return list(dict.fromkeys(names))
+
+
+def _runs(requests: Iterable[Request], statement: re.Pattern[str]) -> bool:
+    return any(
+        request.function == "run_sql" and statement.search(unindented(request.arguments["sql"])) for request in requests
+    )
 
 
 def _host(row: Row[Any]) -> str:
@@ -765,7 +792,8 @@ _CREATE: Final = re.compile(
     r"(?:\s+(?:(?:BEFORE|AFTER) [A-Z ]+?\s+)?ON public\.(?P<table>\w+))?"
 )
 _SETS_FILLFACTOR: Final = re.compile(r"ALTER TABLE public\.(?P<table>\w+) SET \(fillfactor = (?P<value>\d+)\)")
-_OPENS_LEDGER: Final = re.compile(r"INSERT INTO public\.token_ledger\b")
+_OPENS_LEDGER: Final = re.compile(r"^INSERT INTO public\.token_ledger\b")
+_FILLS_ROLLUPS: Final = re.compile(r"^INSERT INTO oblivion\.daily_calls\b")
 _SETS_DEFAULTS: Final = re.compile(r"ALTER TABLE public\.(\w+)\s+ALTER \"?\w+\"? SET DEFAULT")
 _DEFAULT: Final = re.compile(r"ALTER \"?(\w+)\"? SET DEFAULT (.+?)(?:,?\n|,?$)")
 
@@ -773,7 +801,7 @@ _ORDER: Final = (
     "log", "table", "renamed", "added", "row", "filled", "default", "fillfactor", "forced", "added rule", "not valid",
     "drop policy", "drop index", "remade", "replace view", "replace function",
     "make role", "make table", "make view", "make function", "make index", "make trigger", "make policy",
-    "grants", "publish", "demo", "ledger",
+    "grants", "publish", "demo", "ledger", "rollups",
 )  # fmt: skip
 
 

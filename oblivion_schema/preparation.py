@@ -47,6 +47,8 @@ def steps(requests: Sequence[Request], lock_timeout: str) -> list[Step]:
         for request in requests
         if request.function == "begin_adoption" and request.arguments["table"] not in _LEFT_TO_THE_UPGRADE
     }
+    ran = [unindented(request.arguments["sql"]) for request in requests if request.function == "run_sql"]
+    gone = {dropped[1] for sql in ran if (dropped := DROPS_INDEX.match(sql))}
     found = []
     for request in requests:
         table = str(request.arguments.get("table", ""))
@@ -55,7 +57,7 @@ def steps(requests: Sequence[Request], lock_timeout: str) -> list[Step]:
             found += [Step(block.replace("<lock_timeout>", lock_timeout)) for block in blocks]
         elif request.function == "run_sql":
             index = _INDEX.match(unindented(request.arguments["sql"]))
-            if index and index["table"] in comments:
+            if index and index["table"] in comments and index["name"] not in gone:
                 found.append(Step(_index(comments[index["table"]], index), is_query=True))
     return found
 
@@ -82,6 +84,9 @@ def run(connection: Connection, found: Iterable[Step]) -> Iterator[str]:
             if said := connection.scalar(text("SELECT current_setting('oblivion.prepared', true)")):
                 yield said
 
+
+DROPS_INDEX: Final = re.compile(r"DROP INDEX public\.(\w+)$")
+"""A statement by which a later revision drops an index that an earlier one makes."""
 
 _INDEX: Final = re.compile(
     r"CREATE (?P<unique>UNIQUE )?INDEX IF NOT EXISTS (?P<name>\w+)\s+ON public\.(?P<table>\w+)\s+(?P<rest>.+)",

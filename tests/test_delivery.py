@@ -88,6 +88,8 @@ def test_file_is_one_statement_and_nothing_that_some_way_cannot_take(path: Path)
 DEADLINE: Final = "How long an upgrade may take is for its deployer to say; for a lock it waits 5 seconds."
 TYPE: Final = "Clients know the column by this type, and no balance, call or price comes near its end; ids are uuid."
 OF_ONE_CALL: Final = "It is of one call, which cannot cost a million tokens, and would last 68 years to reach its end."
+IN_ONE: Final = "An upgrade is one transaction, which holds the table anyway; on big ones `prepare` builds it before."
+REPLACED: Final = "What takes its place in the same transaction takes the same calls."
 ANSWERS: Final = {
     ("require-statement-timeout", "*"): DEADLINE,
     ("prefer-bigint-over-int", "tokens_remaining integer DEFAULT 100 NOT NULL,"): TYPE,
@@ -109,6 +111,14 @@ ANSWERS: Final = {
     ("prefer-bigint-over-int", "first_second integer DEFAULT 0 NOT NULL,"): OF_ONE_CALL,
     ("prefer-bigint-over-int", "seconds integer NOT NULL,"): OF_ONE_CALL,
     ("prefer-bigint-over-int", "attempts integer DEFAULT 1 NOT NULL,"): OF_ONE_CALL,
+    (
+        "require-concurrent-index-creation",
+        "CREATE INDEX IF NOT EXISTS idx_token_usage_session ON public.token_usage USING hash (session_id);",
+    ): IN_ONE,
+    ("require-concurrent-index-deletion", "DROP INDEX public.idx_token_usage_billing;"): IN_ONE,
+    ("require-concurrent-index-deletion", "DROP INDEX public.idx_token_usage_session_id;"): IN_ONE,
+    ("ban-drop-function", "DROP FUNCTION public.host_presence(text);"): REPLACED,
+    ("ban-drop-function", "DROP FUNCTION oblivion.host_presence(text);"): REPLACED,
 }
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
-from io import StringIO
 from typing import TYPE_CHECKING, Any, cast
 
+import psycopg
 import psycopg2
 import pytest
 from psycopg2 import errors
@@ -173,11 +173,12 @@ def test_time_that_a_client_sends_is_not_taken(mode: Mode, hosts: URL, write: st
 
 
 def test_copied_time_is_not_taken(hosts: URL) -> None:
-    with closing(psycopg2.connect(libpq(hosts))) as connection, connection.cursor() as cursor:
-        copied = StringIO("copied,r,infinity\n")
-        cursor.copy_expert("COPY user_presence (host_id, room_id, updated_at) FROM STDIN (FORMAT csv)", copied)
+    with psycopg.connect(libpq(hosts)) as connection, connection.cursor() as cursor:
+        with cursor.copy("COPY user_presence (host_id, room_id, updated_at) FROM STDIN") as copy:
+            copy.write_row(("copied", "r", "infinity"))
         cursor.execute("SELECT updated_at = now() FROM user_presence WHERE host_id = 'copied'")
         assert cursor.fetchall() == [(True,)]
+        connection.rollback()
 
 
 # -- Who is there

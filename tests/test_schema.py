@@ -258,7 +258,7 @@ SERVED_BY = [
     ("idx_call_sessions_room_id", "SELECT * FROM call_sessions WHERE room_id = 'r'"),
     ("idx_call_sessions_start_time", "SELECT * FROM call_sessions WHERE start_time >= '2026-09-01'"),
     ("idx_call_sessions_user_id", "SELECT * FROM call_sessions WHERE user_id = 'u'"),
-    ("idx_call_sessions_billing", "SELECT * FROM call_sessions WHERE used_turn = true AND start_time >= '2026-01-01'"),
+    ("idx_call_sessions_billing", "SELECT * FROM call_sessions WHERE used_turn ORDER BY start_time DESC LIMIT 50"),
     ("idx_call_sessions_billing", "SELECT room_id, start_time, credit_cost FROM call_sessions WHERE used_turn = true"),
     ("idx_call_sessions_active", "SELECT * FROM active_calls"),
     ("user_presence_pkey", "SELECT * FROM user_presence WHERE id = '00000000-0000-0000-0000-000000000000'"),
