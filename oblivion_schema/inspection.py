@@ -581,7 +581,7 @@ class _Inspector:
         match kind:
             case "table" if name not in self.relations and not (self.has_old_log and name == str(adoption_log)):
                 self._will("make table", made["name"], made["name"])
-            case "view":
+            case "view" if not made["again"]:
                 self._will("make view", made["name"], made["name"])
             case "function" if made["name"] not in functions or _is_made_once(made):
                 self._will("make function", made["name"], made["name"])
