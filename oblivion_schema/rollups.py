@@ -274,15 +274,16 @@ FROM (
   FROM public.token_usage
   GROUP BY user_id
   UNION ALL
-  SELECT user_id, -sessions, -tokens, NULL, last_usage, has_lost_rows
+  SELECT user_id, -sessions, -tokens, NULL::timestamptz AS newest, last_usage, has_lost_rows
   FROM oblivion.user_usage
   UNION ALL
-  SELECT user_id, -sessions, -tokens, NULL, last_usage, has_lost_rows
+  SELECT user_id, -sessions, -tokens, NULL::timestamptz AS newest, last_usage, has_lost_rows
   FROM oblivion.usage_deltas
   WHERE user_id IS NOT NULL
 ) AS amounts
 GROUP BY user_id
-HAVING (sum(sessions), sum(tokens)) <> (0, 0)
+HAVING sum(sessions) <> 0
+  OR sum(tokens) <> 0
   OR NOT bool_or(has_lost_rows) AND max(newest) IS DISTINCT FROM max(last_usage)""",
     reads=[token_usage, user_usage, usage_deltas],
     comment="What the roll-up of accounts lacks against the rows of usage; no row where it is right.",

@@ -554,6 +554,9 @@ DEFINERS = {
     "oblivion.close_ledger": "TRUNCATE public.user_accounts CASCADE",
     "oblivion.guard_metered_call": f"UPDATE public.call_sessions SET end_time = '2000-01-01' WHERE id = '{MINE}'",
     "oblivion.settle_deleted_call": f"DELETE FROM public.call_sessions WHERE id = '{MINE}'",
+    "oblivion.note_usage": "DELETE FROM public.user_accounts",
+    "oblivion.note_calls": f"UPDATE public.call_sessions SET room_id = 's', mode = 'video' WHERE id = '{MINE}'",
+    "oblivion.clear_rollups": "TRUNCATE public.token_usage",
     "oblivion.guard_metered_usage": f"UPDATE public.token_usage SET tokens_used = 0 WHERE session_id = '{MINE}'",
 }
 PATHS = ("pg_temp, public", "pg_temp, pg_catalog, public", "public, pg_temp", "pg_temp")
@@ -789,7 +792,20 @@ def test_no_function_of_the_private_schema_can_be_called(besieged: URL, request:
     repel(besieged, request, (Attack(str(sql), DENIED, *who) for (sql,) in calls for who in roles))
 
 
-DOMAINS = ("jsonb", "text", "bool", "name", "timestamptz", "uuid", "numeric", "int4", "int8", "float8", "interval")
+DOMAINS = (
+    "date",
+    "jsonb",
+    "text",
+    "bool",
+    "name",
+    "timestamptz",
+    "uuid",
+    "numeric",
+    "int4",
+    "int8",
+    "float8",
+    "interval",
+)
 
 
 def test_type_that_a_session_made_is_not_the_next_requests(besieged: URL) -> None:

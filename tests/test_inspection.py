@@ -102,7 +102,7 @@ def test_what_is_said_is_what_the_upgrade_does(new_sort: Callable[[str], URL], s
     again = run("inspect", url=url)
     assert (again.status, again.out.splitlines()[:2]) == (
         0,
-        ["State: ours, at revision 004.", "Upgrades pending: none."],
+        ["State: ours, at revision 005.", "Upgrades pending: none."],
     )
 
 
@@ -159,7 +159,12 @@ def test_upgrade_half_way_is_inspected_as_far_as_it_is_left(empty: URL) -> None:
     assert run("upgrade", "001", url=empty).status == 0
     found = inspected(empty)
     assert found.state == "ours, at revision 001"
-    assert found.pending == ("002 (Host presence)", "003 (Token billing)", "004 (The token engine)")
+    assert found.pending == (
+        "002 (Host presence)",
+        "003 (Token billing)",
+        "004 (The token engine)",
+        "005 (Reports that stay fast)",
+    )
     assert [finding.name for finding in found.will if finding.kind == "table"] == ["public.user_presence"]
     assert [finding.rows for finding in found.will if finding.kind == "row"] == [4]
     agrees_from = query(empty, "SELECT count(*) FROM oblivion.adoption_log")
@@ -274,7 +279,10 @@ def test_time_for_the_ledgers_first_rows_is_told_and_not_for_prepare_to_save(upg
     assert run("downgrade", "003", url=upgraded).status == 0
     execute(upgraded, "UPDATE pg_class SET reltuples = 1000000 WHERE relname = 'user_accounts'")
     said = run("inspect", url=upgraded).out
-    assert "  all of these tables will be locked for about 3.3 s, in which the ledger is opened\n" in said
+    assert (
+        "  all of these tables will be locked for about 3.3 s, in which the ledger is opened and roll-ups are filled\n"
+        in said
+    )
     assert "  open public.token_ledger with the balances of 4 accounts\n" in said
     assert "prepare" not in said
     assert run("prepare", url=upgraded).out == "Nothing to prepare.\n"

@@ -151,8 +151,12 @@ ROWS = {
 }
 
 
+# Roll-ups say nothing that their rows do not.
+NOTHING_TO_LOSE = {"005"}
+
+
 def test_every_revision_has_rows_to_lose() -> None:
-    assert {name[:3] for name in ROWS} == set(REVISIONS)
+    assert {name[:3] for name in ROWS} == set(REVISIONS) - NOTHING_TO_LOSE
 
 
 @pytest.mark.parametrize("offline", [False, True], ids=["online", "script"])

@@ -3,7 +3,7 @@
 Why: reports read each row of usage and of calls, and took longer with each of them; from here on they read roll-ups, which
 triggers keep in the transaction of each change. Fewer and smaller indexes on usage, and heartbeats that change none.
 Locks: calls, usage and presence against everybody while the roll-ups are filled from the rows there are, and an index of
-usage is built: about three seconds for a million of each.
+usage is built: ?
 """
 
 from oblivion_schema.operations import keep_grants, restore_grants, run_sql
@@ -829,7 +829,7 @@ def create_views() -> None:
                SELECT user_usage.user_id,
                   - user_usage.sessions,
                   - user_usage.tokens,
-                  NULL::timestamp with time zone,
+                  NULL::timestamp with time zone AS newest,
                   user_usage.last_usage,
                   user_usage.has_lost_rows
                  FROM oblivion.user_usage
@@ -837,7 +837,7 @@ def create_views() -> None:
                SELECT usage_deltas.user_id,
                   - usage_deltas.sessions,
                   - usage_deltas.tokens,
-                  NULL::timestamp with time zone,
+                  NULL::timestamp with time zone AS newest,
                   usage_deltas.last_usage,
                   usage_deltas.has_lost_rows
                  FROM oblivion.usage_deltas

@@ -6,7 +6,7 @@
 -- Why: reports read each row of usage and of calls, and took longer with each of them; from here on they read roll-ups, which
 -- triggers keep in the transaction of each change. Fewer and smaller indexes on usage, and heartbeats that change none.
 -- Locks: calls, usage and presence against everybody while the roll-ups are filled from the rows there are, and an index of
--- usage is built: about three seconds for a million of each.
+-- usage is built: ?
 --
 -- It is one statement: all of it happens or nothing. Where revision 005 is in force already it does nothing.
 -- Apply the files in the order of their names, by supabase db push, in a dashboard's SQL editor, or by
@@ -818,7 +818,7 @@ FROM ( SELECT token_usage.user_id,
        SELECT user_usage.user_id,
           - user_usage.sessions,
           - user_usage.tokens,
-          NULL::timestamp with time zone,
+          NULL::timestamp with time zone AS newest,
           user_usage.last_usage,
           user_usage.has_lost_rows
          FROM oblivion.user_usage
@@ -826,7 +826,7 @@ FROM ( SELECT token_usage.user_id,
        SELECT usage_deltas.user_id,
           - usage_deltas.sessions,
           - usage_deltas.tokens,
-          NULL::timestamp with time zone,
+          NULL::timestamp with time zone AS newest,
           usage_deltas.last_usage,
           usage_deltas.has_lost_rows
          FROM oblivion.usage_deltas
