@@ -338,7 +338,7 @@ CREATE POLICY lefts ON left_one FOR SELECT USING (id IN (SELECT id FROM right_on
 CREATE POLICY rights ON right_one FOR SELECT USING (id IN (SELECT id FROM left_one));
 
 -- remove together: public.token_usage
-DROP VIEW daily_token_usage, user_token_summary, oblivion.balance_audit;
+DROP VIEW daily_token_usage, user_token_summary, oblivion.balance_audit, oblivion.daily_usage_drift, oblivion.user_usage_drift;
 DROP TABLE token_usage;
 DROP TABLE user_accounts;
 

@@ -335,10 +335,10 @@ STRANGERS = {
     "wrong type": "DROP VIEW daily_token_usage; ALTER TABLE token_usage ALTER duration_seconds TYPE bigint",
     "column gone": "ALTER TABLE user_accounts DROP email",
     "index of another definition": """
-        DROP INDEX idx_token_usage_billing; CREATE INDEX idx_token_usage_billing ON token_usage (mode);
+        DROP INDEX idx_token_usage_timestamp; CREATE INDEX idx_token_usage_timestamp ON token_usage (mode);
         CREATE INDEX "Their index" ON token_usage (tokens_used);
     """,
-    "index dropped": "DROP INDEX idx_token_usage_billing",
+    "index dropped": "DROP INDEX idx_token_usage_timestamp",
     "unique constraint on the host": """
         DROP INDEX idx_user_presence_host_unique;
         ALTER TABLE user_presence ADD CONSTRAINT idx_user_presence_host_unique UNIQUE (host_id);
@@ -412,8 +412,8 @@ SAID = {
     "view of other types that is read": "and theirs reads it",
     "wrong type": "public.token_usage cannot be taken over: its duration_seconds is bigint, not integer",
     "column gone": "public.user_accounts cannot be taken over: it lacks email",
-    "index of another definition": "index idx_token_usage_billing is not as ours, and stays so",
-    "index dropped": "idx_token_usage_billing",
+    "index of another definition": "index idx_token_usage_timestamp is not as ours, and stays so",
+    "index dropped": "idx_token_usage_timestamp",
     "hosts twice": "oblivion.adoption_log, for the host has a newer one: host 2",
     "other defaults": "set the default of public.user_accounts.tokens_remaining to 100, from 50",
     "demo accounts deleted": "open the demo accounts test_user_1, developer, beside demo_user, test_user_2",
