@@ -1153,29 +1153,20 @@ def fill() -> None:
     """Each sum from the rows that there are."""
     run_sql(
         """
-        WITH amounts AS MATERIALIZED (
-          SELECT
-            u.user_id,
-            (u."timestamp" AT TIME ZONE 'UTC')::date AS usage_date,
-            u.mode,
-            u.used_turn,
-            count(*) AS sessions,
-            sum(u.tokens_used) AS tokens,
-            coalesce(sum(u.duration_seconds), 0) AS seconds,
-            max(u."timestamp") AS last_usage
-          FROM public.token_usage AS u
-          GROUP BY GROUPING SETS (((u."timestamp" AT TIME ZONE 'UTC')::date, u.mode, u.used_turn), (u.user_id))
-        ),
-        days AS (
-          INSERT INTO oblivion.daily_usage (usage_date, mode, used_turn, sessions, tokens, seconds)
-          SELECT a.usage_date, a.mode, a.used_turn, a.sessions, a.tokens, a.seconds
-          FROM amounts AS a
-          WHERE a.user_id IS NULL
-        )
+        INSERT INTO oblivion.daily_usage (usage_date, mode, used_turn, sessions, tokens, seconds)
+        SELECT
+          (u."timestamp" AT TIME ZONE 'UTC')::date, u.mode, u.used_turn,
+          count(*), sum(u.tokens_used), coalesce(sum(u.duration_seconds), 0)
+        FROM public.token_usage AS u
+        GROUP BY 1, u.mode, u.used_turn
+        """
+    )
+    run_sql(
+        """
         INSERT INTO oblivion.user_usage (user_id, sessions, tokens, last_usage, has_lost_rows)
-        SELECT a.user_id, a.sessions, a.tokens, a.last_usage, false
-        FROM amounts AS a
-        WHERE a.user_id IS NOT NULL
+        SELECT u.user_id, count(*), sum(u.tokens_used), max(u."timestamp"), false
+        FROM public.token_usage AS u
+        GROUP BY u.user_id
         """
     )
     run_sql(
