@@ -18,7 +18,8 @@ from textwrap import dedent
 
 from startup import compare, seconds
 
-from oblivion_schema import embedded, upgrade
+from oblivion_schema import upgrade
+from oblivion_schema.server import embedded
 
 ENV = """
 from alembic import context

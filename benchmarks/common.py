@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import psycopg2
 
-from oblivion_schema import embedded
+from oblivion_schema.server import embedded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

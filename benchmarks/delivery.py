@@ -24,7 +24,7 @@ from pushing import Project, SupabaseCLI, by_tcp
 from sqlalchemy import NullPool, create_engine, text
 from startup import PROJECT, compare, seconds
 
-from oblivion_schema import embedded
+from oblivion_schema.server import embedded
 
 if TYPE_CHECKING:
     from sqlalchemy import URL

@@ -22,7 +22,7 @@ from billing_load import Load, restarted_after_a_kill
 from support import temporary_home
 
 import oblivion_schema
-from oblivion_schema import embedded
+from oblivion_schema.server import embedded
 
 if TYPE_CHECKING:
     from pathlib import Path

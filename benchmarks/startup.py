@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import NullPool, create_engine, text
 
-from oblivion_schema import embedded
+from oblivion_schema.server import embedded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

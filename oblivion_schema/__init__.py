@@ -6,17 +6,17 @@ to the newest revision; `tokens_for()` prices a call. The functions by which cal
 loads neither Alembic nor a database driver.
 """
 
-from .accounts import user_accounts
-from .adoption import adoption_log
-from .base import metadata
-from .calls import active_calls, call_sessions
-from .ledger import balance_audit, token_ledger
-from .metering import billing_incidents, call_meters, call_segments
-from .migrate import upgrade
-from .presence import user_presence
-from .rates import token_rates, tokens_for
-from .reports import daily_billing_summary, daily_token_usage, user_token_summary
-from .usage import token_usage
+from oblivion_schema.deploy.upgrade import upgrade
+from oblivion_schema.tables.accounts import user_accounts
+from oblivion_schema.tables.adoption_log import adoption_log
+from oblivion_schema.tables.base import metadata
+from oblivion_schema.tables.calls import active_calls, call_sessions
+from oblivion_schema.tables.ledger import balance_audit, token_ledger
+from oblivion_schema.tables.metering import billing_incidents, call_meters, call_segments
+from oblivion_schema.tables.presence import user_presence
+from oblivion_schema.tables.rates import token_rates, tokens_for
+from oblivion_schema.tables.reports import daily_billing_summary, daily_token_usage, user_token_summary
+from oblivion_schema.tables.usage import token_usage
 
 __all__ = [
     "active_calls",

@@ -1,5 +1,5 @@
 """`python -m oblivion_schema`: the command line where its script is not on the path."""
 
-from .cli import main
+from oblivion_schema.cli import main
 
 main()

@@ -52,7 +52,7 @@ from sqlalchemy import (
     func,
 )
 
-from .base import Timestamp
+from oblivion_schema.tables.base import Timestamp
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnClause

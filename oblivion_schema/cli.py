@@ -16,26 +16,28 @@ from alembic.util import CommandError
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from . import embedded, migrate
-from .access import current_mode, others_policies, switch
-from .base import metadata
-from .check import check_against as run_check_against
-from .check import require_newest_revision
-from .database import EMBEDDED, TRANSACTION_POOLER, hear_interrupts, parse
-from .environment import ACCESS_IS_FOR_UPGRADES, Options, alone, find_database, parse_mode, wait_for_other_deployers
-from .errors import UserError, explain, interrupted
-from .export import export as export_revisions
-from .export import write
-from .inspection import Finding
-from .inspection import inspect as run_inspection
-from .maintenance import at_most, duration, reasons
-from .maintenance import reap as run_reap
-from .maintenance import settle as run_settle
-from .operations import requests_of
-from .preparation import run as run_steps
-from .preparation import script as script_of
-from .preparation import steps
-from .verify import verify as run_checks
+from oblivion_schema.adoption.inspection import inspect as run_inspection
+from oblivion_schema.adoption.preparation import run as run_steps
+from oblivion_schema.adoption.preparation import script as script_of
+from oblivion_schema.adoption.preparation import steps
+from oblivion_schema.adoption.report import Finding
+from oblivion_schema.commands.maintenance import at_most, duration, reasons
+from oblivion_schema.commands.maintenance import reap as run_reap
+from oblivion_schema.commands.maintenance import settle as run_settle
+from oblivion_schema.commands.verify import verify as run_checks
+from oblivion_schema.deploy import upgrade as migrate
+from oblivion_schema.deploy.export import export as export_revisions
+from oblivion_schema.deploy.export import write
+from oblivion_schema.deploy.options import ACCESS_IS_FOR_UPGRADES, Options, find_database, parse_mode
+from oblivion_schema.deploy.turns import alone, wait_for_other_deployers
+from oblivion_schema.drift.check import check_against as run_check_against
+from oblivion_schema.drift.check import require_newest_revision
+from oblivion_schema.errors import UserError, explain, interrupted
+from oblivion_schema.operations import requests_of
+from oblivion_schema.server import embedded
+from oblivion_schema.server.database import EMBEDDED, TRANSACTION_POOLER, hear_interrupts, parse
+from oblivion_schema.tables.access import current_mode, others_policies, switch
+from oblivion_schema.tables.base import metadata
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -25,7 +25,7 @@ from sqlalchemy import NullPool, create_engine
 from sqlalchemy.exc import OperationalError
 from support import execute, libpq, query, wait_until
 
-from oblivion_schema import embedded
+from oblivion_schema.server import embedded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -20,8 +20,8 @@ from sqlalchemy import URL, Engine, NullPool, create_engine, make_url
 from support import API_ROLES, PROJECT, ROWS_OF_TWO_USERS, SERVER_VARIABLE, execute, temporary_home
 
 import oblivion_schema
-from oblivion_schema import embedded
-from oblivion_schema.database import VARIABLES
+from oblivion_schema.server import embedded
+from oblivion_schema.server.database import VARIABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from oblivion_schema.rollups import DRIFTS
+from oblivion_schema.tables.rollups import DRIFTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import URL, Connection, NullPool, create_engine, event, func, select, true
 
-from oblivion_schema import cli, embedded, metadata
+from oblivion_schema import cli, metadata
+from oblivion_schema.server import embedded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

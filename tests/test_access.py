@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL, Engine
 
-    from oblivion_schema.access import Mode
+    from oblivion_schema.tables.access import Mode
 
 MODES: tuple[Mode, ...] = ("open", "authenticated")
 PUBLIC = [name for name, table in metadata.tables.items() if table.schema is None]
@@ -579,7 +579,7 @@ def test_readers_and_writers_go_on_while_a_switch_is_open(engine: Engine, upgrad
 
 
 def test_switch_waits_for_an_upgrade_that_is_running(engine: Engine, upgraded: URL) -> None:
-    from oblivion_schema.environment import ADVISORY_LOCK
+    from oblivion_schema.deploy.turns import ADVISORY_LOCK
 
     with engine.connect() as connection:
         connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
@@ -595,7 +595,7 @@ def test_switch_waits_for_an_upgrade_that_is_running(engine: Engine, upgraded: U
 
 
 def test_switch_looks_at_the_revision_once_it_is_its_turn(engine: Engine, upgraded: URL) -> None:
-    from oblivion_schema.environment import ADVISORY_LOCK
+    from oblivion_schema.deploy.turns import ADVISORY_LOCK
 
     with engine.connect() as connection:
         connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))

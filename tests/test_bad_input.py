@@ -12,8 +12,8 @@ from sqlalchemy import NullPool, create_engine, make_url
 from support import dump, execute, run, spawn
 
 import oblivion_schema
-from oblivion_schema.database import find
 from oblivion_schema.errors import UserError
+from oblivion_schema.server.database import find
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +84,7 @@ def test_missing_database_is_named(server: URL) -> None:
 
 
 def test_server_older_than_the_oldest_is_refused(empty: URL, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oblivion_schema.database.OLDEST_POSTGRESQL", 99)
+    monkeypatch.setattr("oblivion_schema.server.database.OLDEST_POSTGRESQL", 99)
     before = dump(empty)
     assert "needs 99 or newer. Upgrade the server" in run("upgrade", "head", url=empty).error
     with create_engine(empty, poolclass=NullPool).connect() as connection, pytest.raises(UserError, match="needs 99"):
@@ -230,12 +230,12 @@ def test_connection_that_undoes_nothing_or_sees_nothing_new_is_refused(empty: UR
 
 
 def test_without_url_and_embedded_server_the_error_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oblivion_schema.embedded.is_installed", lambda: False)
+    monkeypatch.setattr("oblivion_schema.server.embedded.is_installed", lambda: False)
     assert run("upgrade", "head").error.endswith(
         "No database URL: set OBLIVION_DATABASE_URL, or install oblivion-schema[embedded]."
     )
 
 
 def test_transaction_pooler_is_noticed(empty: URL, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oblivion_schema.database._TRANSACTION_POOLER_PORT", empty.port)
+    monkeypatch.setattr("oblivion_schema.server.database._TRANSACTION_POOLER_PORT", empty.port)
     assert "transaction pooler; use port 5432" in run("upgrade", "head", url=empty).err

@@ -19,7 +19,6 @@ from sqlalchemy.exc import DBAPIError
 from support import API_ROLES, PROJECT
 
 from oblivion_schema import balance_audit, billing, call_sessions, metadata, token_ledger, user_accounts
-from oblivion_schema.access import switch
 from oblivion_schema.billing import (
     CallMode,
     CallStatus,
@@ -37,6 +36,7 @@ from oblivion_schema.billing import (
     top_up,
 )
 from oblivion_schema.errors import sqlstate
+from oblivion_schema.tables.access import switch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -67,7 +67,7 @@ def test_time_without_a_sign_is_given(upgraded: URL) -> None:
 
 
 def test_batches_go_on_until_nothing_is_left_or_the_limit(upgraded: URL, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oblivion_schema.maintenance._BATCH", 2)
+    monkeypatch.setattr("oblivion_schema.commands.maintenance._BATCH", 2)
     calls(upgraded, 9, users=2)
     assert run("reap", "--max", "3", url=upgraded).out.startswith("Reaped 3 calls: 12 tokens")
     assert run("reap", "--max", "0", url=upgraded).out.startswith("Reaped 0 calls: 0 tokens")
@@ -76,7 +76,7 @@ def test_batches_go_on_until_nothing_is_left_or_the_limit(upgraded: URL, monkeyp
 
 
 def test_settle_bills_what_could_not_be_billed(upgraded: URL, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oblivion_schema.maintenance._BATCH", 2)
+    monkeypatch.setattr("oblivion_schema.commands.maintenance._BATCH", 2)
     calls(upgraded, 5, users=2)
     execute(upgraded, BREAK)
     reaped = run("reap", url=upgraded)
@@ -93,8 +93,8 @@ def test_settle_bills_what_could_not_be_billed(upgraded: URL, monkeypatch: pytes
 
 
 def test_settle_names_what_is_left_and_why(upgraded: URL, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oblivion_schema.maintenance._BATCH", 2)
-    monkeypatch.setattr("oblivion_schema.maintenance._SHOWN", 2)
+    monkeypatch.setattr("oblivion_schema.commands.maintenance._BATCH", 2)
+    monkeypatch.setattr("oblivion_schema.commands.maintenance._SHOWN", 2)
     calls(upgraded, 5, users=2)
     end_unbilled(upgraded)
     execute(

@@ -15,7 +15,7 @@ from books import check
 from support import execute, libpq, query, temporary_home
 
 import oblivion_schema
-from oblivion_schema import embedded
+from oblivion_schema.server import embedded
 
 if TYPE_CHECKING:
     from sqlalchemy import URL

@@ -22,7 +22,7 @@ from oblivion_schema.billing import (
     tick_call,
     top_up,
 )
-from oblivion_schema.ddl import function_text
+from oblivion_schema.declare.ddl import function_text
 from oblivion_schema.errors import sqlstate
 
 if TYPE_CHECKING:

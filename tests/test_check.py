@@ -12,10 +12,11 @@ import pytest
 from sqlalchemy import Column, ForeignKey, Integer, NullPool, Table, Text, create_engine, event
 from support import API_ROLES, PROJECT, declared, dump, execute, libpq, psql, query, run, spawn, temporary_home
 
-from oblivion_schema import embedded, metadata
-from oblivion_schema.access import EVERYBODY, READ, grant, row_level_security
-from oblivion_schema.ddl import reference_rows
+from oblivion_schema import metadata
+from oblivion_schema.declare.access import EVERYBODY, READ, grant, row_level_security
+from oblivion_schema.declare.ddl import reference_rows
 from oblivion_schema.operations import literal, unindented
+from oblivion_schema.server import embedded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -770,7 +771,7 @@ def test_what_was_altered_by_hand_is_said_when_a_revision_is_written(
 def test_check_on_a_callers_connection_leaves_its_settings(upgraded: URL) -> None:
     from alembic import command
 
-    from oblivion_schema.migrate import config
+    from oblivion_schema.deploy.upgrade import config
 
     names = ("timezone", "datestyle", "search_path", "lock_timeout", "intervalstyle")
     with create_engine(upgraded, poolclass=NullPool).begin() as connection:

@@ -14,8 +14,8 @@ from hatchling.builders.wheel import WheelBuilder
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from support import PROJECT, dump, execute, query, run, spawn, wait_until
 
-from oblivion_schema import embedded
-from oblivion_schema.verify import verify
+from oblivion_schema.commands.verify import verify
+from oblivion_schema.server import embedded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -256,7 +256,7 @@ def test_alembics_commands_are_there(upgraded: URL, command: str) -> None:
 
 
 def test_history_and_heads_need_no_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oblivion_schema.embedded.is_installed", lambda: False)
+    monkeypatch.setattr("oblivion_schema.server.embedded.is_installed", lambda: False)
     for command in ("history", "heads", "show head"):
         assert "005" in run(*command.split()).out
 

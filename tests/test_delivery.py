@@ -22,9 +22,10 @@ from pushing import Project, SupabaseCLI, by_tcp
 from sqlalchemy import NullPool, create_engine, text
 from support import PROJECT, dump, execute, libpq, query, run, wait_until
 
-from oblivion_schema import embedded, migrate
-from oblivion_schema.environment import ADVISORY_LOCK
-from oblivion_schema.export import statements
+from oblivion_schema.deploy import upgrade as migrate
+from oblivion_schema.deploy.export import statements
+from oblivion_schema.deploy.turns import ADVISORY_LOCK
+from oblivion_schema.server import embedded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -189,7 +190,7 @@ def test_export_says_where_it_cannot_write(tmp_path: Path) -> None:
 
 
 def test_export_needs_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("oblivion_schema.embedded.is_installed", lambda: False)
+    monkeypatch.setattr("oblivion_schema.server.embedded.is_installed", lambda: False)
     assert run("export", str(tmp_path)).status == 0
 
 

@@ -53,7 +53,7 @@ def test_upgrades_started_together_all_end_well(empty: URL) -> None:
 
 
 def test_upgrade_waits_for_the_one_that_runs_and_says_so(empty: URL) -> None:
-    from oblivion_schema.environment import ADVISORY_LOCK
+    from oblivion_schema.deploy.turns import ADVISORY_LOCK
 
     with create_engine(empty, poolclass=NullPool).begin() as other:
         other.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))

@@ -13,18 +13,19 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from support import PROJECT, declared
 
-from oblivion_schema import metadata, migrate
-from oblivion_schema.catalog import KINDS, Catalog, read
-from oblivion_schema.drift import ChangeSchema, Drift, find_drift
+from oblivion_schema import metadata
+from oblivion_schema.deploy import upgrade as migrate
+from oblivion_schema.drift.catalog import KINDS, Catalog, read
+from oblivion_schema.drift.compare import ChangeSchema, Drift, find_drift
+from oblivion_schema.drift.standin import reread
 from oblivion_schema.operations import keep_grants, restore_grants, run_sql
-from oblivion_schema.standin import reread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Engine
 
-    from oblivion_schema.plan import Call
+    from oblivion_schema.drift.plan import Call
 
 REVISIONS = ScriptDirectory.from_config(migrate.config())
 

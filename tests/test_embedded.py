@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 from support import query, run, spawn, temporary_home, wait_until
 
-from oblivion_schema import embedded
-from oblivion_schema.database import find_or_start
 from oblivion_schema.errors import UserError
+from oblivion_schema.server import embedded
+from oblivion_schema.server.database import find_or_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +73,7 @@ def test_start_that_was_killed_while_it_made_the_cluster_does_not_matter(home: P
 KILLED = """
 import ctypes, os, signal, sys, pathlib
 ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: as PID 1 of a container, which reaps nobody
-from oblivion_schema import embedded
+from oblivion_schema.server import embedded
 directory = embedded.data_directory()
 embedded.start(directory)
 os.kill(int((directory / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)

@@ -12,9 +12,9 @@ from legacy_states import STATES, State
 from sqlalchemy import NullPool, create_engine, make_url, text
 from support import PROJECT, dump, execute, query, run
 
-from oblivion_schema import migrate
-from oblivion_schema.database import Database
-from oblivion_schema.inspection import Inspection, inspect
+from oblivion_schema.adoption.report import Inspection, inspect
+from oblivion_schema.deploy import upgrade as migrate
+from oblivion_schema.server.database import Database
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,8 @@ from legacy_states import STATES
 from sqlalchemy import NullPool, create_engine, text
 from support import dump, execute, psql, query, run
 
-from oblivion_schema import migrate, preparation
+from oblivion_schema.adoption import preparation
+from oblivion_schema.deploy import upgrade as migrate
 from oblivion_schema.operations import requests_of
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL, Connection, Row
 
-    from oblivion_schema.access import Mode
+    from oblivion_schema.tables.access import Mode
 
 HOSTS = 1000
 # As the deployed pages send it, their clock included.

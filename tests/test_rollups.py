@@ -24,9 +24,9 @@ from sqlalchemy.exc import ProgrammingError
 from support import execute, libpq, psql, query, request, run, signed_in, wait_until
 
 import oblivion_schema
-from oblivion_schema import embedded
-from oblivion_schema.ddl import function_text
-from oblivion_schema.verify import verify
+from oblivion_schema.commands.verify import verify
+from oblivion_schema.declare.ddl import function_text
+from oblivion_schema.server import embedded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

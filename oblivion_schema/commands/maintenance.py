@@ -1,0 +1,168 @@
+"""Maintenance of metered calls from a scheduler: ending those that went stale, and billing what could not be billed.
+
+Each batch is a transaction: what it has locked is free again soon, and what is done stays done.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
+
+from oblivion_schema.billing import reap_stale_calls, settle_calls
+from oblivion_schema.errors import UserError, explain, sqlstate
+from oblivion_schema.tables.metering import billing_incidents
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from uuid import UUID
+
+    from sqlalchemy import Connection
+
+    from oblivion_schema.billing import CallStatus
+
+_BATCH: Final = 100
+_SHOWN: Final = 20
+_UNITS: Final = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days"}
+_UNDEFINED_FUNCTION: Final = "42883"
+_UNDEFINED_SCHEMA: Final = "3F000"
+
+
+@dataclass
+class Tally:
+    """What became of the calls of a run: how many were done, tokens charged, tokens that no balance covered."""
+
+    calls: int = 0
+    charged: int = 0
+    shortfall: int = 0
+    unsettled: dict[UUID, None] = field(default_factory=dict)
+    """Calls whose billing failed; a dict for its order."""
+
+    def add(self, session_id: UUID, status: CallStatus, charged: int, shortfall: int) -> None:
+        """Count what one call paid."""
+        self.charged += charged
+        self.shortfall += shortfall
+        if status == "unsettled":
+            self.unsettled[session_id] = None
+        else:
+            self.unsettled.pop(session_id, None)
+
+    def __str__(self) -> str:
+        failed = f", {len(self.unsettled)} unsettled" if self.unsettled else ""
+        return (
+            f"{_calls(self.calls)}: {_tokens(self.charged)} charged, a shortfall of {_tokens(self.shortfall)}{failed}"
+        )
+
+
+def duration(given: str, name: str) -> timedelta:
+    """Read a time such as 90s, 5m, 2h or 1d. Raises UserError, which quotes `name`."""
+    read = re.fullmatch(r"([0-9]{1,6})(s|m|min|h|d)", given)
+    if read is None:
+        raise UserError(f"{name} {given}: give a number and its unit, s, m, h or d, such as 5m.")
+    return timedelta(**{_UNITS[read[2]]: int(read[1])})
+
+
+def at_most(given: str | None, name: str) -> int | None:
+    """Read a number of calls; None is no limit. Raises UserError, which quotes `name`."""
+    if given is None:
+        return None
+    if not re.fullmatch(r"[0-9]{1,9}", given):
+        raise UserError(f"{name} {given}: give a number of calls, such as 1000.")
+    return int(given)
+
+
+def reap(connection: Connection, not_seen_for: timedelta, max_calls: int | None) -> Tally:
+    """End all stale calls, or `max_calls` of them. Raises UserError where the database refuses."""
+    tally = Tally()
+    try:
+        for size in _batches(max_calls):
+            reaped = connection.execute(select(reap_stale_calls(not_seen_for, size))).all()
+            connection.commit()
+            tally.calls += len(reaped)
+            for session_id, status, charged, shortfall, _ in reaped:
+                tally.add(session_id, status, charged, shortfall)
+            if len(reaped) < size:
+                break
+    except DBAPIError as error:
+        raise _explained(error, connection) from error
+    return tally
+
+
+def settle(connection: Connection, max_calls: int | None) -> Tally:
+    """Bill all calls that have ended and were not billed, or `max_calls` of them. Raises as `reap()`."""
+    tally = Tally()
+    try:
+        for size in _batches(max_calls):
+            settled = connection.execute(select(settle_calls(size))).all()
+            connection.commit()
+            # Those that failed come last: one that comes again has failed in this run, and all others had their turn.
+            seen = tally.unsettled.keys() & {call.session_id for call in settled}
+            for session_id, status, charged, shortfall in settled:
+                tally.calls += status not in {"unsettled", "ended"}  # ended: another run was faster
+                tally.add(session_id, status, charged, shortfall)
+            if seen or len(settled) < size:
+                break
+    except DBAPIError as error:
+        raise _explained(error, connection) from error
+    return tally
+
+
+def reasons(connection: Connection, tally: Tally) -> Iterator[str]:
+    """Why each call could not be billed, a line each, for the first of them."""
+    incidents = {}
+    shown = list(tally.unsettled)[:_SHOWN]
+    columns = billing_incidents.c
+    noted = select(columns.session_id, columns.message, columns.error_code, columns.attempts, columns.first_at).where(
+        columns.session_id.in_(shown), columns.resolved_at.is_(None)
+    )
+    unknown = "no incident is noted"
+    try:
+        incidents = {session_id: incident for session_id, *incident in connection.execute(noted)}
+    except DBAPIError as error:
+        if sqlstate(error) != "42501":
+            raise explain(error, connection.engine) from error
+        unknown = "oblivion.billing_incidents tells its owner why"
+    for session_id in shown:
+        incident = incidents.get(session_id)
+        if incident is None:
+            yield f"Unsettled: call {session_id}: {unknown}."
+            continue
+        message, code, attempts, first_at = incident
+        since = f"{attempts} time{'s' * (attempts != 1)} since {first_at:%Y-%m-%d %H:%M:%S%z}"
+        yield f"Unsettled: call {session_id}: {message} ({code}), {since}."
+    if more := len(tally.unsettled) - len(shown):
+        yield f"Unsettled: {_calls(more)} more; oblivion.billing_incidents has all of them."
+
+
+def _batches(max_calls: int | None) -> Iterator[int]:
+    """Sizes of batches, of `max_calls` calls in all, or without end."""
+    left = max_calls
+    while left is None or left > 0:
+        size = _BATCH if left is None else min(_BATCH, left)
+        yield size
+        left = None if left is None else left - size
+
+
+def _explained(error: DBAPIError, connection: Connection) -> UserError:
+    state = sqlstate(error)
+    if state in {_UNDEFINED_FUNCTION, _UNDEFINED_SCHEMA}:
+        return UserError("The database has no token engine yet: upgrade it first, with upgrade head.")
+    if state == "42501":
+        role = connection.engine.url.username or "This role"
+        return UserError(
+            f"{role} may not do that: run this as the owner of the database, or let the owner GRANT service_role to it."
+        )
+    failed = str(explain(error, connection.engine))
+    return UserError(failed.replace("Nothing was changed", "What was committed before stays so"))
+
+
+def _calls(number: int) -> str:
+    return f"{number} call{'s' * (number != 1)}"
+
+
+def _tokens(number: int) -> str:
+    return f"{number} token{'s' * (number != 1)}"

@@ -1,0 +1,229 @@
+"""Declaring what SQLAlchemy has no object for, beside the table that it belongs to.
+
+`metadata.create_all()` creates in this order: the private schema, functions, tables with their indexes, what is
+declared on a table in the order of its declaration, views after all that they read. PostgreSQL is given the SQL as
+it stands here: nothing is parsed, and no percent sign or colon is an escape.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from sqlalchemy import Column, Connection, MetaData, Table, TypedColumns, event, text
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import CreateView, ExecutableDDLElement
+
+from oblivion_schema.declare.privileges import exact_grants
+from oblivion_schema.declare.sql import quoted, text_literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from sqlalchemy.sql.compiler import DDLCompiler
+
+    from oblivion_schema.declare.privileges import Grants
+
+Kind = Literal[
+    "comment", "function", "grant", "index", "policy", "publication", "role", "row level security",
+    "schema", "storage parameter", "trigger",
+]  # fmt: skip
+Columns = TypeVar("Columns", bound=TypedColumns)
+
+_FUNCTIONS = Path(__file__).parent.with_name("tables") / "functions"
+_DECLARED = "oblivion_schema.declared"
+_GRANTED = "oblivion_schema.granted"
+_REFERENCE = "oblivion_schema.reference"
+
+
+@dataclass(frozen=True)
+class Declared:
+    """One object that a table or the metadata declares beyond SQLAlchemy's own.
+
+    `name` is the object's name as PostgreSQL's catalogs give it; `create` the statement that makes it; `on` the full
+    name of the table that it belongs to, where another one declares it.
+    """
+
+    kind: Kind
+    name: str
+    create: str
+    on: str = ""
+
+
+class Statement(ExecutableDDLElement):
+    """SQL executed as it is written."""
+
+    inherit_cache = False
+
+    def __init__(self, sql: str) -> None:
+        self.sql = sql
+
+
+@compiles(Statement)
+def _compile_statement(statement: Statement, _: DDLCompiler, **__: object) -> str:
+    return statement.sql
+
+
+class CreateInvokerView(CreateView):
+    """A view that reads with the rights, and under the row level security, of whoever queries it."""
+
+    inherit_cache = False
+    query: str
+
+
+@compiles(CreateInvokerView)
+def _compile_view(create: CreateInvokerView, compiler: DDLCompiler, **__: object) -> str:
+    name = compiler.preparer.format_table(create.table)
+    query = create.query
+    if compiler.dialect.paramstyle in {"format", "pyformat"}:
+        query = query.replace("%", "%%")  # undone by the driver
+    return f"CREATE VIEW {name} WITH (security_invoker = true) AS\n{query}"
+
+
+def declare(owner: Table[Any] | MetaData, kind: Kind, name: str, create: str, *, on: str = "") -> None:
+    """Let `create_all()` execute `create`: after its table, or before all tables where the metadata owns it.
+
+    What the metadata owns is executed each time, tables or not, and so has to bear that.
+    """
+    owner.info.setdefault(_DECLARED, []).append(Declared(kind, name, create, on))
+    _execute_on(owner, "before_create" if isinstance(owner, MetaData) else "after_create", create)
+
+
+def qualified(table: Table[Any]) -> str:
+    """The table's name, with its schema, as SQL takes it."""
+    return quoted(table.schema or "public", table.name)
+
+
+def declared(owner: Table[Any] | MetaData) -> tuple[Declared, ...]:
+    """What `owner` declares, in the order of creation."""
+    return tuple(owner.info.get(_DECLARED, ()))
+
+
+def grants(
+    owner: Table[Any] | MetaData, name: str, target: str, when_open: Grants, authenticated: Grants | None = None
+) -> None:
+    """Declare what PUBLIC and the API roles may do with an object in the open and in the authenticated mode.
+
+    `target` is the object as GRANT takes it; without `authenticated` both modes are alike.
+    """
+    closed = when_open if authenticated is None else authenticated
+    owner.info.setdefault(_GRANTED, []).append((target, {"open": when_open, "authenticated": closed}))
+    declare(owner, "grant", name, exact_grants(target, when_open, closed))
+
+
+def granted(metadata: MetaData) -> Iterator[tuple[str, Mapping[str, Grants]]]:
+    """Each object that has grants, as GRANT takes it, and what they are in each mode."""
+    for owner in (metadata, *metadata.tables.values()):
+        yield from owner.info.get(_GRANTED, ())
+
+
+def function(
+    owner: Table[Any] | MetaData,
+    name: str,
+    arguments: str = "",
+    *,
+    comment: str,
+    granted: Grants = MappingProxyType({}),
+) -> None:
+    """Declare the function of `functions/<schema>/<name>.sql`; but for its owner only those `granted` may execute it.
+
+    `name` is qualified, `arguments` are the types of its arguments, as DROP FUNCTION takes them. It is created before
+    all tables, for their triggers and policies, or after the table that owns it, whose rows it may then name.
+    """
+    signature = f"{name}({arguments})"
+    declare(owner, "function", name, function_text(name))
+    describe_function(owner, signature, comment=comment, granted=granted)
+
+
+def describe_function(owner: Table[Any] | MetaData, signature: str, *, comment: str, granted: Grants) -> None:
+    """Declare what belongs to a function that is declared already."""
+    declare(owner, "comment", signature, f"COMMENT ON FUNCTION {signature} IS {text_literal(comment)}")
+    grants(owner, signature, f"FUNCTION {signature}", granted)
+    # One that names the rows of its table, or another such function, is in their way.
+    moment, further = ("after_drop", "") if isinstance(owner, MetaData) else ("before_drop", " CASCADE")
+    _execute_on(owner, moment, f"DROP FUNCTION IF EXISTS {signature}{further}")
+
+
+def function_text(name: str) -> str:
+    """The statement that makes the function of that qualified name."""
+    schema, _, own_name = name.partition(".")
+    return (_FUNCTIONS / schema / f"{own_name}.sql").read_text(encoding="utf-8")
+
+
+def trigger(
+    table: Table[Any],
+    name: str,
+    moment: str,
+    function: str,
+    *,
+    when: str = "",
+    transition: str = "",
+    after: Table[Any] | None = None,
+) -> None:
+    """Declare a trigger that executes `function`, a qualified name, for each row that meets the condition `when`.
+
+    `moment` is such as BEFORE UPDATE. Once for each statement where that is TRUNCATE, which knows no rows, or with
+    `transition`, which names the rows that changed: OLD TABLE AS removed NEW TABLE AS added. It is created with
+    `table`, or with a later one that its function needs.
+    """
+    each = "STATEMENT" if transition or moment.endswith("TRUNCATE") else "ROW"
+    rows = f" REFERENCING {transition}" if transition else ""
+    condition = f" WHEN ({when})" if when else ""
+    create = (
+        f"CREATE TRIGGER {quoted(name)} {moment} ON {qualified(table)}{rows} FOR EACH {each}{condition}"
+        f" EXECUTE FUNCTION {function}()"
+    )
+    if after is not None:
+        after.add_is_dependent_on(table)
+    declare(table if after is None else after, "trigger", name, create, on=table.fullname)
+
+
+def view(
+    name: str,
+    metadata: MetaData,
+    columns: type[Columns],
+    query: str,
+    *,
+    reads: Sequence[Table[Any]],
+    comment: str,
+    schema: str | None = None,
+) -> Table[Columns]:
+    """Declare a view: `columns` types and documents what `query` selects, in order; `reads` it is created after."""
+    typed = Table(name, MetaData(), columns)
+    selected = text(query).columns(*(Column(c.name, c.type) for c in typed.c))
+    create = CreateInvokerView(selected, name, metadata=metadata, schema=schema)
+    create.query = query
+    table = create.table
+    for column in typed.c:
+        table.c[column.name].comment = column.comment
+    for read in reads:
+        table.add_is_dependent_on(read)
+    declare(table, "comment", name, f"COMMENT ON VIEW {qualified(table)} IS {text_literal(comment)}")
+    return table.with_cols(columns)
+
+
+def reference_rows(table: Table[Any], *rows: Mapping[str, object]) -> None:
+    """Declare rows that belong to the schema, by their primary key; `create_all()` inserts them.
+
+    Other rows of the table are its users'.
+    """
+    table.info[_REFERENCE] = tuple(dict.fromkeys(name for row in rows for name in row))
+
+    def insert(_: object, connection: Connection, **__: Any) -> None:
+        connection.execute(table.insert(), list(rows))
+
+    event.listen(table, "after_create", insert)
+
+
+def reference_tables(metadata: MetaData) -> dict[Table[Any], tuple[str, ...]]:
+    """The tables that have reference rows, and the columns that these give."""
+    return {table: table.info[_REFERENCE] for table in metadata.tables.values() if _REFERENCE in table.info}
+
+
+def _execute_on(owner: Table[Any] | MetaData, moment: str, sql: str) -> None:
+    def execute(_: object, connection: Connection, **__: Any) -> None:
+        connection.execute(Statement(sql), execution_options={"no_parameters": True})
+
+    event.listen(owner, moment, execute)

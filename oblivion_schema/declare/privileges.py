@@ -1,0 +1,130 @@
+"""SQL that gives roles exactly what is said, whatever default privileges gave them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, TypeAlias
+
+from oblivion_schema.declare.sql import block
+
+Grants: TypeAlias = Mapping[str, Sequence[str]]
+"""The privileges of each role, as GRANT takes them: `{"anon": ["SELECT", "UPDATE (email)"]}`."""
+
+API_ROLES: Final = ("anon", "authenticated", "service_role")
+"""The roles that PostgREST takes on: a visitor, a signed-in user, a trusted service."""
+
+PUBLIC: Final = "PUBLIC"
+
+# The roles are the server's, not the database's: another database may have made them, or be making them now.
+CREATE_API_ROLES: Final = """\
+DO $$
+DECLARE
+  api_role name;
+BEGIN
+  FOREACH api_role IN ARRAY ARRAY['anon', 'authenticated', 'service_role'] LOOP
+    CONTINUE WHEN to_regrole(api_role) IS NOT NULL;
+    BEGIN
+      EXECUTE format('CREATE ROLE %I NOLOGIN NOINHERIT', api_role);
+      IF api_role = 'service_role' AND current_setting('is_superuser') = 'on' THEN
+        ALTER ROLE service_role BYPASSRLS;
+      END IF;
+    EXCEPTION
+      WHEN insufficient_privilege OR duplicate_object OR unique_violation THEN
+        NULL;
+    END;
+  END LOOP;
+END
+$$"""
+"""Makes the API roles that are missing, where the role that runs it may; without them nothing is granted to them."""
+
+
+def use_schema_public() -> list[str]:
+    """Lines of a block that let the API roles reach schema public, where PUBLIC may not."""
+    return [
+        line
+        for role in API_ROLES
+        for line in if_role_exists(
+            role,
+            [
+                f"IF NOT has_schema_privilege('{role}', 'public', 'USAGE') THEN",
+                f"  GRANT USAGE ON SCHEMA public TO {role};",
+                "END IF;",
+            ],
+        )
+    ]
+
+
+def exact_grants(target: str, granted: Grants, closed: Grants | None = None) -> str:
+    """One statement after which the API roles and PUBLIC have on `target` what `granted` says, and nothing else.
+
+    `target` as GRANT takes it, such as `TABLE public.token_usage`; `granted` the privileges of each role, such as
+    `{"anon": ["SELECT", "UPDATE (email)"]}`; `closed`, where it is not the same, those of the authenticated mode, which
+    the statement looks up. A role that does not exist is passed over.
+    """
+    closed = granted if closed is None else closed
+    lines = [f"  REVOKE ALL ON {target} FROM PUBLIC CASCADE;"]
+    lines += _by_mode(target, PUBLIC, granted, closed, indent="  ")
+    alike = all(its.get(role, ()) == granted.get(API_ROLES[0], ()) for its in (granted, closed) for role in API_ROLES)
+    if alike and not set(target) & set("%'"):
+        return block([*lines, *_for_each_role(target, granted.get(API_ROLES[0], ()))], ["  api_role name;"])
+    for role in API_ROLES:
+        statements = [f"REVOKE ALL ON {target} FROM {role} CASCADE;", *_by_mode(target, role, granted, closed)]
+        lines += if_role_exists(role, statements)
+    return block(lines)
+
+
+def all_grants(grants: Iterable[tuple[str, Grants]]) -> list[str]:
+    """Lines of a block after which the API roles and PUBLIC have exactly these grants, each pair a target and its own.
+
+    A role that does not exist is passed over.
+    """
+    targets = dict(grants)
+    names: dict[str, list[str]] = {}
+    for target in targets:
+        kind, _, name = target.partition(" ")
+        names.setdefault(kind, []).append(name)
+    lines = []
+    for role in (PUBLIC, *API_ROLES):
+        statements = [f"REVOKE ALL ON {kind} {', '.join(its)} FROM {role} CASCADE;" for kind, its in names.items()]
+        statements += [
+            f"GRANT {', '.join(granted[role])} ON {target} TO {role};"
+            for target, granted in targets.items()
+            if granted.get(role)
+        ]
+        lines += [f"  {statement}" for statement in statements] if role == PUBLIC else if_role_exists(role, statements)
+    return lines
+
+
+def _by_mode(target: str, role: str, granted: Grants, closed: Grants, *, indent: str = "") -> list[str]:
+    """Statements that give `role` what it has in the mode that the database is in."""
+
+    def give(grants: Grants) -> list[str]:
+        return [f"GRANT {', '.join(grants[role])} ON {target} TO {role};"] if grants.get(role) else []
+
+    when_open, when_closed = give(granted), give(closed)
+    if when_open == when_closed:
+        lines = when_open
+    elif not when_open:
+        lines = ["IF NOT oblivion.open_access() THEN", *(f"  {line}" for line in when_closed), "END IF;"]
+    else:
+        otherwise = ["ELSE", *(f"  {line}" for line in when_closed)] if when_closed else []
+        lines = ["IF oblivion.open_access() THEN", *(f"  {line}" for line in when_open), *otherwise, "END IF;"]
+    return [f"{indent}{line}" for line in lines]
+
+
+def _for_each_role(target: str, privileges: Sequence[str]) -> list[str]:
+    roles = ", ".join(f"'{role}'" for role in API_ROLES)
+    lines = [f"    EXECUTE format('REVOKE ALL ON {target} FROM %I CASCADE', api_role);"]
+    if privileges:
+        lines.append(f"    EXECUTE format('GRANT {', '.join(privileges)} ON {target} TO %I', api_role);")
+    head = f"  FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ({roles}) LOOP"  # noqa: S608
+    return [head, *lines, "  END LOOP;"]
+
+
+def if_role_exists(role: str, statements: Sequence[str]) -> list[str]:
+    """Lines of a block that executes `statements` only where `role` exists, as they may not even be planned else."""
+    return [
+        f"  IF to_regrole('{role}') IS NOT NULL THEN",
+        *(f"    {statement}" for statement in statements),
+        "  END IF;",
+    ]

@@ -1,0 +1,1 @@
+"""How revisions reach a database: Alembic's environment, the Python call, and SQL files."""

@@ -1,0 +1,93 @@
+"""The `-x key=value` options of a run, and the PostgreSQL settings by which revisions hear of them."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from oblivion_schema.errors import UserError, one_line
+from oblivion_schema.server import database
+from oblivion_schema.tables.access import MODES
+from oblivion_schema.tables.base import PRIVATE_SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from alembic.config import Config
+
+    from oblivion_schema.tables.access import Mode
+
+ACCESS_IS_FOR_UPGRADES: Final = "-x access=... goes with upgrade head; at any other time use oblivion-schema access."
+_YES_NO: Final = ("yes", "no")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The `-x key=value` options of the command line."""
+
+    url: str | None = None
+    access: Mode | None = None
+    demo: bool = True
+    drop_data: bool = False
+    drop_unknown: bool = False
+    lock_timeout: str = "5s"
+
+    @classmethod
+    def from_config(cls, config: Config) -> Options:
+        """Read them from the command line that Alembic parsed. Raises UserError."""
+        given = (option.partition("=") for option in getattr(config.cmd_opts, "x", None) or ())
+        return cls.parse({key: value for key, _, value in given})
+
+    @classmethod
+    def parse(cls, given: Mapping[str, str]) -> Options:
+        """Read them. Raises UserError for an unknown key or value."""
+        known = {"access", "demo", "drop-data", "drop-unknown", "lock-timeout", "url"}
+        for key in given.keys() - known:
+            shown = f" {key}" if re.fullmatch(r"[a-z-]{1,20}", key) else ""  # it may be a URL, password and all
+            raise UserError(f"Unknown option -x{shown}: the options are {', '.join(sorted(known))}, as in -x demo=no.")
+        mode = parse_mode(given["access"], f"-x access={given['access']}") if "access" in given else None
+        for key in ("demo", "drop-data", "drop-unknown"):
+            if given.get(key, "no") not in _YES_NO:
+                raise UserError(f"-x {key}={given[key]}: say {key}=yes or {key}=no.")
+        timeout = given.get("lock-timeout", cls.lock_timeout)
+        if not re.fullmatch(r"[1-9]\d{0,5}(ms|s|min)", timeout):
+            raise UserError(f"-x lock-timeout={timeout}: give a number and its unit, ms, s or min, such as 5s.")
+        if given.get("url") == "":
+            raise UserError("-x url is empty: write -x url=postgresql://user:password@host:5432/database.")
+        return cls(
+            url=given.get("url"),
+            access=mode,
+            demo=given.get("demo") != "no",
+            drop_data=given.get("drop-data") == "yes",
+            drop_unknown=given.get("drop-unknown") == "yes",
+            lock_timeout=timeout,
+        )
+
+    def settings(self) -> dict[str, str]:
+        """PostgreSQL settings for the run's transaction; what a revision's SQL reads is set only where it matters."""
+        settings = {"lock_timeout": self.lock_timeout, "search_path": "public"}
+        if self.access:
+            settings[f"{PRIVATE_SCHEMA}.access"] = self.access
+        if not self.demo:
+            settings[f"{PRIVATE_SCHEMA}.demo"] = "no"
+        if self.drop_data:
+            settings[f"{PRIVATE_SCHEMA}.drop_data"] = "yes"
+        return settings
+
+
+def parse_mode(name: str, said: str) -> Mode:
+    """The access mode of that name. Raises UserError, which quotes what was `said`."""
+    for mode in MODES:
+        if name == mode:
+            return mode
+    raise UserError(
+        f"{one_line(said)}: the modes are open (everybody may) and authenticated (users reach their own rows)."
+    )
+
+
+def find_database(config: Config) -> database.Database:
+    """Find the database of a command, the embedded one started where no URL is given. Raises UserError."""
+    url = Options.from_config(config).url
+    return database.find_or_start(url, config.get_main_option("sqlalchemy.url"), os.environ)

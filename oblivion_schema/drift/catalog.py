@@ -1,0 +1,299 @@
+"""What stands in a database, object by object, as PostgreSQL itself prints it: nothing is parsed here.
+
+A catalog holds the objects of the schemas that the metadata has, and each of their states (a grant, a comment, a
+column's default) as an object of its own. Two catalogs of the same server version are therefore equal exactly where
+their objects' definitions are equal texts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import Text, bindparam, cast, func, select, text, true
+
+from oblivion_schema.declare.ddl import reference_tables
+from oblivion_schema.declare.privileges import API_ROLES
+from oblivion_schema.declare.sql import text_literal, unquoted
+from oblivion_schema.tables.base import PRIVATE_SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from sqlalchemy import Connection, MetaData, Table, TextClause
+
+SCHEMAS: Final = ("public", PRIVATE_SCHEMA)
+PUBLICATIONS: Final = ("supabase_realtime",)
+"""The publications whose members the metadata may declare; the members of any other are its maker's affair."""
+
+KINDS: Final = (
+    "schema",
+    "table",
+    "storage parameter",
+    "setting",
+    "column",
+    "type",
+    "nullability",
+    "default",
+    "identity",
+    "primary key",
+    "unique constraint",
+    "foreign key",
+    "check constraint",
+    "exclusion constraint",
+    "index",
+    "function",
+    "trigger",
+    "trigger state",
+    "row level security",
+    "policy",
+    "view",
+    "owner",
+    "grant",
+    "publication",
+    "comment",
+    "reference row",
+)
+"""Every kind of object that is compared, in the order in which a revision makes what belongs to one table."""
+
+COLUMN_STATES: Final = frozenset({"type", "nullability", "default", "identity"})
+CONSTRAINTS: Final = frozenset(
+    {"primary key", "unique constraint", "foreign key", "check constraint", "exclusion constraint"}
+)
+INVALID: Final = " -- invalid"
+"""What the definition of an index ends with that PostgreSQL does not use."""
+OWNER_OF_ALL: Final = f"the owner of schema {PRIVATE_SCHEMA}"
+"""The definition of an object's owner, where it is that one."""
+UNSUPPORTED: Final = "other"
+"""The kind of what is seen but not compared, such as a materialized view."""
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Object:
+    """An object, or a state of one, in PostgreSQL's words.
+
+    `own_name`, `on_name`: names as SQL takes them; the second is that of the table, or of whatever it is a state of.
+    `definition`: what is compared. `shape`: what must be the same, or go on, for CREATE OR REPLACE to do; of other
+    kinds what the properties say. `address`, `part_of`, `needs`: the object, the one that it comes and goes with, and
+    what has to be there before it, as PostgreSQL's catalogs number them. `sort`: the order of creation. `row`: of a
+    reference row the columns and their values, those of the primary key first.
+    """
+
+    kind: str
+    own_name: str
+    on_name: str
+    definition: str
+    shape: str
+    address: str
+    part_of: str
+    sort: int
+    needs: frozenset[str]
+    row: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Which one of its kind it is, for people."""
+        own, on = self.own_name, self.on_name
+        if self.kind == "column" or self.kind in COLUMN_STATES:
+            return f"{on}.{own}"
+        special = {
+            "grant": f"{own} on {_lower_first_word(on)} to {self.role}",
+            "comment": f"on {_lower_first_word(own)}",
+            "owner": f"of {_lower_first_word(own)}",
+            "publication": f"{own} of {on}",
+            "row level security": f"on {on}" if own == "ENABLE" else f"on {on}, forced",
+        }
+        return special.get(self.kind) or (f"{own} on {on}" if on else own)
+
+    def is_column_of(self, relation: str) -> bool:
+        """Whether it is a column of the table of that name in SQL."""
+        return self.kind == "column" and self.on_name == relation
+
+    @property
+    def role(self) -> str:
+        """To whom a grant is."""
+        return self.shape
+
+    @property
+    def sequence(self) -> str:
+        """What numbers an identity column."""
+        return self.shape
+
+    @property
+    def condition(self) -> str:
+        """Which row a reference row is."""
+        return self.shape
+
+    @property
+    def undone_by(self) -> str:
+        """What takes a setting back."""
+        return self.shape
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether every row is known to keep a constraint, or is in an index."""
+        return not self.definition.endswith((" NOT VALID", INVALID))
+
+    @property
+    def key(self) -> Key:
+        """What makes it the same one in two catalogs."""
+        return self.kind, self.name
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}" if self.kind != UNSUPPORTED else self.own_name
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The objects of a database."""
+
+    objects: Mapping[Key, Object]
+    unsupported: tuple[Object, ...] = ()
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self.objects
+
+    def __getitem__(self, key: Key) -> Object:
+        return self.objects[key]
+
+    def without_grants_to(self, roles: Sequence[str]) -> Catalog:
+        """The same but for grants to `roles`."""
+        kept = {key: item for key, item in self.objects.items() if item.kind != "grant" or item.role not in roles}
+        return Catalog(kept, self.unsupported)
+
+    def without_publications(self, names: Iterable[str]) -> Catalog:
+        """The same but for the members of these publications."""
+        unwanted = set(names)
+        kept = {
+            key: item
+            for key, item in self.objects.items()
+            if item.kind != "publication" or unquoted(item.own_name) not in unwanted
+        }
+        return Catalog(kept, self.unsupported)
+
+    def grants(self) -> dict[str, dict[str, list[str]]]:
+        """The privileges of each role on each object, which is named as GRANT does."""
+        found: dict[str, dict[str, list[str]]] = {}
+        for item in self.objects.values():
+            if item.kind == "grant":
+                found.setdefault(item.on_name, {}).setdefault(item.role, []).append(item.own_name)
+        return found
+
+    def columns(self) -> dict[str, list[Object]]:
+        """The columns of each table, in order."""
+        found: dict[str, list[Object]] = {}
+        for item in sorted(self.objects.values(), key=lambda item: item.sort):
+            if item.kind == "column":
+                found.setdefault(item.on_name, []).append(item)
+        return found
+
+
+def read(connection: Connection, metadata: MetaData | None = None, roles: Sequence[str] = API_ROLES) -> Catalog:
+    """Read the catalogs, with grants to `roles` and PUBLIC, and the rows of tables to which `metadata` gives some.
+
+    Changes nothing, and locks nothing but what is read, against being dropped.
+    """
+    with connection.begin_nested() as savepoint:  # with which the settings go
+        for name, value in _SETTINGS.items():
+            connection.execute(select(func.set_config(name, value, true())))
+        catalog = _read(connection, metadata, roles)
+        savepoint.rollback()
+    return catalog
+
+
+# What PostgreSQL's print depends on.
+_SETTINGS: Final = {
+    "standard_conforming_strings": "on",
+    "search_path": "",
+    "quote_all_identifiers": "off",
+    "timezone": "UTC",
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+}
+
+
+def _read(connection: Connection, metadata: MetaData | None, roles: Sequence[str]) -> Catalog:
+    rows = connection.execute(
+        _query(),
+        {"schemas": list(SCHEMAS), "private": PRIVATE_SCHEMA, "roles": list(roles), "publications": list(PUBLICATIONS)},
+    )
+    objects: dict[Key, Object] = {}
+    unsupported = []
+    for row in rows:
+        item = Object(
+            kind=row.kind,
+            own_name=row.own_name,
+            on_name=row.on_name or "",
+            definition=row.definition,
+            shape=row.shape or "",
+            address=row.address or "",
+            part_of=row.part_of or "",
+            sort=row.sort,
+            needs=frozenset(row.needs or ()),
+        )
+        if item.kind == UNSUPPORTED:
+            unsupported.append(item)
+        else:
+            objects[item.key] = item
+    for item in _reference_rows(connection, metadata, objects) if metadata is not None else ():
+        objects[item.key] = item
+    return Catalog(objects, tuple(unsupported))
+
+
+@cache
+def _query() -> TextClause:
+    sql = Path(__file__).with_name("catalog.sql").read_text(encoding="utf-8")
+    return text(sql).bindparams(*(bindparam(name) for name in ("schemas", "private", "roles", "publications")))
+
+
+def _reference_rows(connection: Connection, metadata: MetaData, objects: Mapping[Key, Object]) -> Iterator[Object]:
+    for table, names in reference_tables(metadata).items():
+        quote = func.quote_ident
+        name = select(func.concat(quote(table.schema or "public"), ".", quote(table.name)))
+        relation = str(connection.scalar(name))
+        columns = {unquoted(item.own_name): item.own_name for item in objects.values() if item.is_column_of(relation)}
+        key = [column.name for column in table.primary_key]
+        # A column that the database does not have yet, or any more, makes the same row another one.
+        named = [*key, *(name for name in names if name not in key and name in columns)]
+        if columns.keys() >= set(key):
+            yield from _rows_of(connection, table, {name: columns[name] for name in named}, objects["table", relation])
+
+
+def _rows_of(connection: Connection, table: Table[Any], names: Mapping[str, str], relation: Object) -> Iterator[Object]:
+    """The rows, of the columns that `names` gives with their names in SQL, those of the primary key first."""
+    connection.execute(select(func.set_config("search_path", table.schema or "public", true())))
+    key = list(table.primary_key)
+    rows = select(*(cast(table.c[name], Text) for name in names)).order_by(*key)
+    for position, values in enumerate(connection.execute(rows)):
+        row = tuple(zip(names.values(), map(_value, values), strict=True))
+        yield Object(
+            "reference row",
+            own_name=", ".join(str(value) for value in values[: len(key)]),
+            on_name=relation.own_name,
+            definition=", ".join(f"{name} = {value}" for name, value in row[len(key) :]),
+            shape=" AND ".join(f"{name} = {value}" for name, value in row[: len(key)]),
+            address="",
+            part_of=relation.address,
+            sort=position,
+            needs=frozenset({relation.address}),
+            row=row,
+        )
+
+
+def _value(value: str | None) -> str:
+    if value is None:
+        return "NULL"
+    if value in {"true", "false"} or value.removeprefix("-").isdecimal():
+        return value
+    return text_literal(value)
+
+
+def _lower_first_word(name: str) -> str:
+    first, _, rest = name.partition(" ")
+    return f"{first.lower()} {rest}"

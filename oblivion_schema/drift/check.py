@@ -1,0 +1,110 @@
+"""`oblivion-schema check --against URL`: a database is only read, and what it should be is built elsewhere."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import func, select, text, true
+from sqlalchemy.exc import DBAPIError
+
+from oblivion_schema.drift.compare import Drift, find_drift
+from oblivion_schema.drift.standin import MayNotBuildError
+from oblivion_schema.errors import UserError, explain, primary_message, sqlstate
+from oblivion_schema.server import embedded
+from oblivion_schema.server.database import EMBEDDED, OLDEST_POSTGRESQL, Database
+from oblivion_schema.tables.adoption_log import adoption_log
+from oblivion_schema.tables.base import PRIVATE_SCHEMA, metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from alembic.script import ScriptDirectory
+    from sqlalchemy import Connection
+
+_FIX = "Upgrade it first."
+
+
+def check_against(database: Database, scratch: Database | None, revisions: ScriptDirectory) -> Drift:
+    """Compare `database`, in a read-only transaction, with what the metadata builds on a server of the same version.
+
+    That is `scratch`, or the embedded server where it has that version; all that is built there is rolled back. Raises
+    UserError where one of the two cannot be reached, may not be read or built on, or is at another revision.
+    """
+    if scratch is not None and scratch.url == database.url:
+        raise UserError("--scratch is the database of --against, which shall only be read: name another one.")
+    with database.connect() as live:
+        # One snapshot for all that is read.
+        live.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        try:
+            require_newest_revision(live, revisions, "The role of --against")
+            live.execute(select(adoption_log).limit(0))  # what it notes would else be taken for a difference
+            with _built_on(scratch, _major(live)) as migration:
+                return find_drift(live, migration, metadata, revisions)
+        except DBAPIError as error:
+            if sqlstate(error) == "42501":
+                raise UserError(f"{primary_message(error)}: GRANT SELECT to the role of --against.") from error
+            raise explain(error, live.engine) from error
+        except MayNotBuildError as error:
+            raise UserError(
+                "The role of --scratch has to own schema public there, and to have CREATE on the database, which must"
+                " not be read-only: name its owner. What is built is rolled back."
+            ) from error
+
+
+def require_newest_revision(live: Connection, revisions: ScriptDirectory, role: str) -> None:
+    """Raise UserError where the database is not at the newest revision, or `role` may not see at which it is."""
+    try:
+        with live.begin_nested():
+            found = live.scalars(text(f"SELECT version_num FROM {PRIVATE_SCHEMA}.alembic_version")).all()  # noqa: S608
+    except DBAPIError as error:
+        if sqlstate(error) == "42501":
+            raise UserError(
+                f"{role} may not read {PRIVATE_SCHEMA}.alembic_version: GRANT USAGE ON SCHEMA"
+                f" {PRIVATE_SCHEMA} and SELECT on that table to it, or connect as its owner."
+            ) from error
+        raise UserError(
+            f"The database has no {PRIVATE_SCHEMA}.alembic_version: no revision was applied. {_FIX}"
+        ) from error
+    heads = revisions.get_heads()
+    if newer := set(found) - {script.revision for script in revisions.walk_revisions()}:
+        raise UserError(
+            f"The database is at {', '.join(newer)}, which this version of oblivion_schema does not have, the code at"
+            f" {', '.join(heads)}: install the version that it was upgraded with."
+        )
+    if sorted(found) != sorted(heads):
+        raise UserError(
+            f"The database is at {', '.join(found) or 'no revision'}, the code at {', '.join(heads)}. {_FIX}"
+        )
+
+
+@contextmanager
+def _built_on(scratch: Database | None, major: int) -> Iterator[MigrationContext]:
+    with (scratch or _embedded(major)).connect() as connection:
+        if _major(connection) != major:
+            raise UserError(
+                f"--scratch runs PostgreSQL {_major(connection)}, the database {major}: they print definitions"
+                " differently. Name a server of the same major version."
+            )
+        connection.execute(select(func.set_config("search_path", "public", true())))
+        yield MigrationContext.configure(connection=connection)
+        connection.rollback()
+
+
+def _embedded(major: int) -> Database:
+    if not embedded.is_installed() or major not in embedded.VERSIONS:
+        here = " and ".join(map(str, embedded.VERSIONS)) if embedded.is_installed() else "none"
+        raise UserError(
+            f"The database runs PostgreSQL {major}, and the embedded ones here are {here}: name a server of version"
+            f" {major} on which the schema may be built, and rolled back, by --scratch postgresql://..."
+        )
+    directory = embedded.data_directory(major)
+    runs = (directory / "postmaster.pid").exists()
+    server = embedded.start(directory, at_exit=None if runs else "stop", major=major)
+    return Database(embedded.url(server), EMBEDDED)
+
+
+def _major(connection: Connection) -> int:
+    found = connection.dialect.server_version_info or (OLDEST_POSTGRESQL,)
+    return int(found[0])

@@ -1,0 +1,409 @@
+"""From one catalog to another: which statements, in which order.
+
+What has to go, goes first, what depends on it before it; then columns get their new names; then everything is made
+or altered, what it needs before it. An object that needs one that goes or changes its type makes way, and comes back
+with its grants and comments. The way back is the same plan with the two catalogs exchanged.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, cast
+
+from oblivion_schema.drift import statements
+from oblivion_schema.drift.catalog import COLUMN_STATES, CONSTRAINTS, KINDS, OWNER_OF_ALL, Object
+from oblivion_schema.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+# What PostgreSQL does not let stand on a column that changes its type; it rebuilds constraints and indexes itself.
+_BLOCKS_TYPE_CHANGE: Final = frozenset({"view", "policy", "trigger", "function", "column", "default", "publication"})
+_GRANTED: Final = frozenset({"view", "function"})
+_RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
+_OWN_NAME_IS_TARGET: Final = {"schema": "SCHEMA", "table": "TABLE", "view": "TABLE"}
+
+
+@dataclass(eq=False)
+class Step:
+    """One object in the two catalogs: what it is before and after, and whether that is the same definition."""
+
+    before: Object | None
+    after: Object | None
+    differs: bool = False
+
+    @property
+    def either(self) -> Object:
+        """The object, as it is on one of the sides."""
+        return self.after or cast("Object", self.before)
+
+    def reversed(self) -> Step:
+        """The step back."""
+        return Step(self.after, self.before, self.differs)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One of the package's operations, by name."""
+
+    function: str
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rename:
+    """A column that gets another name."""
+
+    table: str
+    before: str
+    after: str
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The column before and after, for people."""
+        return f"{self.table}.{self.before}", f"{self.table}.{self.after}"
+
+    def reversed(self) -> Rename:
+        """The way back."""
+        return Rename(self.table, self.after, self.before)
+
+
+@dataclass(frozen=True)
+class ModeGrants:
+    """Grants on one object that the access modes differ in: the statement that gives them whichever mode there is.
+
+    `differs_in` names the modes in which something else is granted before.
+    """
+
+    statement: str
+    differs_in: tuple[str, ...]
+
+
+def plan(
+    steps: Sequence[Step], renames: Sequence[Rename] = (), by_mode: Mapping[str, ModeGrants] = MappingProxyType({})
+) -> list[str | Call]:
+    """Statements that lead from what the steps have before to what they have after.
+
+    They begin by refusing to drop a table or a column in which somebody wrote something. `by_mode`, by what GRANT calls
+    the object, replaces the steps' own grants, which are those of one mode.
+    """
+    return _Plan(steps, by_mode).statements(renames)
+
+
+def in_the_way(steps: Sequence[Step], others: Iterable[Object]) -> list[Object]:
+    """Those of `others`, which no step touches, that the steps cannot pass: on or above something that makes way."""
+    made = _Plan(steps)
+    gone = {step.before.address for step in made.dropped if step.before}
+    return [item for item in others if item.part_of in gone or _makes_way(item, gone, made.moved)]
+
+
+class _Side:
+    """The steps as they are before, or after: by address, and what is part of what."""
+
+    def __init__(self, steps: Sequence[Step], item: Callable[[Step], Object | None]) -> None:
+        self.item = item
+        self.steps: dict[str, Step] = {}
+        self.parts: dict[str, list[Step]] = defaultdict(list)
+        for step in steps:
+            if (found := item(step)) is not None:
+                self.parts[found.part_of].append(step)
+                if _stands_alone(found):
+                    self.steps[found.address] = step
+
+    def ancestors(self, step: Step) -> Iterable[Step]:
+        """What it is part of, and what that is part of."""
+        found = self.item(step)
+        while found is not None and (parent := self.steps.get(found.part_of)) is not None:
+            yield parent
+            found = self.item(parent)
+
+    def place(self, step: Step) -> tuple[int, int, int]:
+        """Where it comes in the order of creation: with its table, then by kind."""
+        item = self.item(step)
+        if item is None:
+            return (0, 0, 0)
+        *_, root = (step, *self.ancestors(step))
+        top = self.item(root) or item
+        return (top.sort, _RANK[item.kind], item.sort)
+
+
+class _Plan:
+    def __init__(self, steps: Sequence[Step], by_mode: Mapping[str, ModeGrants] = MappingProxyType({})) -> None:
+        self.by_mode = by_mode
+        self.steps = [step for step in steps if not (step.either.kind == "grant" and step.either.on_name in by_mode)]
+        self.before = _Side(steps, lambda step: step.before)
+        self.after = _Side(steps, lambda step: step.after)
+        # Columns that change their type.
+        self.moved = {
+            step.before.part_of for step in steps if step.differs and step.before and step.before.kind == "type"
+        }
+        self.dropped = self._find_dropped()
+        self.fresh = {
+            step
+            for step in steps
+            if step.after and any(not s.before or s in self.dropped for s in (step, *self.after.ancestors(step)))
+        }
+
+    def statements(self, renames: Sequence[Rename]) -> list[str | Call]:
+        back = sorted(step.after.own_name for step in self.dropped if step.after and step.after.kind in _GRANTED)
+        return [
+            *self._refusals(),
+            *([Call("keep_grants", tuple(back))] if back else ()),
+            *self._removals(),
+            *(statements.rename_column(rename.table, rename.before, rename.after) for rename in renames),
+            *self._creations(),
+            *self._changed_grants(),
+            *([Call("restore_grants")] if back else ()),
+        ]
+
+    def _find_dropped(self) -> set[Step]:
+        dropped = {
+            step
+            for step in self.before.steps.values()
+            if step.before and (not step.after or (step.differs and not statements.can_alter(step.before, step.after)))
+        }
+        while True:
+            gone = {step.before.address for step in dropped if step.before}
+            more = {
+                step
+                for step in self.before.steps.values()
+                if step not in dropped and step.before and step.after and _makes_way(step.before, gone, self.moved)
+            }
+            if not more:
+                return dropped
+            dropped |= more
+
+    def _goes_with(self, step: Step) -> Step:
+        """What is dropped, and takes it along: the outermost of those that it is part of, or itself."""
+        *_, root = (step, *(parent for parent in self.before.ancestors(step) if parent in self.dropped))
+        return root
+
+    def _refusals(self) -> Iterable[str]:
+        for step in sorted(self.dropped, key=self.before.place):
+            before = step.before
+            if before is None or step.after or self._goes_with(step) is not step:
+                continue
+            table = before.address if before.kind == "table" else before.part_of
+            parts = [part.before for part in self.before.parts[table] if part.before]
+            rows = [part for part in parts if part.kind == "reference row"]
+            forced = any(part.kind == "row level security" and part.own_name == "FORCE" for part in parts)
+            if before.kind == "table":
+                yield statements.refuse_to_drop_rows(before.own_name, rows=rows, forced=forced)
+            elif before.kind == "column" and not before.definition:
+                defaults = [
+                    part.before.definition
+                    for part in self.before.parts[before.address]
+                    if part.before and part.before.kind == "default"
+                ]
+                written = f"IS DISTINCT FROM ({defaults[0]})" if defaults else "IS NOT NULL"
+                rows = [row for row in rows if before.own_name in dict(row.row)]
+                yield statements.refuse_to_drop_rows(
+                    before.on_name, f"{before.own_name} {written}", rows=rows, forced=forced
+                )
+
+    def _removals(self) -> Iterable[str]:
+        # Who needs another one goes before it; what goes with a table needs for the table.
+        needs: dict[tuple[Step, Step], list[Step]] = defaultdict(list)
+        for step in self.dropped:
+            root = self._goes_with(step)
+            for needed in _needed(step.before):
+                other = self.before.steps.get(needed)
+                if other in self.dropped and other and (other := self._goes_with(other)) is not root:
+                    needs[root, other].append(step)
+        # Two tables that need each other cannot each go first: what ties them has to.
+        ties = {
+            step
+            for (root, other), found in needs.items()
+            if _leads(other, root, needs)
+            for step in found
+            if step is not root
+        }
+        waits: dict[Step, set[Step]] = {step: set() for step in {*map(self._goes_with, self.dropped), *ties}}
+        for (root, other), found in needs.items():
+            waits[other] |= {step if step in ties else root for step in found}
+        for step in _sorted(waits, lambda step: tuple(-part for part in self.before.place(step))):
+            if step.before:
+                yield statements.remove(step.before)
+        gone = [
+            step.before
+            for step in sorted(self.steps, key=self.before.place)
+            if step.before and not step.after and not _stands_alone(step.before) and self._goes_with(step) is step
+        ]
+        yield from (statements.remove(item) for item in gone if item.kind != "grant")
+        yield from statements.revoke([item for item in gone if item.kind == "grant"])
+
+    def _changed_grants(self) -> Iterable[str]:
+        fresh = {grant_target(step.after) for step in self.fresh}
+        return [its.statement for target, its in self.by_mode.items() if its.differs_in and target not in fresh]
+
+    def _creations(self) -> Iterable[str]:
+        made, waits = self._made()
+        by_address = {step.after.address: step for step in made if step.after and _stands_alone(step.after)}
+        types = {step.after.part_of: step for step in made if step.after and step.after.kind == "type"}
+        order = {
+            step: {found[address] for found in (by_address, types) for address in needs & found.keys()} - {step}
+            for step, needs in waits.items()
+        }
+        for step in _sorted(order, self.after.place):
+            yield from made[step]
+
+    def _made(self) -> tuple[dict[Step, list[str]], dict[Step, set[str]]]:
+        """What is made or altered, in no order yet, and the addresses that each waits for."""
+        made: dict[Step, list[str]] = {}
+        waits: dict[Step, set[str]] = {}
+        together: dict[tuple[str, str], list[Step]] = defaultdict(list)
+
+        def add(step: Step, *sql: str, parts: Sequence[Step] = ()) -> None:
+            made[step] = list(sql)
+            waits[step] = {need for part in (step, *parts) for need in self._waits_for(part)}
+
+        fresh_targets = {target: step for step in self.fresh if (target := grant_target(step.after))}
+        for step in self.steps:
+            if step.after and (step in self.fresh or step.differs) and step.after.kind in {"grant", "reference row"}:
+                if step in self.fresh:
+                    together[step.after.kind, step.after.on_name].append(step)
+                else:
+                    add(step, statements.alter(step.after))
+            elif step.after and step in self.fresh:
+                if not self._is_inline(step):
+                    parts = self._inline_parts(step)
+                    add(step, statements.create(step.after, [part.after for part in parts if part.after]), parts=parts)
+            elif step.after and step.differs:
+                add(step, statements.alter(step.after))
+        for target, step in fresh_targets.items():
+            granted = together.pop(("grant", target), [])
+            first = granted[0] if granted else Step(None, _no_grant(step, target))
+            grants = [grant.after for grant in granted if grant.after]
+            its = self.by_mode.get(target)
+            add(first, *([its.statement] if its else statements.set_grants(target, grants)), parts=[*granted, step])
+        for (kind, _), steps in together.items():
+            items = [step.after for step in steps if step.after]
+            # Rows in one statement, for they may name each other.
+            sql = statements.grant(items) if kind == "grant" else [statements.insert(items)]
+            add(steps[0], *sql, parts=steps)
+        return made, waits
+
+    def _waits_for(self, step: Step) -> set[str]:
+        parents = {parent.after.address for parent in self.after.ancestors(step) if parent.after}
+        return {*_needed(step.after), *parents}
+
+    def _is_inline(self, step: Step) -> bool:
+        """Whether the statement that makes its table or column makes it, too."""
+        item = step.after
+        parent = self.after.steps.get(item.part_of) if item else None
+        if item is None or parent is None or parent not in self.fresh or not item.is_valid:
+            return False
+        match item.kind:
+            case "owner":
+                return item.definition == OWNER_OF_ALL
+            case "trigger state":
+                return item.definition == "ENABLE"
+            case "foreign key":
+                others = {self.after.steps.get(needed) for needed in _needed(item)} & self.fresh - {parent}
+                return not any(other and other.either.kind == "table" for other in others)
+            case "default" | "check constraint":
+                return not self._needs_its_table(step)
+        return item.kind in {"column", "storage parameter"} | COLUMN_STATES | CONSTRAINTS
+
+    def _needs_its_table(self, step: Step) -> bool:
+        """Whether something new that it needs, such as a function, needs the new table in its turn."""
+        own = {step, *self.after.ancestors(step)}
+        seen: set[Step] = set()
+        ahead = [step]
+        while ahead:
+            for needed in _needed(ahead.pop().after):
+                other = self.after.steps.get(needed)
+                if other is None or other not in self.fresh or other in seen:
+                    continue
+                if other in own:
+                    if seen:
+                        return True
+                    continue
+                seen.add(other)
+                ahead.append(other)
+        return False
+
+    def _inline_parts(self, step: Step) -> list[Step]:
+        """Those of its parts, and of theirs, that its statement makes."""
+        address = step.after.address if step.after else ""
+        if step.either.kind not in {"table", "column"} or not address:
+            return []
+        own = [part for part in self.after.parts[address] if self._is_inline(part)]
+        own = sorted(own, key=lambda part: (_RANK[part.either.kind], part.either.sort))
+        return [found for part in own for found in (part, *self._inline_parts(part))]
+
+
+def _stands_alone(item: Object) -> bool:
+    """Whether it is an object that can be dropped and depended on, rather than a state of one."""
+    return bool(item.address)
+
+
+def _needed(item: Object | None) -> Iterable[str]:
+    """Addresses that `item` needs; who needs a column needs its table."""
+    for needed in item.needs if item else ():
+        yield needed
+        if needed.startswith("column "):
+            yield f"relation {needed.removeprefix('column ').partition('.')[0]}"
+
+
+def _makes_way(item: Object, gone: set[str], moved: set[str]) -> bool:
+    if item.kind in {"schema", "table"} or (item.kind == "column" and not item.definition):
+        return False
+    if not gone.isdisjoint(_needed(item)):
+        return True
+    changed = moved & item.needs
+    # PostgreSQL converts the two ends of a foreign key one after the other, and compares them in between.
+    return len(changed) > 1 if item.kind == "foreign key" else bool(changed) and item.kind in _BLOCKS_TYPE_CHANGE
+
+
+def grant_target(item: Object | None) -> str:
+    """How GRANT names a new object, which default privileges may have opened."""
+    if item is None:
+        return ""
+    if item.kind == "function":
+        return f"{'PROCEDURE' if item.shape.startswith('p') else 'FUNCTION'} {item.own_name}"
+    if item.kind == "identity":
+        return f"SEQUENCE {item.sequence}"
+    word = _OWN_NAME_IS_TARGET.get(item.kind)
+    return f"{word} {item.own_name}" if word else ""
+
+
+def _no_grant(step: Step, target: str) -> Object:
+    """What stands for the privileges of a new object on which nobody has any."""
+    part_of = step.after.address if step.after else ""
+    return Object("grant", "", target, "", "", "", part_of, 0, frozenset())
+
+
+def _leads(start: Step, end: Step, edges: Iterable[tuple[Step, Step]]) -> bool:
+    """Whether the edges lead from one step to another."""
+    seen = {start}
+    while more := {other for step, other in edges if step in seen} - seen:
+        seen |= more
+    return end in seen
+
+
+def _sorted(waits: dict[Step, set[Step]], place: Callable[[Step], tuple[int, ...]]) -> Iterable[Step]:
+    """The steps, each after those that it waits for; else by place."""
+    waiting = {step: set(others) for step, others in waits.items()}
+    followers: dict[Step, list[Step]] = defaultdict(list)
+    for step, others in waits.items():
+        for other in others:
+            followers[other].append(step)
+    numbered = {step: number for number, step in enumerate(waits)}
+    ready = [(place(step), numbered[step], step) for step, others in waiting.items() if not others]
+    heapq.heapify(ready)
+    done = 0
+    while ready:
+        _, _, step = heapq.heappop(ready)
+        done += 1
+        yield step
+        for follower in followers[step]:
+            waiting[follower].discard(step)
+            if not waiting[follower]:
+                heapq.heappush(ready, (place(follower), numbered[follower], follower))
+    if done < len(waits):
+        left = ", ".join(sorted(str(step.either) for step, others in waiting.items() if others and step.either.address))
+        raise UserError(f"There is no order for {left}, which need each other: write this revision by hand.")

@@ -1,0 +1,113 @@
+"""A stand-in for the schemas, in which the metadata or the revisions are built, and which is always rolled back."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from itertools import count
+from typing import TYPE_CHECKING, Final
+
+from alembic.operations import Operations
+from sqlalchemy import func, select, text, true
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from oblivion_schema.drift import statements
+from oblivion_schema.drift.catalog import SCHEMAS, Catalog, Object, read
+from oblivion_schema.errors import UserError, invalid_declaration, primary_message, sqlstate
+from oblivion_schema.tables.base import PRIVATE_SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+    from sqlalchemy import Connection, MetaData
+
+    from oblivion_schema.tables.access import Mode
+
+_VERSION_TABLE: Final = f"""\
+CREATE TABLE {PRIVATE_SCHEMA}.alembic_version (
+  version_num varchar(32) NOT NULL,
+  CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+)"""
+
+
+class MayNotBuildError(UserError):
+    """The role has not the rights to build the stand-in."""
+
+
+@contextmanager
+def stand_in(connection: Connection) -> Iterator[None]:
+    """An empty schema public, and no private one, until all is rolled back. Raises MayNotBuildError."""
+    with connection.begin_nested() as savepoint:
+        there = set(connection.scalars(select(text("nspname FROM pg_namespace"))))
+        try:
+            for schema in SCHEMAS:
+                if schema in there:
+                    names = (f"{PRIVATE_SCHEMA}_aside_{schema}_{number}" for number in count())
+                    away = next(name for name in names if name not in there)
+                    execute(connection, f"ALTER SCHEMA {schema} RENAME TO {away}")
+            execute(connection, "CREATE SCHEMA public")
+        except DBAPIError as error:
+            if sqlstate(error) not in {"42501", "25006"}:
+                raise
+            raise MayNotBuildError(
+                "The comparison builds the schema once more, and rolls that back; this role may not do it here: it has"
+                " to own schema public and to have CREATE on the database, which must not be read-only."
+                " Run it as the database's owner, or compare read-only: oblivion-schema check --against URL."
+            ) from error
+        yield
+        savepoint.rollback()
+
+
+def build(connection: Connection, metadata: MetaData, mode: Mode) -> None:
+    """Build what should be there, in a stand-in, with the grants of an access mode.
+
+    Raises UserError, which names what PostgreSQL does not take.
+    """
+    try:
+        _set_mode(connection, mode)
+        metadata.create_all(connection, checkfirst=False)
+        execute(connection, f"CREATE SCHEMA IF NOT EXISTS {PRIVATE_SCHEMA}")
+        execute(connection, _VERSION_TABLE)
+    except SQLAlchemyError as error:
+        raise invalid_declaration(error) from error
+
+
+def _set_mode(connection: Connection, mode: Mode) -> None:
+    connection.execute(select(func.set_config(f"{PRIVATE_SCHEMA}.access", mode, true())))
+
+
+def made_by_revisions(scratch: MigrationContext, metadata: MetaData, revisions: ScriptDirectory, mode: Mode) -> Catalog:
+    """What all revisions together make, in a stand-in of its own. Raises UserError where one of them does not run."""
+    connection = Operations(scratch).get_bind()
+    with stand_in(connection), Operations.context(scratch):
+        execute(connection, f"CREATE SCHEMA {PRIVATE_SCHEMA}")
+        _set_mode(connection, mode)
+        for script in reversed(list(revisions.walk_revisions())):
+            try:
+                script.module.upgrade()
+            except DBAPIError as error:
+                raise UserError(
+                    f"Revision {script.revision} does not run on an empty database: {primary_message(error)}."
+                    " Nothing was changed: mend the revision first."
+                ) from error
+        return read(connection, metadata)
+
+
+def reread(scratch: Connection, metadata: MetaData, item: Object) -> Object:
+    """`item` as PostgreSQL prints it once it is made from its own print, as in restored databases; all is rolled back.
+
+    `scratch` holds an object of that name, which nobody else may use meanwhile.
+    """
+    with scratch.begin_nested() as savepoint:
+        if item.kind != "default":
+            execute(scratch, f"{statements.remove(item)} CASCADE")
+        execute(scratch, statements.create(item))
+        again = read(scratch, metadata)[item.key]
+        savepoint.rollback()
+    return again
+
+
+def execute(connection: Connection, sql: str) -> None:
+    """Run one or more statements as they are written."""
+    connection.exec_driver_sql(sql, execution_options={"no_parameters": True})

@@ -1,0 +1,355 @@
+"""The SQL that makes, changes and removes one object of a catalog, laid out as a person would."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from oblivion_schema.declare.privileges import PUBLIC, exact_grants, if_role_exists
+from oblivion_schema.declare.sql import add_to_publication, block, drop_from_publication, indented, text_literal
+from oblivion_schema.drift.catalog import COLUMN_STATES, CONSTRAINTS, INVALID, OWNER_OF_ALL, Object
+from oblivion_schema.tables.base import PRIVATE_SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+NEEDS_CAST: Final = "cast"
+"""The shape of a type to which PostgreSQL does not convert the column's values by itself."""
+
+_WIDTH: Final = 100
+_OWNER: Final = f"SELECT nspowner::regrole FROM pg_catalog.pg_namespace WHERE nspname = '{PRIVATE_SCHEMA}'"  # noqa: S608
+
+_BREAK: Final = "\x1f"
+"""Where a statement that is too long for a line may be broken."""
+
+_QUOTED_OR_CLAUSE: Final = re.compile(
+    r"""('(?:[^']|'')*'|"(?:[^"]|"")*")| (?=(?:REFERENCING|FOR EACH|WHEN|EXECUTE FUNCTION|WHERE) )"""
+)
+
+
+def create(item: Object, parts: Sequence[Object] = ()) -> str:
+    """What makes `item`; a table or a column together with those of its `parts` that stand in the statement."""
+    own, on, definition = item.own_name, item.on_name, item.definition
+    if item.kind in CONSTRAINTS:
+        return _laid_out(f"ALTER TABLE {on}{_BREAK}ADD CONSTRAINT {own} {definition}")
+    match item.kind:
+        case "schema":
+            return f"CREATE SCHEMA {own}"
+        case "table":
+            return _create_table(item, parts)
+        case "column":
+            return _laid_out(f"ALTER TABLE {on}{_BREAK}ADD COLUMN {_column(item, parts)}")
+        case "identity":
+            return _laid_out(f"ALTER TABLE {on}{_BREAK}ALTER COLUMN {own} ADD {_identity(item)}")
+        case "index":
+            return _laid_out(_breakable(definition.removesuffix(INVALID)))
+        case "function":
+            return _function(definition).replace("CREATE OR REPLACE ", "CREATE ", 1)
+        case "trigger":
+            return _laid_out(_breakable(definition), always=True)
+        case "policy":
+            return _laid_out(f"CREATE POLICY {own} ON {on}{_BREAK}{definition}", always=True)
+        case "view":
+            return f"CREATE VIEW {own}{_view(definition)}"
+        case "grant":
+            return _guarded(item, f"GRANT {own} ON {on} TO {item.role}{definition and f' {definition}'}")
+        case "publication":
+            return block(add_to_publication(own, on, definition))
+        case "reference row":
+            return insert([item])
+        case _:
+            return alter(item)
+
+
+def alter(item: Object) -> str:
+    """What turns another object of that name, or another state, into `item`; of a state it is what sets it, too."""
+    own, on, definition = item.own_name, item.on_name, item.definition
+    match item.kind:
+        case "table":
+            return f"ALTER TABLE {own} SET {definition}"
+        case "storage parameter":
+            return f"ALTER TABLE {on} SET ({own} = {definition})"
+        case "setting":
+            return _laid_out(f"ALTER TABLE {on}{_BREAK}{definition}")
+        case "type":
+            # A cast cuts off what is too long, where the assignment that PostgreSQL tries by itself refuses.
+            using = f" USING {own}::{definition.partition(' COLLATE ')[0]}" if item.shape == NEEDS_CAST else ""
+            return _laid_out(f"ALTER TABLE {on}{_BREAK}ALTER COLUMN {own} TYPE {definition}{using}")
+        case "nullability":
+            return f"ALTER TABLE {on} ALTER COLUMN {own} {'SET' if definition == 'NOT NULL' else 'DROP'} NOT NULL"
+        case "default":
+            return f"ALTER TABLE {on} ALTER COLUMN {own} SET DEFAULT {definition}"
+        case "identity":
+            return _laid_out(f"ALTER TABLE {on}{_BREAK}ALTER COLUMN {own} {_set_identity(definition)}")
+        case "function" if own == "oblivion.open_access()":
+            return _in_either_mode(definition)
+        case "function":
+            return _function(definition)
+        case "trigger":
+            return create(item).replace("CREATE ", "CREATE OR REPLACE ", 1)
+        case "trigger state":
+            return f"ALTER TABLE {on} {definition} TRIGGER {own}"
+        case "row level security":
+            return f"ALTER TABLE {on} {own} ROW LEVEL SECURITY"
+        case "view":
+            return f"CREATE OR REPLACE VIEW {own}{_view(definition)}"
+        case "owner":
+            if definition != OWNER_OF_ALL:
+                return f"ALTER {own} OWNER TO {definition}"
+            return block([f"  EXECUTE format('ALTER {own} OWNER TO %s', ({_OWNER}));"])
+        case "comment":
+            return _laid_out(f"COMMENT ON {own} IS{_BREAK}{text_literal(definition)}")
+        case "grant":
+            # What can be granted on to others is not less of a privilege: one of the two becomes the other.
+            plain = _guarded(item, f"REVOKE GRANT OPTION FOR {own} ON {on} FROM {item.role}")
+            return create(item) if definition else plain
+        case "reference row":
+            return _laid_out(f"UPDATE {on}{_BREAK}SET {definition}{_BREAK}WHERE {item.condition}", always=True)
+    raise AssertionError(item)
+
+
+def can_alter(before: Object, after: Object) -> bool:
+    """Whether `alter()` does, or the object has to be dropped and made anew."""
+    if before.kind in CONSTRAINTS or before.kind in {"column", "index", "policy", "publication"}:
+        return False
+    if before.kind == "trigger":  # CREATE OR REPLACE is not for constraint triggers
+        return not before.shape.startswith("t") and not after.shape.startswith("t")
+    return after.shape.startswith(before.shape)
+
+
+def remove(item: Object) -> str:
+    """What removes `item`, or takes a state back to what it is without it."""
+    own, on = item.own_name, item.on_name
+    if item.kind in CONSTRAINTS:
+        return f"ALTER TABLE {on} DROP CONSTRAINT {own}"
+    match item.kind:
+        case "schema" | "table" | "view" | "index":
+            return f"DROP {item.kind.upper()} {own}"
+        case "function":
+            return f"DROP ROUTINE {own}" if item.shape.startswith("p") else f"DROP FUNCTION {own}"
+        case "column":
+            return f"ALTER TABLE {on} DROP COLUMN {own}"
+        case "default":
+            return f"ALTER TABLE {on} ALTER COLUMN {own} DROP DEFAULT"
+        case "identity":
+            return f"ALTER TABLE {on} ALTER COLUMN {own} DROP IDENTITY"
+        case "storage parameter":
+            return f"ALTER TABLE {on} RESET ({own})"
+        case "setting":
+            return _laid_out(f"ALTER TABLE {on}{_BREAK}{item.undone_by}")
+        case "trigger" | "policy":
+            return f"DROP {item.kind.upper()} {own} ON {on}"
+        case "row level security":
+            return f"ALTER TABLE {on} {'DISABLE' if own == 'ENABLE' else 'NO FORCE'} ROW LEVEL SECURITY"
+        case "comment":
+            return f"COMMENT ON {own} IS NULL"
+        case "publication":
+            return block(drop_from_publication(own, on))
+        case "reference row":
+            return f"DELETE FROM {on} WHERE {item.condition}"  # noqa: S608 - PostgreSQL printed both
+    raise AssertionError(item)
+
+
+def insert(rows: Sequence[Object]) -> str:
+    """What inserts reference rows of one table, which may name each other."""
+    names = ", ".join(name for name, _ in rows[0].row)
+    values = [f"({', '.join(value for _, value in row.row)})" for row in rows]
+    if len(values) == 1:
+        return _laid_out(f"INSERT INTO {rows[0].on_name} ({names}){_BREAK}VALUES {values[0]}", always=True)
+    lines = ",\n".join(f"    {value}" for value in values)
+    return f"INSERT INTO {rows[0].on_name} ({names})\n  VALUES\n{lines}"
+
+
+def rename_column(table: str, before: str, after: str) -> str:
+    """What renames a column, told to whoever reads the revision."""
+    comment = "-- Taken for the same column, by its place and type: if it is not, drop it and add the other one."
+    return f"{comment}\nALTER TABLE {table} RENAME COLUMN {before} TO {after}"
+
+
+def refuse_to_drop_rows(table: str, lost: str = "", *, rows: Iterable[Object] = (), forced: bool = False) -> str:
+    """What fails, unless told -x drop-data=yes, where `table` has rows, or some for which `lost`, `name IS ...`, holds.
+
+    The reference `rows` may go. `forced`: row level security holds for the owner, too, who would not see the rows.
+    """
+    ours = [" AND ".join(f"{name} IS NOT DISTINCT FROM {value}" for name, value in row.row) for row in rows]
+    conditions = [*filter(None, [lost]), *(f"NOT ({own})" for own in ours)]
+    where = f" WHERE {conditions[0]}" if conditions else ""
+    held = f"values in {lost.partition(' IS ')[0]}" if lost else "rows"
+    what = f"{table} holds {held}, which would be dropped"
+    return block(
+        [
+            f"  LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;",
+            *([f"  ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY;"] if forced else ()),
+            "  IF coalesce(current_setting('oblivion.drop_data', true), '') <> 'yes' AND EXISTS (",
+            f"    SELECT FROM {table}{where}",
+            *(f"      AND {condition}" for condition in conditions[1:]),
+            "  ) THEN",
+            f"    RAISE EXCEPTION {text_literal(what.replace('%', '%%'))}",
+            "      USING ERRCODE = 'object_not_in_prerequisite_state',",
+            "        HINT = 'Save them first, then say it again with alembic -x drop-data=yes';",
+            "  END IF;",
+            *([f"  ALTER TABLE {table} FORCE ROW LEVEL SECURITY;"] if forced and lost else ()),
+        ]
+    )
+
+
+def set_grants(target: str, grants: Iterable[Object]) -> list[str]:
+    """What gives PUBLIC and the API roles these grants on a new object, whatever default privileges gave them."""
+    granted: dict[str, list[str]] = {}
+    further = []
+    for item in grants:
+        granted.setdefault(item.role, []).append(item.own_name)
+        if item.definition:
+            further.append(create(item))
+    return [exact_grants(target, granted), *further]
+
+
+def grant(items: Iterable[Object]) -> list[str]:
+    """What gives privileges, a statement for each object and set of privileges."""
+    return list(_by_privileges(items, "GRANT {names} ON {on} TO {role}{option}"))
+
+
+def revoke(items: Iterable[Object]) -> list[str]:
+    """What takes privileges, a statement for each object and set of privileges."""
+    return list(_by_privileges(items, "REVOKE {names} ON {on} FROM {role}"))
+
+
+def _by_privileges(items: Iterable[Object], statement: str) -> Iterable[str]:
+    names: dict[tuple[str, str, str], list[str]] = {}
+    for item in items:
+        names.setdefault((item.on_name, item.role, item.definition), []).append(item.own_name)
+    roles: dict[tuple[str, str, str], list[str]] = {}
+    for (on, role, option), its in names.items():
+        roles.setdefault((on, ", ".join(its), option and f" {option}"), []).append(role)
+    for (on, privileges, option), its in roles.items():
+        lines: list[str] = []
+        for role in its:
+            sql = statement.format(names=privileges, on=on, role=role, option=option)
+            if role == PUBLIC:
+                yield sql
+            else:
+                lines += if_role_exists(role, [f"{sql};"])
+        if lines:
+            yield block(lines)
+
+
+def _create_table(table: Object, parts: Sequence[Object]) -> str:
+    lines = [
+        _column(column, parts)
+        for column in sorted((part for part in parts if part.kind == "column"), key=lambda part: part.sort)
+    ]
+    lines += [f"CONSTRAINT {part.own_name} {part.definition}" for part in parts if part.kind in CONSTRAINTS]
+    options = [f"{part.own_name} = {part.definition}" for part in parts if part.kind == "storage parameter"]
+    inner = ",\n".join(f"  {line}" for line in lines)
+    head = "CREATE UNLOGGED TABLE" if table.definition == "UNLOGGED" else "CREATE TABLE"
+    body = f"{head} {table.own_name} (\n{inner}\n)" if lines else f"{head} {table.own_name} ()"
+    return f"{body}\nWITH ({', '.join(options)})" if options else body
+
+
+def _column(column: Object, parts: Sequence[Object]) -> str:
+    state = {part.kind: part for part in parts if part.kind in COLUMN_STATES and part.part_of == column.address}
+    words = [column.own_name, state["type"].definition]
+    if "default" in state:
+        words += ["DEFAULT", state["default"].definition]
+    if column.definition:
+        words.append(column.definition)
+    if "identity" in state:
+        words.append(_identity(state["identity"]))
+    if state["nullability"].definition == "NOT NULL":
+        words.append("NOT NULL")
+    return " ".join(words)
+
+
+def _identity(item: Object) -> str:
+    """GENERATED ... AS IDENTITY (...), of which the definition gives what is between and what is not the default."""
+    kind, options = _identity_parts(item.definition)
+    return f"{kind} AS IDENTITY" + (f" ({options})" if options else "")
+
+
+def _identity_parts(definition: str) -> tuple[str, str]:
+    kind = "GENERATED ALWAYS" if definition.startswith("GENERATED ALWAYS") else "GENERATED BY DEFAULT"
+    return kind, definition.removeprefix(kind).strip()
+
+
+def _set_identity(definition: str) -> str:
+    # What the definition leaves out is the default, to which the other one has to be taken back.
+    kind, options = _identity_parts(definition)
+    given = dict(re.findall(r"(INCREMENT|MINVALUE|MAXVALUE|START|CACHE)(?: BY| WITH)? (-?\d+)", options))
+    words = [f"SET {kind}"]
+    words.append(f"SET INCREMENT BY {given.get('INCREMENT', 1)}")
+    words.append(f"SET MINVALUE {given['MINVALUE']}" if "MINVALUE" in given else "SET NO MINVALUE")
+    words.append(f"SET MAXVALUE {given['MAXVALUE']}" if "MAXVALUE" in given else "SET NO MAXVALUE")
+    words.append(f"SET START WITH {given.get('START', given.get('MINVALUE', 1))}")
+    words.append(f"SET CACHE {given.get('CACHE', 1)}")
+    words.append("SET CYCLE" if options.endswith("CYCLE") else "SET NO CYCLE")
+    return " ".join(words)
+
+
+def _function(definition: str) -> str:
+    """PostgreSQL's layout without the blank before each clause."""
+    head, start, body = definition.rstrip("\n").partition("\nAS ")
+    if _goes_on_over_a_line(head):
+        return head + start + body
+    return re.sub(r"^ (?=\S)", "", head, flags=re.MULTILINE) + start + body
+
+
+def _in_either_mode(definition: str) -> str:
+    """What replaces the function whose result is the access mode, and leaves the mode as it is."""
+    head, found, _ = _function(definition).rpartition("RETURN ")
+    if not found:
+        return _function(definition)
+    return block(
+        [
+            "  IF oblivion.open_access() THEN",
+            *indented(f"{head}RETURN true;", 4),
+            "  ELSE",
+            *indented(f"{head}RETURN false;", 4),
+            "  END IF;",
+        ]
+    )
+
+
+def _goes_on_over_a_line(sql: str) -> bool:
+    """Whether a literal or a quoted name may, in which no blank must change."""
+    return any(line.count("'") % 2 or line.count('"') % 2 for line in sql.splitlines())
+
+
+def _breakable(statement: str) -> str:
+    """`statement` of one line with a place for a break before each clause, but in quotes."""
+    return _QUOTED_OR_CLAUSE.sub(lambda found: found[1] or _BREAK, statement)
+
+
+# PostgreSQL indents the clauses of the outermost query by up to three blanks, its joins by five.
+_CLAUSE: Final = re.compile(
+    r" {0,3}(?=(?:SELECT|FROM|WHERE|GROUP BY|HAVING|WINDOW|ORDER BY|LIMIT|OFFSET|UNION|EXCEPT|INTERSECT|WITH)\b)"
+)
+_JOIN: Final = re.compile(r" {5}(?=(?:(?:LEFT|RIGHT|FULL|CROSS) )?JOIN\b)")
+
+
+def _view(definition: str) -> str:
+    """Options and query, with the clauses of the outermost query at the margin."""
+    options, _, query = definition.partition("AS\n")
+    head = f" {options.strip()} AS\n" if options else " AS\n"
+    if _goes_on_over_a_line(query):
+        return head + query
+    lines = []
+    for line in query.splitlines():
+        clause = _CLAUSE.match(line) or _JOIN.match(line)
+        if not clause:
+            lines.append(line.removeprefix("  "))
+        elif (text := line[clause.end() :]).startswith("SELECT ") and text.endswith(","):
+            lines += ["SELECT", f"  {text.removeprefix('SELECT ')}"]
+        else:
+            lines.append(text)
+    return head + "\n".join(lines)
+
+
+def _laid_out(statement: str, *, always: bool = False) -> str:
+    joined = statement.replace(_BREAK, " ")
+    if always or len(joined) > _WIDTH:
+        return statement.replace(_BREAK, "\n  ")
+    return joined
+
+
+def _guarded(item: Object, statement: str) -> str:
+    return statement if item.role == PUBLIC else block(if_role_exists(item.role, [f"{statement};"]))

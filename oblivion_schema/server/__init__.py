@@ -1,0 +1,1 @@
+"""Which PostgreSQL: the URL's sources, connecting, and the embedded server."""

@@ -1,0 +1,37 @@
+"""Adoption log: what upgrades found in tables made by hand, and what became of it; no row is ever lost."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import JSON, BigInteger, Column, Identity, Named, Table, Text, TypedColumns, text
+
+from oblivion_schema.declare.ddl import grants, qualified
+from oblivion_schema.tables.base import PRIVATE_SCHEMA, Timestamp, metadata
+
+
+class AdoptionLogColumns(TypedColumns):
+    """Columns of `oblivion.adoption_log`."""
+
+    id: Named[int] = Column(BigInteger, Identity(always=True), primary_key=True, comment="The entry.")
+    kind: Named[str] = Column(
+        Text,
+        comment="table: taken over; renamed, filled, row, not valid, forced: what became of it; else what is not ours.",
+    )
+    name: Named[str] = Column(Text, comment="Of what.")
+    why: Named[str] = Column(Text, comment="What was done, and why.")
+    was: Named[dict[str, Any] | None] = Column(
+        JSON, comment="A row that was moved here; or how what is not ours was defined."
+    )
+    logged_at: Named[datetime] = Column(Timestamp, server_default=text("now()"), comment="When the upgrade began.")
+
+
+adoption_log: Final = Table(
+    "adoption_log",
+    metadata,
+    AdoptionLogColumns,
+    schema=PRIVATE_SCHEMA,
+    comment="What upgrades found in tables that were made by hand, and what became of it.",
+)
+grants(adoption_log, "adoption_log", f"TABLE {qualified(adoption_log)}", {})

@@ -1,0 +1,129 @@
+"""Calls: one row for each embedded call; a call without end_time is going on."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    Index,
+    Interval,
+    Named,
+    Numeric,
+    Table,
+    Text,
+    TypedColumns,
+    Uuid,
+    text,
+)
+
+from oblivion_schema.declare.access import READ, READ_WRITE, grant, grant_reading, own, publish, row_level_security
+from oblivion_schema.declare.ddl import declare, function, trigger, view
+from oblivion_schema.declare.privileges import API_ROLES
+from oblivion_schema.tables.base import Timestamp, metadata
+
+
+class CallSessionColumns(TypedColumns):
+    """Columns of `call_sessions`."""
+
+    id: Named[UUID] = Column(Uuid, primary_key=True, server_default=text("gen_random_uuid()"), comment="The call.")
+    room_id: Named[str] = Column(Text, comment="Room identifier, chosen by the embedding page.")
+    start_time: Named[datetime] = Column(
+        Timestamp,
+        server_default=text("now()"),
+        comment="When the call began; clients send their own clock.",
+    )
+    end_time: Named[datetime | None] = Column(Timestamp, comment="When the call ended; NULL while it is going on.")
+    mode: Named[str] = Column(Text, comment="What the call carries: video or voice-only.")
+    used_turn: Named[bool] = Column(
+        Boolean, server_default=text("false"), comment="Whether a TURN relay carried the media."
+    )
+    credit_cost: Named[Decimal] = Column(
+        Numeric(10, 4),
+        server_default=text("0.00"),
+        comment="What the call cost, as its client reports it.",
+    )
+    user_id: Named[str | None] = Column(
+        Text, comment="Who pays: an account, anonymous_<n>, or NULL. Free text: no account need exist."
+    )
+    created_at: Named[datetime] = Column(Timestamp, server_default=text("now()"), comment="When the row was written.")
+    updated_at: Named[datetime] = Column(
+        Timestamp, server_default=text("now()"), comment="When the row last changed; kept by a trigger."
+    )
+
+
+call_sessions: Final = Table(
+    "call_sessions",
+    metadata,
+    CallSessionColumns,
+    CheckConstraint("mode IN ('video', 'voice-only')", name="mode"),
+    Index("idx_call_sessions_room_id", "room_id"),
+    Index("idx_call_sessions_start_time", "start_time"),
+    Index("idx_call_sessions_user_id", "user_id"),
+    # Serves used_turn alone, too: an index on it by itself would be its prefix.
+    Index("idx_call_sessions_billing", "used_turn", "start_time"),
+    comment="One row for each embedded call.",
+)
+# Not an Index(): its postgresql_where would import the whole dialect together with this package.
+declare(
+    call_sessions,
+    "index",
+    "idx_call_sessions_active",
+    "CREATE INDEX idx_call_sessions_active ON public.call_sessions (start_time) WHERE end_time IS NULL",
+)
+# A metered call is written to each minute: with room on its page no index is.
+declare(call_sessions, "storage parameter", "fillfactor", "ALTER TABLE public.call_sessions SET (fillfactor = 85)")
+# A user of the authenticated mode starts calls as clients do, with a cost of 0; what they cost is not his to say.
+row_level_security(call_sessions, select=own("user_id"), insert=own("user_id", further="credit_cost = 0"))
+grant(
+    call_sessions,
+    when_open=dict.fromkeys(API_ROLES, READ_WRITE),
+    authenticated={
+        "authenticated": [*READ, "INSERT (room_id, start_time, mode, used_turn, credit_cost, user_id)"],
+        "service_role": READ_WRITE,
+    },
+)
+publish(call_sessions)
+
+# Serves user_accounts, too.
+function(metadata, "public.update_updated_at_column", comment="Trigger: stamps updated_at with the server's clock.")
+trigger(call_sessions, "update_call_sessions_updated_at", "BEFORE UPDATE", "public.update_updated_at_column")
+
+
+class ActiveCallColumns(TypedColumns):
+    """Columns of `active_calls`."""
+
+    id: Named[UUID] = Column(Uuid, comment="The call.")
+    room_id: Named[str] = Column(Text, comment="Its room.")
+    mode: Named[str] = Column(Text, comment="video or voice-only.")
+    used_turn: Named[bool] = Column(Boolean, comment="Whether a TURN relay carries the media.")
+    start_time: Named[datetime] = Column(Timestamp, comment="When it began.")
+    duration: Named[timedelta | None] = Column(
+        Interval, comment="How long it has been going on; NULL where it began at no finite time."
+    )
+
+
+active_calls: Final = view(
+    "active_calls",
+    metadata,
+    ActiveCallColumns,
+    """\
+SELECT
+  id,
+  room_id,
+  mode,
+  used_turn,
+  start_time,
+  CASE WHEN isfinite(start_time) THEN now() - start_time END AS duration
+FROM public.call_sessions
+WHERE end_time IS NULL
+ORDER BY start_time DESC""",
+    reads=[call_sessions],
+    comment="Calls that are going on, newest first.",
+)
+grant_reading(active_calls)

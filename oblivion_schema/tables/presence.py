@@ -1,0 +1,81 @@
+"""Presence: which hosts can take a call now; one row for each host."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Boolean, Column, Index, Named, Table, Text, TypedColumns, Uuid, text
+
+from oblivion_schema.declare.access import EXECUTE, READ_WRITE, grant, own, publish, row_level_security
+from oblivion_schema.declare.ddl import declare, function, trigger
+from oblivion_schema.declare.privileges import API_ROLES
+from oblivion_schema.tables.base import Timestamp, metadata
+
+
+class UserPresenceColumns(TypedColumns):
+    """Columns of `user_presence`."""
+
+    id: Named[UUID] = Column(Uuid, primary_key=True, server_default=text("gen_random_uuid()"), comment="The row.")
+    host_id: Named[str] = Column(Text, comment="The host; clients upsert on it.")
+    is_available: Named[bool] = Column(Boolean, server_default=text("true"), comment="Whether the host takes calls.")
+    room_id: Named[str] = Column(Text, comment="Where a caller meets the host.")
+    updated_at: Named[datetime] = Column(
+        Timestamp,
+        server_default=text("now()"),
+        comment="When the host was last heard of, by the server's clock; a trigger keeps it.",
+    )
+    room_token: Named[str | None] = Column(Text, comment="Secret that opens the room.")
+
+
+user_presence: Final = Table(
+    "user_presence",
+    metadata,
+    UserPresenceColumns,
+    # The conflict target of the clients' upserts. A host has one row: no index that begins with host_id adds to it.
+    Index("idx_user_presence_host_unique", "host_id", unique=True),
+    comment="Which hosts can take a call now, one row for each host.",
+)
+# With room for new versions on its page a heartbeat writes to no index, and the table stays as big as it began: what is
+# dead on a page makes way for the next. Dense pages would be left once, each for a new one.
+declare(user_presence, "storage parameter", "fillfactor", "ALTER TABLE public.user_presence SET (fillfactor = 60)")
+# A host of the authenticated mode upserts the own row as ever, all columns of it. Others ask host_presence().
+row_level_security(
+    user_presence, select=own("host_id"), insert=own("host_id"), update=own("host_id"), delete=own("host_id")
+)
+grant(
+    user_presence,
+    when_open=dict.fromkeys(API_ROLES, READ_WRITE),
+    authenticated=dict.fromkeys(API_ROLES[1:], READ_WRITE),
+)
+publish(user_presence)
+
+function(
+    metadata, "public.update_user_presence_updated_at", comment="Trigger: stamps updated_at with the server's clock."
+)
+trigger(
+    user_presence,
+    "update_user_presence_updated_at_trigger",
+    "BEFORE INSERT OR UPDATE",
+    "public.update_user_presence_updated_at",
+)
+
+_CALLERS: Final = dict.fromkeys(API_ROLES, EXECUTE)
+function(
+    user_presence,
+    "oblivion.host_presence",
+    "text, interval",
+    comment="What anybody may know of a host, past row level security.",
+    granted=_CALLERS,
+)
+function(
+    user_presence,
+    "public.host_presence",
+    "text, interval",
+    comment=(
+        "Whether a host takes calls, where, and when the host was last heard of; away when that is longer ago than"
+        " stale_after by the server's clock, 2 minutes unless it is given; no row for one that is not known."
+    ),
+    granted=_CALLERS,
+)

@@ -1,0 +1,358 @@
+"""Roll-ups: the sums that reports read instead of each row, so that they cost the same however long the log has grown.
+
+What a statement changes is appended by a trigger as a delta, in the same transaction; nothing is updated, so writers
+wait for nobody. A sum is a row of a roll-up and the deltas that are not yet in it; one of about a thousand statements
+folds them in. For whoever does not see all rows those that he sees are counted instead (reports).
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Date,
+    Named,
+    Numeric,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    TypedColumns,
+)
+
+from oblivion_schema.declare.access import READ, WHEN_OPEN, row_level_security
+from oblivion_schema.declare.ddl import (
+    declare,
+    describe_function,
+    function,
+    function_text,
+    grants,
+    qualified,
+    reference_rows,
+    trigger,
+    view,
+)
+from oblivion_schema.declare.privileges import PUBLIC
+from oblivion_schema.tables.base import PRIVATE_SCHEMA, Timestamp, metadata
+from oblivion_schema.tables.calls import call_sessions
+from oblivion_schema.tables.usage import token_usage
+
+
+class SeesAllColumns(TypedColumns):
+    """Columns of `oblivion.sees_all`."""
+
+    yes: Named[bool] = Column(Boolean, primary_key=True, comment="True.")
+
+
+sees_all: Final = Table(
+    "sees_all",
+    metadata,
+    SeesAllColumns,
+    CheckConstraint("yes", name="yes"),
+    schema=PRIVATE_SCHEMA,
+    comment="One row, which those see whom row level security shows all rows of calls and usage.",
+)
+reference_rows(sees_all, {"yes": True})
+
+
+class DailyUsageColumns(TypedColumns):
+    """Columns of `oblivion.daily_usage`."""
+
+    usage_date: Named[date] = Column(Date, primary_key=True, comment="UTC day on which the usage was logged.")
+    mode: Named[str] = Column(Text, primary_key=True, comment="voice or video.")
+    used_turn: Named[bool] = Column(Boolean, primary_key=True, comment="Whether the TURN rate applied.")
+    sessions: Named[int] = Column(BigInteger, comment="Rows of usage.")
+    tokens: Named[int] = Column(BigInteger, comment="Sum of their tokens.")
+    seconds: Named[int] = Column(BigInteger, comment="Sum of their lengths, unknown ones as zero.")
+
+
+daily_usage: Final = Table(
+    "daily_usage",
+    metadata,
+    DailyUsageColumns,
+    schema=PRIVATE_SCHEMA,
+    comment="Usage by UTC day, mode and TURN, but for what usage_deltas holds.",
+)
+
+
+class UserUsageColumns(TypedColumns):
+    """Columns of `oblivion.user_usage`."""
+
+    user_id: Named[str] = Column(Text, primary_key=True, comment="The account.")
+    sessions: Named[int] = Column(BigInteger, comment="Its rows of usage.")
+    tokens: Named[int] = Column(BigInteger, comment="Sum of their tokens.")
+    last_usage: Named[datetime | None] = Column(Timestamp, comment="The newest of them, unless has_lost_rows.")
+    has_lost_rows: Named[bool] = Column(
+        Boolean, comment="Rows were deleted, or moved back in time: last_usage may be of one of those."
+    )
+
+
+user_usage: Final = Table(
+    "user_usage",
+    metadata,
+    UserUsageColumns,
+    schema=PRIVATE_SCHEMA,
+    comment="Usage by account, but for what usage_deltas holds.",
+)
+# A fold writes to most of its rows: with room on its page a row needs no new entry in the index.
+declare(user_usage, "storage parameter", "fillfactor", "ALTER TABLE oblivion.user_usage SET (fillfactor = 50)")
+
+
+class UsageDeltaColumns(TypedColumns):
+    """Columns of `oblivion.usage_deltas`."""
+
+    user_id: Named[str | None] = Column(Text, comment="The account; NULL where it is a day's alone.")
+    usage_date: Named[date | None] = Column(Date, comment="UTC day; NULL where it is an account's alone.")
+    mode: Named[str | None] = Column(Text, comment="voice or video; NULL as the day.")
+    used_turn: Named[bool | None] = Column(Boolean, comment="Whether the TURN rate applied; NULL as the day.")
+    sessions: Named[int] = Column(BigInteger, comment="Rows more, or, below zero, fewer.")
+    tokens: Named[int] = Column(BigInteger, comment="Tokens more.")
+    seconds: Named[int] = Column(BigInteger, comment="Seconds more.")
+    last_usage: Named[datetime | None] = Column(Timestamp, comment="The newest of the rows that came.")
+    has_lost_rows: Named[bool] = Column(Boolean, comment="Rows that went may have been newer than those that came.")
+
+
+usage_deltas: Final = Table(
+    "usage_deltas",
+    metadata,
+    UsageDeltaColumns,
+    schema=PRIVATE_SCHEMA,
+    comment="What changed in usage and is not yet in daily_usage and user_usage.",
+)
+
+
+class CallAmountColumns(TypedColumns):
+    """Columns of `oblivion.daily_calls` and `oblivion.call_deltas`, and of what `oblivion.call_amounts()` gives."""
+
+    call_date: Named[date] = Column(Date, comment="UTC day on which the calls began.")
+    calls: Named[int] = Column(BigInteger, comment="Calls.")
+    turn_calls: Named[int] = Column(BigInteger, comment="Those that a TURN relay carried.")
+    video_calls: Named[int] = Column(BigInteger, comment="Those with video.")
+    voice_calls: Named[int] = Column(BigInteger, comment="Those with voice only.")
+    credits: Named[Decimal] = Column(Numeric, comment="Sum of their credit_cost, but for NaN.")
+    credits_unknown: Named[int] = Column(BigInteger, comment="Those whose credit_cost is NaN.")
+    ended_calls: Named[int] = Column(BigInteger, comment="Those that ended, and have a length.")
+    seconds: Named[Decimal] = Column(Numeric, comment="Sum of these lengths.")
+
+
+daily_calls: Final = Table(
+    "daily_calls",
+    metadata,
+    CallAmountColumns,
+    PrimaryKeyConstraint("call_date"),
+    schema=PRIVATE_SCHEMA,
+    comment="Calls by the UTC day on which they began, but for what call_deltas holds.",
+)
+call_deltas: Final = Table(
+    "call_deltas",
+    metadata,
+    CallAmountColumns,
+    schema=PRIVATE_SCHEMA,
+    comment="What changed in calls and is not yet in daily_calls.",
+)
+
+# However many rows autovacuum has found there once, a thousand dead ones are many to those who read it.
+for _deltas in (usage_deltas, call_deltas):
+    declare(
+        _deltas,
+        "storage parameter",
+        "autovacuum_vacuum_scale_factor",
+        f"ALTER TABLE {qualified(_deltas)} SET (autovacuum_vacuum_scale_factor = 0)",
+    )
+    declare(
+        _deltas,
+        "storage parameter",
+        "autovacuum_vacuum_threshold",
+        f"ALTER TABLE {qualified(_deltas)} SET (autovacuum_vacuum_threshold = 1000)",
+    )
+
+# Sums are for those who see all rows: for others a policy that somebody added would hold for rows alone. Whoever may
+# query a report, an operator's own role too, has to be able to read what it reads; by themselves none get here, for the
+# schema is private.
+for _table in (sees_all, daily_usage, user_usage, usage_deltas, daily_calls, call_deltas):
+    row_level_security(_table, select=WHEN_OPEN, insert="false", update="false", delete="false")
+    grants(_table, _table.name, f"TABLE {qualified(_table)}", {PUBLIC: READ})
+
+# Before the views that ask it; it is in their plans, so whoever may query them has to be able to call it.
+declare(metadata, "function", "oblivion.call_amounts", function_text("oblivion.call_amounts"))
+describe_function(
+    metadata,
+    "oblivion.call_amounts(timestamptz,timestamptz,text,boolean,numeric)",
+    comment="What one call adds to the sums of its day.",
+    granted={PUBLIC: ("EXECUTE",)},
+)
+function(metadata, "oblivion.fold_usage", "integer", comment="Folds deltas into the roll-ups of usage.")
+function(metadata, "oblivion.fold_calls", "integer", comment="Folds deltas into the roll-up of calls.")
+function(metadata, "oblivion.note_usage", comment="Trigger: appends what a statement changed in usage.")
+function(metadata, "oblivion.note_calls", comment="Trigger: appends what a statement changed in calls.")
+function(metadata, "oblivion.clear_rollups", comment="Trigger: empties what stood for the rows of a table.")
+for _rows, _noted_by in ((token_usage, "oblivion.note_usage"), (call_sessions, "oblivion.note_calls")):
+    for _moment, _transition in {
+        "INSERT": "NEW TABLE AS added",
+        "UPDATE": "OLD TABLE AS removed NEW TABLE AS added",
+        "DELETE": "OLD TABLE AS removed",
+    }.items():
+        _name = f"note_{_moment.lower()}"
+        trigger(_rows, _name, f"AFTER {_moment}", _noted_by, transition=_transition, after=call_deltas)
+    trigger(_rows, "clear_rollups", "AFTER TRUNCATE", "oblivion.clear_rollups", after=call_deltas)
+
+
+# What the views below select is what a roll-up lacks: 0 rows where it is right.
+class DailyUsageDriftColumns(TypedColumns):
+    """Columns of `oblivion.daily_usage_drift`."""
+
+    usage_date: Named[date] = Column(Date, comment="The day.")
+    mode: Named[str] = Column(Text, comment="voice or video.")
+    used_turn: Named[bool] = Column(Boolean, comment="Whether the TURN rate applied.")
+    sessions: Named[int] = Column(BigInteger, comment="Rows that are missing, or, below zero, too many.")
+    tokens: Named[int] = Column(BigInteger, comment="Tokens that are missing.")
+    seconds: Named[int] = Column(BigInteger, comment="Seconds that are missing.")
+
+
+daily_usage_drift: Final = view(
+    "daily_usage_drift",
+    metadata,
+    DailyUsageDriftColumns,
+    """\
+SELECT
+  usage_date,
+  mode,
+  used_turn,
+  sum(sessions)::bigint AS sessions,
+  sum(tokens)::bigint AS tokens,
+  sum(seconds)::bigint AS seconds
+FROM (
+  SELECT
+    ("timestamp" AT TIME ZONE 'UTC')::date AS usage_date,
+    mode,
+    used_turn,
+    count(*) AS sessions,
+    sum(tokens_used) AS tokens,
+    coalesce(sum(duration_seconds), 0) AS seconds
+  FROM public.token_usage
+  GROUP BY 1, mode, used_turn
+  UNION ALL
+  SELECT usage_date, mode, used_turn, -sessions, -tokens, -seconds
+  FROM oblivion.daily_usage
+  UNION ALL
+  SELECT usage_date, mode, used_turn, -sessions, -tokens, -seconds
+  FROM oblivion.usage_deltas
+  WHERE usage_date IS NOT NULL
+) AS amounts
+GROUP BY usage_date, mode, used_turn
+HAVING (sum(sessions), sum(tokens), sum(seconds)) <> (0, 0, 0)""",
+    reads=[token_usage, daily_usage, usage_deltas],
+    comment="What the roll-up of days lacks against the rows of usage; no row where it is right.",
+    schema=PRIVATE_SCHEMA,
+)
+
+
+class UserUsageDriftColumns(TypedColumns):
+    """Columns of `oblivion.user_usage_drift`."""
+
+    user_id: Named[str] = Column(Text, comment="The account.")
+    sessions: Named[int] = Column(BigInteger, comment="Rows that are missing, or, below zero, too many.")
+    tokens: Named[int] = Column(BigInteger, comment="Tokens that are missing.")
+    last_usage: Named[datetime | None] = Column(Timestamp, comment="When it last used any.")
+    has_lost_rows: Named[bool] = Column(Boolean, comment="Whether the roll-up takes a later time for that.")
+
+
+user_usage_drift: Final = view(
+    "user_usage_drift",
+    metadata,
+    UserUsageDriftColumns,
+    """\
+SELECT
+  user_id,
+  sum(sessions)::bigint AS sessions,
+  sum(tokens)::bigint AS tokens,
+  max(newest) AS last_usage,
+  NOT bool_or(has_lost_rows) AND coalesce(max(last_usage) > max(newest), max(newest) IS NULL) AS has_lost_rows
+FROM (
+  SELECT
+    user_id,
+    count(*) AS sessions,
+    sum(tokens_used) AS tokens,
+    max("timestamp") AS newest,
+    NULL::timestamptz AS last_usage,
+    false AS has_lost_rows
+  FROM public.token_usage
+  GROUP BY user_id
+  UNION ALL
+  SELECT user_id, -sessions, -tokens, NULL::timestamptz AS newest, last_usage, has_lost_rows
+  FROM oblivion.user_usage
+  UNION ALL
+  SELECT user_id, -sessions, -tokens, NULL::timestamptz AS newest, last_usage, has_lost_rows
+  FROM oblivion.usage_deltas
+  WHERE user_id IS NOT NULL
+) AS amounts
+GROUP BY user_id
+HAVING sum(sessions) <> 0
+  OR sum(tokens) <> 0
+  OR NOT bool_or(has_lost_rows) AND max(newest) IS DISTINCT FROM max(last_usage)""",
+    reads=[token_usage, user_usage, usage_deltas],
+    comment="What the roll-up of accounts lacks against the rows of usage; no row where it is right.",
+    schema=PRIVATE_SCHEMA,
+)
+
+
+daily_calls_drift: Final = view(
+    "daily_calls_drift",
+    metadata,
+    CallAmountColumns,
+    """\
+SELECT
+  call_date,
+  sum(calls)::bigint AS calls,
+  sum(turn_calls)::bigint AS turn_calls,
+  sum(video_calls)::bigint AS video_calls,
+  sum(voice_calls)::bigint AS voice_calls,
+  sum(credits) AS credits,
+  sum(credits_unknown)::bigint AS credits_unknown,
+  sum(ended_calls)::bigint AS ended_calls,
+  sum(seconds) AS seconds
+FROM (
+  SELECT
+    a.call_date,
+    a.calls,
+    a.turn_calls,
+    a.video_calls,
+    a.voice_calls,
+    a.credits,
+    a.credits_unknown,
+    a.ended_calls,
+    a.seconds
+  FROM public.call_sessions AS c
+  CROSS JOIN LATERAL oblivion.call_amounts(c.start_time, c.end_time, c.mode, c.used_turn, c.credit_cost) AS a
+  UNION ALL
+  SELECT
+    call_date, -calls, -turn_calls, -video_calls, -voice_calls, -credits, -credits_unknown, -ended_calls, -seconds
+  FROM (
+    SELECT * FROM oblivion.daily_calls
+    UNION ALL
+    SELECT * FROM oblivion.call_deltas
+  ) AS rolled_up
+) AS amounts
+GROUP BY call_date
+HAVING (
+  sum(calls), sum(turn_calls), sum(video_calls), sum(voice_calls),
+  sum(credits), sum(credits_unknown), sum(ended_calls), sum(seconds)
+) <> (0, 0, 0, 0, 0, 0, 0, 0)""",
+    reads=[call_sessions, daily_calls, call_deltas],
+    comment="What the roll-up of calls lacks against the rows of calls; no row where it is right.",
+    schema=PRIVATE_SCHEMA,
+)
+DRIFTS: Final = (daily_usage_drift, user_usage_drift, daily_calls_drift)
+for _drift in DRIFTS:
+    grants(_drift, _drift.name, f"TABLE {qualified(_drift)}", {})
+
+function(
+    metadata,
+    "oblivion.rebuild_rollups",
+    comment="Mends the roll-ups, while writers go on; returns how many sums were off.",
+)
