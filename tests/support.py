@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import URL, Connection, NullPool, create_engine, event, func, select, true
 
 from oblivion_schema import cli, metadata
+from oblivion_schema.declare.sql import statements_of
 from oblivion_schema.server import embedded
 
 if TYPE_CHECKING:
@@ -179,3 +180,10 @@ def request(url: URL, role: str, claims: str | None = None) -> Iterator[Connecti
 def signed_in(user_id: str) -> str:
     """The claims of a user's JWT."""
     return json.dumps({"sub": user_id, "role": "authenticated", "exp": 4102444800})
+
+
+def function_sql(name: str) -> str:
+    """The statement that makes the function of that qualified name, as its file has it."""
+    [file] = (PROJECT / "oblivion_schema" / "tables").glob(f"*/{name}.sql")
+    create, _ = statements_of(file)
+    return create

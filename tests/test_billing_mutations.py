@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import pytest
 from sqlalchemy import Connection, Row, Select, TextClause, select, text
 from sqlalchemy.exc import DBAPIError
-from support import wait_until
+from support import function_sql, wait_until
 
 from oblivion_schema.billing import (
     end_call,
@@ -22,7 +22,6 @@ from oblivion_schema.billing import (
     tick_call,
     top_up,
 )
-from oblivion_schema.declare.ddl import function_text
 from oblivion_schema.errors import sqlstate
 
 if TYPE_CHECKING:
@@ -430,7 +429,7 @@ class Mutation:
         """Make the change; a text that is not there once is not what this is about."""
         sql = self.new
         if self.function:
-            sql = function_text(f"oblivion.{self.function}")
+            sql = function_sql(f"oblivion.{self.function}")
             assert sql.count(self.old) == 1, f"{self.function}() has not one {self.old!r}"
             sql = sql.replace(self.old, self.new)
         else:

@@ -12,7 +12,7 @@ from legacy_states import STATES, State
 from sqlalchemy import NullPool, create_engine, make_url, text
 from support import PROJECT, dump, execute, query, run
 
-from oblivion_schema.adoption.report import Inspection, inspect
+from oblivion_schema.adoption.inspection import inspect
 from oblivion_schema.deploy import upgrade as migrate
 from oblivion_schema.server.database import Database
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import URL
+
+    from oblivion_schema.adoption.report import Inspection
 
 DONE = ("table", "renamed", "filled", "row", "not valid", "forced")
 # What nobody has made by hand.

@@ -116,13 +116,17 @@ def test_create_all_builds_what_the_revisions_build(new_database: Callable[..., 
     assert dump(created) == dump(upgraded)
 
 
-def test_percent_sign_and_colon_in_a_view_are_what_they_are(empty: URL) -> None:
+def test_percent_sign_and_colon_in_a_view_are_what_they_are(empty: URL, tmp_path: Path) -> None:
     class Columns(TypedColumns):
         found: Named[bool] = Column(Boolean)
 
     other = MetaData()
-    query_ = "SELECT 'a:b' LIKE '%:b' AND '50%' = '50%' AS found"
-    view("odd", other, Columns, query_, reads=[], comment="50% of it: odd")
+    file = tmp_path / "public.odd.sql"
+    file.write_text(
+        "CREATE VIEW public.odd AS\nSELECT 'a:b' LIKE '%:b' AND '50%' = '50%' AS found;\n\n"
+        "COMMENT ON VIEW public.odd IS '50% of it: odd';\n"
+    )
+    view(file, other, Columns, reads=[])
     other.create_all(create_engine(empty, poolclass=NullPool))
     assert query(empty, "SELECT found, obj_description('odd'::regclass) FROM odd") == [(True, "50% of it: odd")]
 

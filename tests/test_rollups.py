@@ -21,11 +21,10 @@ from legacy_states import STATES, State
 from plain_reports import PLAIN, REPORTS, wrong
 from psycopg import IsolationLevel
 from sqlalchemy.exc import ProgrammingError
-from support import execute, libpq, psql, query, request, run, signed_in, wait_until
+from support import execute, function_sql, libpq, psql, query, request, run, signed_in, wait_until
 
 import oblivion_schema
 from oblivion_schema.commands.verify import verify
-from oblivion_schema.declare.ddl import function_text
 from oblivion_schema.server import embedded
 
 if TYPE_CHECKING:
@@ -1171,7 +1170,7 @@ def test_roll_ups_hold(upgraded: URL, scenario: Callable[[URL], object]) -> None
 
 @pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS)
 def test_mutant_is_caught(upgraded: URL, mutation: Mutation) -> None:
-    sql = function_text(f"oblivion.{mutation.function}")
+    sql = function_sql(f"oblivion.{mutation.function}")
     assert sql.count(mutation.old) == 1, f"{mutation.function}() has not one {mutation.old!r}"
     execute(upgraded, sql.replace(mutation.old, mutation.new))
     assert mutation.scenario(upgraded) == mutation.outcome

@@ -167,7 +167,7 @@ def _belongings(relation: Table[Any]) -> Iterator[tuple[str, str]]:
     yield from (("index", f"{on}.{index.name}") for index in relation.indexes)
     for item in declared(relation):
         if item.kind in {"index", "policy", "trigger"}:
-            yield item.kind, f"{item.on or on}.{item.name.rpartition('.')[2]}"
+            yield item.kind, f"{on}.{item.name.rpartition('.')[2]}"
 
 
 def _check_relation(relation: Table[Any], found: set[tuple[str, str]]) -> Check:

@@ -29,6 +29,10 @@ SERVICE: Final = "oblivion.is_service_role()"
 WHEN_OPEN: Final = f"oblivion.open_access() OR {SERVICE}"
 
 
+# Of a trigger. PostgreSQL parses this condition on every statement, so it is kept short.
+IS_API_ROLE: Final = "current_user::text = ANY ('{anon,authenticated,service_role}'::text[])"
+
+
 def own(column: str, *, further: str = "") -> str:
     """The condition that `column` names the signed-in user, and `further`; in the open mode any row meets it."""
     # In a subquery it is called once for each statement, and an index can be asked for what it returns.

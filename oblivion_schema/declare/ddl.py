@@ -1,14 +1,13 @@
 """Declaring what SQLAlchemy has no object for, beside the table that it belongs to.
 
 `metadata.create_all()` creates in this order: the private schema, functions, tables with their indexes, what is
-declared on a table in the order of its declaration, views after all that they read. PostgreSQL is given the SQL as
-it stands here: nothing is parsed, and no percent sign or colon is an escape.
+declared on a table in the order of its declaration, views after all that they read, triggers. PostgreSQL is given the
+SQL as it stands here: nothing is parsed, and no percent sign or colon is an escape.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -17,10 +16,11 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateView, ExecutableDDLElement
 
 from oblivion_schema.declare.privileges import exact_grants
-from oblivion_schema.declare.sql import quoted, text_literal
+from oblivion_schema.declare.sql import quoted, statements_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from sqlalchemy.sql.compiler import DDLCompiler
 
@@ -32,7 +32,6 @@ Kind = Literal[
 ]  # fmt: skip
 Columns = TypeVar("Columns", bound=TypedColumns)
 
-_FUNCTIONS = Path(__file__).parent.with_name("tables") / "functions"
 _DECLARED = "oblivion_schema.declared"
 _GRANTED = "oblivion_schema.granted"
 _REFERENCE = "oblivion_schema.reference"
@@ -42,14 +41,12 @@ _REFERENCE = "oblivion_schema.reference"
 class Declared:
     """One object that a table or the metadata declares beyond SQLAlchemy's own.
 
-    `name` is the object's name as PostgreSQL's catalogs give it; `create` the statement that makes it; `on` the full
-    name of the table that it belongs to, where another one declares it.
+    `name` is the object's name as PostgreSQL's catalogs give it; `create` the statement that makes it.
     """
 
     kind: Kind
     name: str
     create: str
-    on: str = ""
 
 
 class Statement(ExecutableDDLElement):
@@ -66,28 +63,25 @@ def _compile_statement(statement: Statement, _: DDLCompiler, **__: object) -> st
     return statement.sql
 
 
-class CreateInvokerView(CreateView):
-    """A view that reads with the rights, and under the row level security, of whoever queries it."""
+class CreateViewAsWritten(CreateView):
+    """A view, made by SQL as it is written."""
 
     inherit_cache = False
-    query: str
+    sql: str
 
 
-@compiles(CreateInvokerView)
-def _compile_view(create: CreateInvokerView, compiler: DDLCompiler, **__: object) -> str:
-    name = compiler.preparer.format_table(create.table)
-    query = create.query
-    if compiler.dialect.paramstyle in {"format", "pyformat"}:
-        query = query.replace("%", "%%")  # undone by the driver
-    return f"CREATE VIEW {name} WITH (security_invoker = true) AS\n{query}"
+@compiles(CreateViewAsWritten)
+def _compile_view(create: CreateViewAsWritten, compiler: DDLCompiler, **__: object) -> str:
+    # An escape that the driver undoes.
+    return create.sql.replace("%", "%%") if compiler.dialect.paramstyle in {"format", "pyformat"} else create.sql
 
 
-def declare(owner: Table[Any] | MetaData, kind: Kind, name: str, create: str, *, on: str = "") -> None:
+def declare(owner: Table[Any] | MetaData, kind: Kind, name: str, create: str) -> None:
     """Let `create_all()` execute `create`: after its table, or before all tables where the metadata owns it.
 
     What the metadata owns is executed each time, tables or not, and so has to bear that.
     """
-    owner.info.setdefault(_DECLARED, []).append(Declared(kind, name, create, on))
+    _note(owner, Declared(kind, name, create))
     _execute_on(owner, "before_create" if isinstance(owner, MetaData) else "after_create", create)
 
 
@@ -119,37 +113,30 @@ def granted(metadata: MetaData) -> Iterator[tuple[str, Mapping[str, Grants]]]:
         yield from owner.info.get(_GRANTED, ())
 
 
-def function(
-    owner: Table[Any] | MetaData,
-    name: str,
-    arguments: str = "",
-    *,
-    comment: str,
-    granted: Grants = MappingProxyType({}),
-) -> None:
-    """Declare the function of `functions/<schema>/<name>.sql`; but for its owner only those `granted` may execute it.
+def function(owner: Table[Any] | MetaData, file: Path, *, granted: Grants = MappingProxyType({})) -> None:
+    """Declare the function of an .sql file; but for its owner only those `granted` may execute it.
 
-    `name` is qualified, `arguments` are the types of its arguments, as DROP FUNCTION takes them. It is created before
-    all tables, for their triggers and policies, or after the table that owns it, whose rows it may then name.
+    The file holds the statement that makes it, and its COMMENT. It is created before all tables, for their triggers and
+    policies, or after the table that owns it, whose rows it may then name.
     """
-    signature = f"{name}({arguments})"
-    declare(owner, "function", name, function_text(name))
-    describe_function(owner, signature, comment=comment, granted=granted)
+    create, comment = statements_of(file)
+    declare(owner, "function", file.stem, create)
+    describe_function(owner, comment, granted=granted)
 
 
-def describe_function(owner: Table[Any] | MetaData, signature: str, *, comment: str, granted: Grants) -> None:
-    """Declare what belongs to a function that is declared already."""
-    declare(owner, "comment", signature, f"COMMENT ON FUNCTION {signature} IS {text_literal(comment)}")
+def describe_function(owner: Table[Any] | MetaData, comment: str, *, granted: Grants) -> None:
+    """Declare what belongs to a function that is declared already; its COMMENT has the types of its arguments."""
+    signature = _commented(comment)
+    declare(owner, "comment", signature, comment)
     grants(owner, signature, f"FUNCTION {signature}", granted)
     # One that names the rows of its table, or another such function, is in their way.
     moment, further = ("after_drop", "") if isinstance(owner, MetaData) else ("before_drop", " CASCADE")
     _execute_on(owner, moment, f"DROP FUNCTION IF EXISTS {signature}{further}")
 
 
-def function_text(name: str) -> str:
-    """The statement that makes the function of that qualified name."""
-    schema, _, own_name = name.partition(".")
-    return (_FUNCTIONS / schema / f"{own_name}.sql").read_text(encoding="utf-8")
+def _commented(comment: str) -> str:
+    """What a COMMENT is on, such as public.tick_call(uuid)."""
+    return comment.removeprefix("COMMENT ON ").partition(" IS")[0].partition(" ")[2]
 
 
 def trigger(
@@ -160,47 +147,46 @@ def trigger(
     *,
     when: str = "",
     transition: str = "",
-    after: Table[Any] | None = None,
 ) -> None:
     """Declare a trigger that executes `function`, a qualified name, for each row that meets the condition `when`.
 
     `moment` is such as BEFORE UPDATE. Once for each statement where that is TRUNCATE, which knows no rows, or with
-    `transition`, which names the rows that changed: OLD TABLE AS removed NEW TABLE AS added. It is created with
-    `table`, or with a later one that its function needs.
+    `transition`, which names the rows that changed: OLD TABLE AS removed NEW TABLE AS added. It is created after all
+    tables, so that a table's triggers stand below it, whichever concept their functions belong to.
     """
     each = "STATEMENT" if transition or moment.endswith("TRUNCATE") else "ROW"
     rows = f" REFERENCING {transition}" if transition else ""
     condition = f" WHEN ({when})" if when else ""
     create = (
-        f"CREATE TRIGGER {quoted(name)} {moment} ON {qualified(table)}{rows} FOR EACH {each}{condition}"
+        f"CREATE OR REPLACE TRIGGER {quoted(name)} {moment} ON {qualified(table)}{rows} FOR EACH {each}{condition}"
         f" EXECUTE FUNCTION {function}()"
     )
-    if after is not None:
-        after.add_is_dependent_on(table)
-    declare(table if after is None else after, "trigger", name, create, on=table.fullname)
+    _note(table, Declared("trigger", name, create))
+
+    def execute(_: object, connection: Connection, *, tables: Sequence[Table[Any]], **__: Any) -> None:
+        if table in tables:
+            _execute(connection, create)
+
+    event.listen(table.metadata, "after_create", execute)
 
 
-def view(
-    name: str,
-    metadata: MetaData,
-    columns: type[Columns],
-    query: str,
-    *,
-    reads: Sequence[Table[Any]],
-    comment: str,
-    schema: str | None = None,
-) -> Table[Columns]:
-    """Declare a view: `columns` types and documents what `query` selects, in order; `reads` it is created after."""
+def view(file: Path, metadata: MetaData, columns: type[Columns], *, reads: Sequence[Table[Any]]) -> Table[Columns]:
+    """Declare the view of an .sql file, which holds the statement that makes it, and its COMMENT.
+
+    `columns` types and documents what it selects, in order; `reads` it is created after.
+    """
+    create, comment = statements_of(file)
+    schema, _, name = file.stem.partition(".")
     typed = Table(name, MetaData(), columns)
-    selected = text(query).columns(*(Column(c.name, c.type) for c in typed.c))
-    create = CreateInvokerView(selected, name, metadata=metadata, schema=schema)
-    create.query = query
-    table = create.table
+    selected = text(create).columns(*(Column(c.name, c.type) for c in typed.c))
+    made = CreateViewAsWritten(selected, name, metadata=metadata, schema=None if schema == "public" else schema)
+    made.sql = create
+    table = made.table
     for column in typed.c:
         table.c[column.name].comment = column.comment
     for read in reads:
         table.add_is_dependent_on(read)
-    declare(table, "comment", name, f"COMMENT ON VIEW {qualified(table)} IS {text_literal(comment)}")
+    declare(table, "comment", name, comment)
     return table.with_cols(columns)
 
 
@@ -222,8 +208,13 @@ def reference_tables(metadata: MetaData) -> dict[Table[Any], tuple[str, ...]]:
     return {table: table.info[_REFERENCE] for table in metadata.tables.values() if _REFERENCE in table.info}
 
 
-def _execute_on(owner: Table[Any] | MetaData, moment: str, sql: str) -> None:
-    def execute(_: object, connection: Connection, **__: Any) -> None:
-        connection.execute(Statement(sql), execution_options={"no_parameters": True})
+def _note(owner: Table[Any] | MetaData, item: Declared) -> None:
+    owner.info.setdefault(_DECLARED, []).append(item)
 
-    event.listen(owner, moment, execute)
+
+def _execute_on(owner: Table[Any] | MetaData, moment: str, sql: str) -> None:
+    event.listen(owner, moment, lambda _, connection, **__: _execute(connection, sql))
+
+
+def _execute(connection: Connection, sql: str) -> None:
+    connection.execute(Statement(sql), execution_options={"no_parameters": True})

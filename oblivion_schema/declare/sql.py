@@ -8,6 +8,25 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
+
+
+# Quotes, dollar quotes and comments, in which a semicolon ends nothing.
+_WHOLE = r"""'(?:[^']|'')*'|"[^"]*"|\$(\w*)\$.*?\$\1\$|--[^\n]*"""
+_STATEMENT = re.compile(rf"(?:{_WHOLE}|;(?!\n\n|\n?\Z)|[^;])+", re.DOTALL)
+
+
+def statements(script: str) -> list[str]:
+    """The statements of a script, in which a semicolon and an empty line end each but the last, without semicolons.
+
+    A semicolon before another line ends nothing: BEGIN ATOMIC has such lines.
+    """
+    return [found.strip() for found in (match[0] for match in _STATEMENT.finditer(script)) if found.strip()]
+
+
+def statements_of(file: Path) -> list[str]:
+    """The statements of an .sql file."""
+    return statements(file.read_text(encoding="utf-8"))
 
 
 def quoted(*names: str) -> str:

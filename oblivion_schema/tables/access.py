@@ -9,6 +9,7 @@ Policies are the same in both modes; grants are not.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from sqlalchemy import text
@@ -19,25 +20,29 @@ from oblivion_schema.declare.ddl import (
     declared,
     describe_function,
     function,
-    function_text,
     granted,
     qualified,
 )
 from oblivion_schema.declare.privileges import PUBLIC, all_grants, use_schema_public
-from oblivion_schema.declare.sql import add_to_publication, block, indented, text_literal
+from oblivion_schema.declare.sql import add_to_publication, block, indented, statements_of, text_literal
 from oblivion_schema.tables.base import metadata
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, MetaData
 
+SQL: Final = Path(__file__).with_suffix("")
+
 Mode = Literal["open", "authenticated"]
 MODES: Final[tuple[Mode, ...]] = ("open", "authenticated")
 
 
+_CREATE_OPEN_ACCESS, _COMMENT_ON_OPEN_ACCESS = statements_of(SQL / "oblivion.open_access.sql")
+
+
 def _open_access(mode: Mode) -> str:
     """The statement that makes the function, whose result is the mode."""
-    _, create, rest = function_text("oblivion.open_access").rstrip().partition("CREATE OR REPLACE ")
-    return (create + rest).replace("RETURN true", f"RETURN {str(mode == 'open').lower()}")
+    _, create, rest = _CREATE_OPEN_ACCESS.partition("CREATE OR REPLACE ")
+    return f"{create}{rest};".replace("RETURN true", f"RETURN {str(mode == 'open').lower()}")
 
 
 # Whoever may query a table, an operator's own role too, has to be able to call what its policies call.
@@ -60,21 +65,9 @@ declare(
         ]
     ),
 )
-describe_function(
-    metadata, "oblivion.open_access()", comment="The access mode: true in the open one.", granted=_ANYBODY
-)
-function(
-    metadata,
-    "oblivion.is_service_role",
-    comment="Whether service_role asks, which reaches all rows in both modes.",
-    granted=_ANYBODY,
-)
-function(
-    metadata,
-    "oblivion.current_user_id",
-    comment="Who is signed in: sub of the JWT, or NULL where that is no text.",
-    granted=_ANYBODY,
-)
+describe_function(metadata, _COMMENT_ON_OPEN_ACCESS, granted=_ANYBODY)
+function(metadata, SQL / "oblivion.is_service_role.sql", granted=_ANYBODY)
+function(metadata, SQL / "oblivion.current_user_id.sql", granted=_ANYBODY)
 
 
 def current_mode(connection: Connection) -> Mode:

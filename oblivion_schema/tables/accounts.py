@@ -49,7 +49,13 @@ grant(
     authenticated={"authenticated": [*READ, "UPDATE (email)"], "service_role": READ_WRITE},
 )
 publish(user_accounts)
+
 trigger(user_accounts, "update_user_accounts_updated_at", "BEFORE UPDATE", "public.update_updated_at_column")
+# These have no condition, nor has the one above: PostgreSQL parses a condition on every statement.
+trigger(user_accounts, "open_ledger", "AFTER INSERT", "oblivion.write_ledger")
+trigger(user_accounts, "write_ledger", "AFTER UPDATE", "oblivion.write_ledger")
+trigger(user_accounts, "close_ledger", "AFTER DELETE", "oblivion.write_ledger")
+trigger(user_accounts, "close_ledger_of_all", "BEFORE TRUNCATE", "oblivion.close_ledger")
 
 DEMO_ACCOUNTS: Final = (
     {"user_id": "demo_user", "tokens_remaining": 500, "subscription_tier": "free", "email": "demo@oblivn.com"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Final
 from uuid import UUID
 
@@ -22,10 +23,21 @@ from sqlalchemy import (
     text,
 )
 
-from oblivion_schema.declare.access import READ, READ_WRITE, grant, grant_reading, own, publish, row_level_security
+from oblivion_schema.declare.access import (
+    IS_API_ROLE,
+    READ,
+    READ_WRITE,
+    grant,
+    grant_reading,
+    own,
+    publish,
+    row_level_security,
+)
 from oblivion_schema.declare.ddl import declare, function, trigger, view
 from oblivion_schema.declare.privileges import API_ROLES
 from oblivion_schema.tables.base import Timestamp, metadata
+
+SQL: Final = Path(__file__).with_suffix("")
 
 
 class CallSessionColumns(TypedColumns):
@@ -91,8 +103,21 @@ grant(
 publish(call_sessions)
 
 # Serves user_accounts, too.
-function(metadata, "public.update_updated_at_column", comment="Trigger: stamps updated_at with the server's clock.")
+function(metadata, SQL / "public.update_updated_at_column.sql")
+
 trigger(call_sessions, "update_call_sessions_updated_at", "BEFORE UPDATE", "public.update_updated_at_column")
+trigger(call_sessions, "guard_metered_call", "BEFORE UPDATE", "oblivion.guard_metered_call", when=IS_API_ROLE)
+trigger(call_sessions, "settle_deleted_call", "BEFORE DELETE", "oblivion.settle_deleted_call")
+trigger(call_sessions, "note_insert", "AFTER INSERT", "oblivion.note_calls", transition="NEW TABLE AS added")
+trigger(
+    call_sessions,
+    "note_update",
+    "AFTER UPDATE",
+    "oblivion.note_calls",
+    transition="OLD TABLE AS removed NEW TABLE AS added",
+)
+trigger(call_sessions, "note_delete", "AFTER DELETE", "oblivion.note_calls", transition="OLD TABLE AS removed")
+trigger(call_sessions, "clear_rollups", "AFTER TRUNCATE", "oblivion.clear_rollups")
 
 
 class ActiveCallColumns(TypedColumns):
@@ -109,21 +134,9 @@ class ActiveCallColumns(TypedColumns):
 
 
 active_calls: Final = view(
-    "active_calls",
+    SQL / "public.active_calls.sql",
     metadata,
     ActiveCallColumns,
-    """\
-SELECT
-  id,
-  room_id,
-  mode,
-  used_turn,
-  start_time,
-  CASE WHEN isfinite(start_time) THEN now() - start_time END AS duration
-FROM public.call_sessions
-WHERE end_time IS NULL
-ORDER BY start_time DESC""",
     reads=[call_sessions],
-    comment="Calls that are going on, newest first.",
 )
 grant_reading(active_calls)

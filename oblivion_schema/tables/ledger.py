@@ -6,16 +6,19 @@ Triggers on the accounts write it; nobody but the owner can change what stands i
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Column, Identity, Integer, Named, Table, Text, TypedColumns, Uuid, text
 
 from oblivion_schema.declare.access import READ, grant, own, row_level_security
-from oblivion_schema.declare.ddl import declare, function, grants, qualified, trigger, view
+from oblivion_schema.declare.ddl import declare, function, grants, qualified, view
 from oblivion_schema.declare.privileges import API_ROLES
 from oblivion_schema.tables.accounts import user_accounts
-from oblivion_schema.tables.base import PRIVATE_SCHEMA, Timestamp, metadata
+from oblivion_schema.tables.base import Timestamp, metadata
+
+SQL: Final = Path(__file__).with_suffix("")
 
 
 class TokenLedgerColumns(TypedColumns):
@@ -59,13 +62,8 @@ grant(
     authenticated=dict.fromkeys(API_ROLES[1:], READ),
 )
 
-function(metadata, "oblivion.write_ledger", comment="Trigger: writes a row of the ledger for each change of a balance.")
-function(metadata, "oblivion.close_ledger", comment="Trigger: writes a closing row for each account before TRUNCATE.")
-trigger(user_accounts, "open_ledger", "AFTER INSERT", "oblivion.write_ledger")
-# No condition here, nor on the table above: PostgreSQL reads each anew for each statement.
-trigger(user_accounts, "write_ledger", "AFTER UPDATE", "oblivion.write_ledger")
-trigger(user_accounts, "close_ledger", "AFTER DELETE", "oblivion.write_ledger")
-trigger(user_accounts, "close_ledger_of_all", "BEFORE TRUNCATE", "oblivion.close_ledger")
+function(metadata, SQL / "oblivion.write_ledger.sql")
+function(metadata, SQL / "oblivion.close_ledger.sql")
 
 
 class BalanceAuditColumns(TypedColumns):
@@ -81,34 +79,8 @@ class BalanceAuditColumns(TypedColumns):
 
 
 balance_audit: Final = view(
-    "balance_audit",
-    metadata,
-    BalanceAuditColumns,
-    """\
-SELECT
-  coalesce(a.user_id, l.user_id) AS user_id,
-  coalesce(a.tokens_remaining, 0) AS balance,
-  coalesce(l.tokens, 0) AS ledger,
-  coalesce(a.tokens_remaining, 0) - coalesce(l.tokens, 0) AS drift,
-  coalesce(l.gaps, 0) AS gaps
-FROM public.user_accounts AS a
-FULL JOIN (
-  SELECT user_id, sum(tokens) AS tokens, count(*) FILTER (WHERE balance <> coalesce(before, 0) + tokens) AS gaps
-  FROM (
-    SELECT user_id, tokens, balance, lag(balance) OVER (PARTITION BY user_id ORDER BY id) AS before
-    FROM public.token_ledger
-  ) AS entries
-  GROUP BY user_id
-) AS l ON l.user_id = a.user_id""",
-    reads=[user_accounts, token_ledger],
-    comment="Each account's balance beside the sum of its ledger; a row with drift or gaps is wrong.",
-    schema=PRIVATE_SCHEMA,
+    SQL / "oblivion.balance_audit.sql", metadata, BalanceAuditColumns, reads=[user_accounts, token_ledger]
 )
 grants(balance_audit, "balance_audit", f"TABLE {qualified(balance_audit)}", {})
 
-function(
-    token_ledger,
-    "oblivion.trim_ledger",
-    "timestamptz",
-    comment="The owner's retention: makes one row of an account's rows before that moment; returns how many went.",
-)
+function(token_ledger, SQL / "oblivion.trim_ledger.sql")

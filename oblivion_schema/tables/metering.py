@@ -7,6 +7,7 @@ it has been billed is its `credit_cost`. `oblivion.bill_call()` charges the diff
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 from uuid import UUID
 
@@ -26,13 +27,14 @@ from sqlalchemy import (
 )
 
 from oblivion_schema.declare.access import EXECUTE
-from oblivion_schema.declare.ddl import declare, function, grants, qualified, trigger
-from oblivion_schema.declare.privileges import API_ROLES, Grants
+from oblivion_schema.declare.ddl import declare, function, grants, qualified
+from oblivion_schema.declare.privileges import API_ROLES
 from oblivion_schema.tables.base import PRIVATE_SCHEMA, Timestamp, metadata
-from oblivion_schema.tables.calls import call_sessions
 from oblivion_schema.tables.ledger import token_ledger
 from oblivion_schema.tables.rates import token_rates
 from oblivion_schema.tables.usage import token_usage
+
+SQL: Final = Path(__file__).with_suffix("")
 
 
 class CallMeterColumns(TypedColumns):
@@ -165,154 +167,45 @@ declare(
 )
 grants(billing_incidents, "billing_incidents", f"TABLE {qualified(billing_incidents)}", {})
 
-_EVERYBODY: Final = dict.fromkeys(API_ROLES, EXECUTE)
-_SERVICE: Final = {"service_role": EXECUTE}
-_STATE: Final = (
-    "Returns a row. status: ok; short, the balance did not cover it; not_billed, nobody pays; unsettled, billing"
-    " failed and is made up for later; ended, it had ended before; unknown, no such call, or not the caller's."
-    " charged and shortfall: tokens, by this time. balance: tokens left. minutes_billed: started minutes in all."
-    " minutes_left: whole minutes that the balance covers. credit_cost: tokens due in all."
-)
-_CREDIT: Final = (
-    "Returns a row: status (ok; known: the answer is the first one's) and balance (tokens after it). Errors: 22023 no"
-    " tokens above zero, or no key; 22003 a balance beyond an integer; 23503 no account; 23505 a key that is known with"
-    " other content."
-)
-
 # The engine stands on the last of its tables.
 for _table in (token_rates, token_ledger, token_usage, call_segments):
     billing_incidents.add_is_dependent_on(_table)
 
+# What the engine calls, and what its triggers execute.
+function(billing_incidents, SQL / "oblivion.may_act_for.sql")
+function(billing_incidents, SQL / "oblivion.check_key.sql")
+function(billing_incidents, SQL / "oblivion.note_incident.sql")
+function(billing_incidents, SQL / "oblivion.note_outcome.sql")
+function(billing_incidents, SQL / "oblivion.bill_call.sql")
+function(billing_incidents, SQL / "oblivion.turn_call.sql")
+function(billing_incidents, SQL / "oblivion.rate_card.sql")
+function(billing_incidents, SQL / "oblivion.advance_unmetered_call.sql")
 
-def _engine(name: str, arguments: str, granted: Grants, *comment: str) -> None:
-    function(billing_incidents, name, arguments, comment=" ".join(comment), granted=granted)
+# What public functions call, each as the owner.
+_EVERYBODY: Final = dict.fromkeys(API_ROLES, EXECUTE)
+_SERVICE: Final = {"service_role": EXECUTE}
+function(billing_incidents, SQL / "oblivion.advance_call.sql", granted=_EVERYBODY)
+function(billing_incidents, SQL / "oblivion.credit_account.sql")
+function(billing_incidents, SQL / "oblivion.call_quote.sql", granted=_EVERYBODY)
+function(billing_incidents, SQL / "oblivion.start_call.sql", granted=_EVERYBODY)
+function(billing_incidents, SQL / "oblivion.explain_call.sql", granted=_EVERYBODY)
+function(billing_incidents, SQL / "oblivion.top_up.sql", granted=_SERVICE)
+function(billing_incidents, SQL / "oblivion.refund_call.sql", granted=_SERVICE)
+function(billing_incidents, SQL / "oblivion.reap_stale_calls.sql", granted=_SERVICE)
+function(billing_incidents, SQL / "oblivion.settle_calls.sql", granted=_SERVICE)
 
+# What clients and services call.
+function(billing_incidents, SQL / "public.call_quote.sql", granted=_EVERYBODY)
+function(billing_incidents, SQL / "public.start_call.sql", granted=_EVERYBODY)
+function(billing_incidents, SQL / "public.tick_call.sql", granted=_EVERYBODY)
+function(billing_incidents, SQL / "public.set_call_turn.sql", granted=_EVERYBODY)
+function(billing_incidents, SQL / "public.end_call.sql", granted=_EVERYBODY)
+function(billing_incidents, SQL / "public.explain_call.sql", granted=_EVERYBODY)
+function(billing_incidents, SQL / "public.top_up.sql", granted=_SERVICE)
+function(billing_incidents, SQL / "public.refund_call.sql", granted=_SERVICE)
+function(billing_incidents, SQL / "public.reap_stale_calls.sql", granted=_SERVICE)
+function(billing_incidents, SQL / "public.settle_calls.sql", granted=_SERVICE)
 
-_engine("oblivion.may_act_for", "text, text", {}, "Whether a role may act for a user, or a call of no user.")
-_engine("oblivion.check_key", "text, text", {}, "Refuses a key that is empty, or longer than 200 characters.")
-_engine("oblivion.note_incident", "uuid, text, text, text, text", {}, "Notes that a call could not be billed.")
-_engine("oblivion.note_outcome", "uuid, text, boolean, boolean, boolean", {}, "Notes what a bill has made of a call.")
-_engine(
-    "oblivion.bill_call",
-    "oblivion.call_meters, text, timestamptz, integer, timestamptz, text",
-    {},
-    "Charges what a call costs until then, less what it has been billed; a failure is a status.",
-)
-_engine(
-    "oblivion.turn_call", "oblivion.call_meters, boolean, double precision", {}, "Begins a segment at another rate."
-)
-_engine("oblivion.rate_card", "text, boolean", {}, "What a minute costs now.")
-_engine(
-    "oblivion.advance_unmetered_call", "uuid, text, text", {}, "What advance_call() does to a call of an old client."
-)
-_engine(
-    "oblivion.advance_call",
-    "uuid, text, boolean, text",
-    _EVERYBODY,
-    "What tick_call(), set_call_turn(), end_call(), reap_stale_calls() and settle_calls() do to a call.",
-)
-_engine("oblivion.credit_account", "text, integer, text, text, uuid, integer", {}, "Adds tokens once for each key.")
-for _name, _arguments, _granted in (
-    ("call_quote", "text, text, boolean, text", _EVERYBODY),
-    ("start_call", "text, text, text, boolean, text, text", _EVERYBODY),
-    ("explain_call", "uuid, text", _EVERYBODY),
-    ("top_up", "text, integer, text", _SERVICE),
-    ("refund_call", "uuid, integer, text", _SERVICE),
-    ("reap_stale_calls", "interval, integer", _SERVICE),
-    ("settle_calls", "integer", _SERVICE),
-):
-    _engine(f"oblivion.{_name}", _arguments, _granted, f"What public.{_name}() does, as the owner.")
-
-_engine(
-    "public.call_quote",
-    "text, text, boolean",
-    _EVERYBODY,
-    "What a call would cost. mode: video or voice-only. Returns a row: status (ok; short, not a minute; not_billed, no",
-    "account; unknown, another's), tokens_per_minute, rate_from (the date of that rate), balance (tokens),",
-    "minutes_left (whole minutes that it covers). Errors: 22023 unknown mode; 55000 no rate.",
-)
-_engine(
-    "public.start_call",
-    "text, text, text, boolean, text",
-    _EVERYBODY,
-    "Starts a metered call by the server's clock. mode: video or voice-only. With client_key, 1 to 200 characters, a",
-    "repeated start gives the call of the first one.",
-    _STATE,
-    "Errors: 22023 unknown mode, no room, or a key of another length; 23505 a key that is known from another room or",
-    "mode; 42501 another's user_id; 55000 no rate.",
-)
-_engine(
-    "public.tick_call",
-    "uuid",
-    _EVERYBODY,
-    "Bills the minutes that have started; one that is lost, doubled or late changes no total.",
-    _STATE,
-)
-_engine(
-    "public.set_call_turn",
-    "uuid, boolean",
-    _EVERYBODY,
-    "Bills the minutes that have started, and says whether a TURN relay carries the media from now on, which prices",
-    "the minutes to come.",
-    _STATE,
-)
-_engine(
-    "public.end_call",
-    "uuid",
-    _EVERYBODY,
-    "Ends the call now, and bills it; it ends although billing fails, and is billed once however often.",
-    _STATE,
-)
-_engine(
-    "public.explain_call",
-    "uuid",
-    _EVERYBODY,
-    "The receipt of a metered call: a row for each segment, with its mode and TURN, its first minute and its minutes,",
-    "the rate and its date, tokens due, charged, and shortfall.",
-)
-_engine(
-    "public.top_up",
-    "text, integer, text",
-    _SERVICE,
-    "Adds tokens to an account, once for each key of 1 to 200 characters.",
-    _CREDIT,
-)
-_engine(
-    "public.refund_call",
-    "uuid, integer, text",
-    _SERVICE,
-    "Gives tokens of a metered call back, once for each key of 1 to 200 characters, and never more than were charged",
-    "(22023). An unknown call is a status.",
-    _CREDIT,
-)
-_engine(
-    "public.reap_stale_calls",
-    "interval, integer",
-    _SERVICE,
-    "Ends metered calls that were not seen for that time, at most so many: each is billed to when it was last seen. A",
-    "late tick revives one. Returns a row for each: status, charged and shortfall (tokens), end_time. Safe to run by",
-    "several at once. Errors: 22023 a negative argument.",
-)
-_engine(
-    "public.settle_calls",
-    "integer",
-    _SERVICE,
-    "Bills metered calls that have ended and could not be billed then, at most so many. Returns a row for each: status",
-    "(ok, short, not_billed; unsettled: oblivion.billing_incidents tells why), charged and shortfall (tokens). Safe to",
-    "run by several at once. Errors: 22023 a negative argument.",
-)
-
-for _name, _comment in (
-    ("guard_metered_call", "Trigger: keeps an API role from what a metered call costs."),
-    ("settle_deleted_call", "Trigger: bills a metered call before somebody deletes it."),
-    ("guard_metered_usage", "Trigger: keeps an API role from the usage of metered calls."),
-):
-    function(billing_incidents, f"oblivion.{_name}", comment=_comment)
-# As text, which is short: PostgreSQL reads the condition anew for each statement.
-_IS_API_ROLE: Final = "current_user::text = ANY ('{anon,authenticated,service_role}'::text[])"
-for _guarded, _name, _moment, _when in (
-    (call_sessions, "guard_metered_call", "BEFORE UPDATE", _IS_API_ROLE),
-    (call_sessions, "settle_deleted_call", "BEFORE DELETE", ""),
-    (token_usage, "guard_metered_usage", "BEFORE UPDATE OR DELETE", _IS_API_ROLE),
-):
-    trigger(_guarded, _name, _moment, f"oblivion.{_name}", when=_when, after=billing_incidents)
+function(billing_incidents, SQL / "oblivion.guard_metered_call.sql")
+function(billing_incidents, SQL / "oblivion.settle_deleted_call.sql")
+function(billing_incidents, SQL / "oblivion.guard_metered_usage.sql")

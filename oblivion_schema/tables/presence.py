@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 from uuid import UUID
 
@@ -12,6 +13,8 @@ from oblivion_schema.declare.access import EXECUTE, READ_WRITE, grant, own, publ
 from oblivion_schema.declare.ddl import declare, function, trigger
 from oblivion_schema.declare.privileges import API_ROLES
 from oblivion_schema.tables.base import Timestamp, metadata
+
+SQL: Final = Path(__file__).with_suffix("")
 
 
 class UserPresenceColumns(TypedColumns):
@@ -51,9 +54,7 @@ grant(
 )
 publish(user_presence)
 
-function(
-    metadata, "public.update_user_presence_updated_at", comment="Trigger: stamps updated_at with the server's clock."
-)
+function(metadata, SQL / "public.update_user_presence_updated_at.sql")
 trigger(
     user_presence,
     "update_user_presence_updated_at_trigger",
@@ -62,20 +63,5 @@ trigger(
 )
 
 _CALLERS: Final = dict.fromkeys(API_ROLES, EXECUTE)
-function(
-    user_presence,
-    "oblivion.host_presence",
-    "text, interval",
-    comment="What anybody may know of a host, past row level security.",
-    granted=_CALLERS,
-)
-function(
-    user_presence,
-    "public.host_presence",
-    "text, interval",
-    comment=(
-        "Whether a host takes calls, where, and when the host was last heard of; away when that is longer ago than"
-        " stale_after by the server's clock, 2 minutes unless it is given; no row for one that is not known."
-    ),
-    granted=_CALLERS,
-)
+function(user_presence, SQL / "oblivion.host_presence.sql", granted=_CALLERS)
+function(user_presence, SQL / "public.host_presence.sql", granted=_CALLERS)

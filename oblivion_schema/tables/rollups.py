@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import (
@@ -28,19 +29,18 @@ from sqlalchemy import (
 from oblivion_schema.declare.access import READ, WHEN_OPEN, row_level_security
 from oblivion_schema.declare.ddl import (
     declare,
-    describe_function,
     function,
-    function_text,
     grants,
     qualified,
     reference_rows,
-    trigger,
     view,
 )
 from oblivion_schema.declare.privileges import PUBLIC
 from oblivion_schema.tables.base import PRIVATE_SCHEMA, Timestamp, metadata
 from oblivion_schema.tables.calls import call_sessions
 from oblivion_schema.tables.usage import token_usage
+
+SQL: Final = Path(__file__).with_suffix("")
 
 
 class SeesAllColumns(TypedColumns):
@@ -179,27 +179,12 @@ for _table in (sees_all, daily_usage, user_usage, usage_deltas, daily_calls, cal
     grants(_table, _table.name, f"TABLE {qualified(_table)}", {PUBLIC: READ})
 
 # Before the views that ask it; it is in their plans, so whoever may query them has to be able to call it.
-declare(metadata, "function", "oblivion.call_amounts", function_text("oblivion.call_amounts"))
-describe_function(
-    metadata,
-    "oblivion.call_amounts(timestamptz,timestamptz,text,boolean,numeric)",
-    comment="What one call adds to the sums of its day.",
-    granted={PUBLIC: ("EXECUTE",)},
-)
-function(metadata, "oblivion.fold_usage", "integer", comment="Folds deltas into the roll-ups of usage.")
-function(metadata, "oblivion.fold_calls", "integer", comment="Folds deltas into the roll-up of calls.")
-function(metadata, "oblivion.note_usage", comment="Trigger: appends what a statement changed in usage.")
-function(metadata, "oblivion.note_calls", comment="Trigger: appends what a statement changed in calls.")
-function(metadata, "oblivion.clear_rollups", comment="Trigger: empties what stood for the rows of a table.")
-for _rows, _noted_by in ((token_usage, "oblivion.note_usage"), (call_sessions, "oblivion.note_calls")):
-    for _moment, _transition in {
-        "INSERT": "NEW TABLE AS added",
-        "UPDATE": "OLD TABLE AS removed NEW TABLE AS added",
-        "DELETE": "OLD TABLE AS removed",
-    }.items():
-        _name = f"note_{_moment.lower()}"
-        trigger(_rows, _name, f"AFTER {_moment}", _noted_by, transition=_transition, after=call_deltas)
-    trigger(_rows, "clear_rollups", "AFTER TRUNCATE", "oblivion.clear_rollups", after=call_deltas)
+function(metadata, SQL / "oblivion.call_amounts.sql", granted={PUBLIC: ("EXECUTE",)})
+function(metadata, SQL / "oblivion.fold_usage.sql")
+function(metadata, SQL / "oblivion.fold_calls.sql")
+function(metadata, SQL / "oblivion.note_usage.sql")
+function(metadata, SQL / "oblivion.note_calls.sql")
+function(metadata, SQL / "oblivion.clear_rollups.sql")
 
 
 # What the views below select is what a roll-up lacks: 0 rows where it is right.
@@ -215,40 +200,10 @@ class DailyUsageDriftColumns(TypedColumns):
 
 
 daily_usage_drift: Final = view(
-    "daily_usage_drift",
+    SQL / "oblivion.daily_usage_drift.sql",
     metadata,
     DailyUsageDriftColumns,
-    """\
-SELECT
-  usage_date,
-  mode,
-  used_turn,
-  sum(sessions)::bigint AS sessions,
-  sum(tokens)::bigint AS tokens,
-  sum(seconds)::bigint AS seconds
-FROM (
-  SELECT
-    ("timestamp" AT TIME ZONE 'UTC')::date AS usage_date,
-    mode,
-    used_turn,
-    count(*) AS sessions,
-    sum(tokens_used) AS tokens,
-    coalesce(sum(duration_seconds), 0) AS seconds
-  FROM public.token_usage
-  GROUP BY 1, mode, used_turn
-  UNION ALL
-  SELECT usage_date, mode, used_turn, -sessions, -tokens, -seconds
-  FROM oblivion.daily_usage
-  UNION ALL
-  SELECT usage_date, mode, used_turn, -sessions, -tokens, -seconds
-  FROM oblivion.usage_deltas
-  WHERE usage_date IS NOT NULL
-) AS amounts
-GROUP BY usage_date, mode, used_turn
-HAVING (sum(sessions), sum(tokens), sum(seconds)) <> (0, 0, 0)""",
     reads=[token_usage, daily_usage, usage_deltas],
-    comment="What the roll-up of days lacks against the rows of usage; no row where it is right.",
-    schema=PRIVATE_SCHEMA,
 )
 
 
@@ -263,96 +218,18 @@ class UserUsageDriftColumns(TypedColumns):
 
 
 user_usage_drift: Final = view(
-    "user_usage_drift",
+    SQL / "oblivion.user_usage_drift.sql",
     metadata,
     UserUsageDriftColumns,
-    """\
-SELECT
-  user_id,
-  sum(sessions)::bigint AS sessions,
-  sum(tokens)::bigint AS tokens,
-  max(newest) AS last_usage,
-  NOT bool_or(has_lost_rows) AND coalesce(max(last_usage) > max(newest), max(newest) IS NULL) AS has_lost_rows
-FROM (
-  SELECT
-    user_id,
-    count(*) AS sessions,
-    sum(tokens_used) AS tokens,
-    max("timestamp") AS newest,
-    NULL::timestamptz AS last_usage,
-    false AS has_lost_rows
-  FROM public.token_usage
-  GROUP BY user_id
-  UNION ALL
-  SELECT user_id, -sessions, -tokens, NULL::timestamptz AS newest, last_usage, has_lost_rows
-  FROM oblivion.user_usage
-  UNION ALL
-  SELECT user_id, -sessions, -tokens, NULL::timestamptz AS newest, last_usage, has_lost_rows
-  FROM oblivion.usage_deltas
-  WHERE user_id IS NOT NULL
-) AS amounts
-GROUP BY user_id
-HAVING sum(sessions) <> 0
-  OR sum(tokens) <> 0
-  OR NOT bool_or(has_lost_rows) AND max(newest) IS DISTINCT FROM max(last_usage)""",
     reads=[token_usage, user_usage, usage_deltas],
-    comment="What the roll-up of accounts lacks against the rows of usage; no row where it is right.",
-    schema=PRIVATE_SCHEMA,
 )
 
 
 daily_calls_drift: Final = view(
-    "daily_calls_drift",
-    metadata,
-    CallAmountColumns,
-    """\
-SELECT
-  call_date,
-  sum(calls)::bigint AS calls,
-  sum(turn_calls)::bigint AS turn_calls,
-  sum(video_calls)::bigint AS video_calls,
-  sum(voice_calls)::bigint AS voice_calls,
-  sum(credits) AS credits,
-  sum(credits_unknown)::bigint AS credits_unknown,
-  sum(ended_calls)::bigint AS ended_calls,
-  sum(seconds) AS seconds
-FROM (
-  SELECT
-    a.call_date,
-    a.calls,
-    a.turn_calls,
-    a.video_calls,
-    a.voice_calls,
-    a.credits,
-    a.credits_unknown,
-    a.ended_calls,
-    a.seconds
-  FROM public.call_sessions AS c
-  CROSS JOIN LATERAL oblivion.call_amounts(c.start_time, c.end_time, c.mode, c.used_turn, c.credit_cost) AS a
-  UNION ALL
-  SELECT
-    call_date, -calls, -turn_calls, -video_calls, -voice_calls, -credits, -credits_unknown, -ended_calls, -seconds
-  FROM (
-    SELECT * FROM oblivion.daily_calls
-    UNION ALL
-    SELECT * FROM oblivion.call_deltas
-  ) AS rolled_up
-) AS amounts
-GROUP BY call_date
-HAVING (
-  sum(calls), sum(turn_calls), sum(video_calls), sum(voice_calls),
-  sum(credits), sum(credits_unknown), sum(ended_calls), sum(seconds)
-) <> (0, 0, 0, 0, 0, 0, 0, 0)""",
-    reads=[call_sessions, daily_calls, call_deltas],
-    comment="What the roll-up of calls lacks against the rows of calls; no row where it is right.",
-    schema=PRIVATE_SCHEMA,
+    SQL / "oblivion.daily_calls_drift.sql", metadata, CallAmountColumns, reads=[call_sessions, daily_calls, call_deltas]
 )
 DRIFTS: Final = (daily_usage_drift, user_usage_drift, daily_calls_drift)
 for _drift in DRIFTS:
     grants(_drift, _drift.name, f"TABLE {qualified(_drift)}", {})
 
-function(
-    metadata,
-    "oblivion.rebuild_rollups",
-    comment="Mends the roll-ups, while writers go on; returns how many sums were off.",
-)
+function(metadata, SQL / "oblivion.rebuild_rollups.sql")

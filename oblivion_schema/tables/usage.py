@@ -22,8 +22,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import conv
 
-from oblivion_schema.declare.access import READ, READ_WRITE, grant, own, row_level_security
-from oblivion_schema.declare.ddl import declare
+from oblivion_schema.declare.access import IS_API_ROLE, READ, READ_WRITE, grant, own, row_level_security
+from oblivion_schema.declare.ddl import declare, trigger
 from oblivion_schema.declare.privileges import API_ROLES
 from oblivion_schema.tables.base import Timestamp, metadata
 
@@ -73,3 +73,15 @@ grant(
     when_open=dict.fromkeys(API_ROLES, READ_WRITE),
     authenticated={"authenticated": READ, "service_role": READ_WRITE},
 )
+
+trigger(token_usage, "guard_metered_usage", "BEFORE UPDATE OR DELETE", "oblivion.guard_metered_usage", when=IS_API_ROLE)
+trigger(token_usage, "note_insert", "AFTER INSERT", "oblivion.note_usage", transition="NEW TABLE AS added")
+trigger(
+    token_usage,
+    "note_update",
+    "AFTER UPDATE",
+    "oblivion.note_usage",
+    transition="OLD TABLE AS removed NEW TABLE AS added",
+)
+trigger(token_usage, "note_delete", "AFTER DELETE", "oblivion.note_usage", transition="OLD TABLE AS removed")
+trigger(token_usage, "clear_rollups", "AFTER TRUNCATE", "oblivion.clear_rollups")

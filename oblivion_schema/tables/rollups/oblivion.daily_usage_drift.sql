@@ -1,0 +1,31 @@
+CREATE VIEW oblivion.daily_usage_drift WITH (security_invoker = true) AS
+SELECT
+  usage_date,
+  mode,
+  used_turn,
+  sum(sessions)::bigint AS sessions,
+  sum(tokens)::bigint AS tokens,
+  sum(seconds)::bigint AS seconds
+FROM (
+  SELECT
+    ("timestamp" AT TIME ZONE 'UTC')::date AS usage_date,
+    mode,
+    used_turn,
+    count(*) AS sessions,
+    sum(tokens_used) AS tokens,
+    coalesce(sum(duration_seconds), 0) AS seconds
+  FROM public.token_usage
+  GROUP BY 1, mode, used_turn
+  UNION ALL
+  SELECT usage_date, mode, used_turn, -sessions, -tokens, -seconds
+  FROM oblivion.daily_usage
+  UNION ALL
+  SELECT usage_date, mode, used_turn, -sessions, -tokens, -seconds
+  FROM oblivion.usage_deltas
+  WHERE usage_date IS NOT NULL
+) AS amounts
+GROUP BY usage_date, mode, used_turn
+HAVING (sum(sessions), sum(tokens), sum(seconds)) <> (0, 0, 0);
+
+COMMENT ON VIEW oblivion.daily_usage_drift IS
+  'What the roll-up of days lacks against the rows of usage; no row where it is right.';
