@@ -7,7 +7,9 @@ other tables and views that the run will take over, against everybody, all of th
 0.31 s for a million calls, 0.04 s after `oblivion-schema prepare`.
 """
 
-from oblivion_schema.operations import join_realtime, run_sql
+from pathlib import Path
+
+from oblivion_schema.operations import join_realtime, run_file, run_sql
 from oblivion_schema.operations.adoption import (
     add_rule,
     begin_adoption,
@@ -26,6 +28,8 @@ revision = "001"
 down_revision = None
 branch_labels = None
 depends_on = None
+
+SQL = Path(__file__).with_suffix("")
 
 
 COLUMNS = {
@@ -108,38 +112,8 @@ def upgrade() -> None:
     create_adoption_log()
     create_access_functions()
     begin_adoption("call_sessions", "One row for each embedded call.", COLUMNS)
-    run_sql(
-        """
-        CREATE OR REPLACE FUNCTION public.update_updated_at_column()
-        RETURNS trigger
-        LANGUAGE plpgsql
-        SET search_path = ''
-        AS $$
-        BEGIN
-          NEW.updated_at = now();
-          RETURN NEW;
-        END
-        $$
-        """
-    )
-    run_sql(
-        """
-        CREATE TABLE IF NOT EXISTS public.call_sessions (
-          id uuid DEFAULT gen_random_uuid() NOT NULL,
-          room_id text NOT NULL,
-          start_time timestamptz DEFAULT now() NOT NULL,
-          end_time timestamptz,
-          mode text NOT NULL,
-          used_turn boolean DEFAULT false NOT NULL,
-          credit_cost numeric(10, 4) DEFAULT 0.00 NOT NULL,
-          user_id text,
-          created_at timestamptz DEFAULT now() NOT NULL,
-          updated_at timestamptz DEFAULT now() NOT NULL,
-          CONSTRAINT call_sessions_pkey PRIMARY KEY (id),
-          CONSTRAINT call_sessions_mode_check CHECK (mode IN ('video', 'voice-only'))
-        )
-        """
-    )
+    run_file(SQL / "public.update_updated_at_column.sql")
+    run_file(SQL / "public.call_sessions.sql")
     fill_nulls(
         "call_sessions",
         start_time="coalesce(created_at, end_time, updated_at, now())",
@@ -395,19 +369,7 @@ def create_adoption_log() -> None:
         $$
         """
     )
-    run_sql(
-        """
-        CREATE TABLE IF NOT EXISTS oblivion.adoption_log (
-          id bigint GENERATED ALWAYS AS IDENTITY,
-          kind text NOT NULL,
-          name text NOT NULL,
-          why text NOT NULL,
-          was json,
-          logged_at timestamptz DEFAULT now() NOT NULL,
-          CONSTRAINT adoption_log_pkey PRIMARY KEY (id)
-        )
-        """
-    )
+    run_file(SQL / "oblivion.adoption_log.sql")
 
 
 def create_access_functions() -> None:
@@ -438,41 +400,9 @@ def create_access_functions() -> None:
         """
     )
     # IMMUTABLE for the planner to fold it: a plan with policies in it is made for one role, and never runs as another.
-    run_sql(
-        """
-        CREATE OR REPLACE FUNCTION oblivion.is_service_role()
-        RETURNS boolean
-        LANGUAGE plpgsql
-        IMMUTABLE PARALLEL SAFE
-        SET search_path = ''
-        AS $$
-        BEGIN
-          RETURN current_user = 'service_role';
-        END
-        $$
-        """
-    )
+    run_file(SQL / "oblivion.is_service_role.sql")
     # PARALLEL UNSAFE: up to 16 no block that handles errors may be entered while a query runs in parallel.
-    run_sql(
-        """
-        CREATE OR REPLACE FUNCTION oblivion.current_user_id()
-        RETURNS text
-        LANGUAGE plpgsql
-        STABLE PARALLEL UNSAFE
-        SET search_path = ''
-        AS $$
-        DECLARE
-          sub pg_catalog.jsonb;
-        BEGIN
-          sub = current_setting('request.jwt.claims', true)::pg_catalog.jsonb -> 'sub';
-          RETURN CASE WHEN jsonb_typeof(sub) = 'string' THEN nullif(sub #>> '{}', '') END;
-        EXCEPTION
-          WHEN OTHERS THEN
-            RETURN NULL;
-        END
-        $$
-        """
-    )
+    run_file(SQL / "oblivion.current_user_id.sql")
     # Whoever may query a table, an operator's own role too, has to be able to call what its policies call.
     run_sql(
         """

@@ -5,7 +5,9 @@ Locks: on an empty database none that anybody can wait for. A user_presence that
 0.03 s for a thousand hosts.
 """
 
-from oblivion_schema.operations import join_realtime, run_sql
+from pathlib import Path
+
+from oblivion_schema.operations import join_realtime, run_file, run_sql
 from oblivion_schema.operations.adoption import (
     begin_adoption,
     drop_index_as_made,
@@ -22,6 +24,8 @@ revision = "002"
 down_revision = "001"
 branch_labels = None
 depends_on = None
+
+SQL = Path(__file__).with_suffix("")
 
 
 COLUMNS = {
@@ -41,33 +45,8 @@ def upgrade() -> None:
     begin_adoption("user_presence", "Which hosts can take a call now, one row for each host.", COLUMNS)
     drop_index_unless("user_presence", "idx_user_presence_host_unique", "CREATE UNIQUE INDEX % USING btree (host_id)")
     move_duplicates()
-    run_sql(
-        """
-        CREATE OR REPLACE FUNCTION public.update_user_presence_updated_at()
-        RETURNS trigger
-        LANGUAGE plpgsql
-        SET search_path = ''
-        AS $$
-        BEGIN
-          NEW.updated_at = now();
-          RETURN NEW;
-        END
-        $$
-        """
-    )
-    run_sql(
-        """
-        CREATE TABLE IF NOT EXISTS public.user_presence (
-          id uuid DEFAULT gen_random_uuid() NOT NULL,
-          host_id text NOT NULL,
-          is_available boolean DEFAULT true NOT NULL,
-          room_id text NOT NULL,
-          updated_at timestamptz DEFAULT now() NOT NULL,
-          room_token text,
-          CONSTRAINT user_presence_pkey PRIMARY KEY (id)
-        )
-        """
-    )
+    run_file(SQL / "public.update_user_presence_updated_at.sql")
+    run_file(SQL / "public.user_presence.sql")
     fill_nulls(
         "user_presence",
         host_id="''",
@@ -100,33 +79,8 @@ def upgrade() -> None:
         """
     )
 
-    run_sql(
-        """
-        CREATE OR REPLACE FUNCTION oblivion.host_presence(host_id text)
-        RETURNS TABLE (is_available boolean, room_id text, updated_at timestamptz)
-        LANGUAGE sql
-        STABLE SECURITY DEFINER
-        SET search_path = ''
-        BEGIN ATOMIC
-          SELECT p.is_available, p.room_id, p.updated_at
-          FROM public.user_presence AS p
-          WHERE p.host_id = host_presence.host_id;
-        END
-        """
-    )
-    run_sql(
-        """
-        CREATE OR REPLACE FUNCTION public.host_presence(host_id text)
-        RETURNS TABLE (is_available boolean, room_id text, updated_at timestamptz)
-        LANGUAGE sql
-        STABLE
-        SET search_path = ''
-        BEGIN ATOMIC
-          SELECT h.is_available, h.room_id, h.updated_at
-          FROM oblivion.host_presence(host_presence.host_id) AS h;
-        END
-        """
-    )
+    run_file(SQL / "oblivion.host_presence.sql")
+    run_file(SQL / "public.host_presence.sql")
 
     rows = "oblivion.open_access() OR oblivion.is_service_role() OR host_id = (SELECT oblivion.current_user_id())"
     run_sql("ALTER TABLE public.user_presence ENABLE ROW LEVEL SECURITY")

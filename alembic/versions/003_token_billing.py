@@ -6,7 +6,9 @@ all of them at once or none: 0.86 s for ten million rows of usage, which are sca
 after `oblivion-schema prepare`.
 """
 
-from oblivion_schema.operations import join_realtime, run_sql
+from pathlib import Path
+
+from oblivion_schema.operations import join_realtime, run_file, run_sql
 from oblivion_schema.operations.adoption import (
     add_rule,
     begin_adoption,
@@ -25,6 +27,8 @@ revision = "003"
 down_revision = "002"
 branch_labels = None
 depends_on = None
+
+SQL = Path(__file__).with_suffix("")
 
 
 ACCOUNT_COLUMNS = {
@@ -66,21 +70,7 @@ def upgrade() -> None:
     begin_adoption("user_accounts", "Token balances, one row for each account.", ACCOUNT_COLUMNS)
     begin_adoption("token_usage", "Log of the tokens that calls consumed.", USAGE_COLUMNS)
     begin_adoption("token_rates", "Tokens for each started minute of a call, by mode and TURN.", RATE_COLUMNS)
-    run_sql(
-        """
-        CREATE TABLE IF NOT EXISTS public.user_accounts (
-          user_id text NOT NULL,
-          tokens_remaining integer DEFAULT 100 NOT NULL,
-          created_at timestamptz DEFAULT now() NOT NULL,
-          updated_at timestamptz DEFAULT now() NOT NULL,
-          email text,
-          subscription_tier text DEFAULT 'free' NOT NULL,
-          CONSTRAINT user_accounts_pkey PRIMARY KEY (user_id),
-          CONSTRAINT positive_tokens CHECK (tokens_remaining >= 0),
-          CONSTRAINT user_accounts_subscription_tier_check CHECK (subscription_tier IN ('free', 'pro', 'enterprise'))
-        )
-        """
-    )
+    run_file(SQL / "public.user_accounts.sql")
     fill_nulls(
         "user_accounts",
         tokens_remaining="0",
@@ -114,26 +104,7 @@ def upgrade() -> None:
         FOR EACH ROW EXECUTE FUNCTION public.update_updated_at_column()
         """
     )
-    run_sql(
-        """
-        CREATE TABLE IF NOT EXISTS public.token_usage (
-          id uuid DEFAULT gen_random_uuid() NOT NULL,
-          user_id text NOT NULL,
-          session_id text NOT NULL,
-          tokens_used integer NOT NULL,
-          "timestamp" timestamptz DEFAULT now() NOT NULL,
-          mode text NOT NULL,
-          used_turn boolean NOT NULL,
-          duration_seconds integer,
-          CONSTRAINT token_usage_pkey PRIMARY KEY (id),
-          CONSTRAINT fk_token_usage_user_id FOREIGN KEY (user_id)
-            REFERENCES public.user_accounts (user_id) ON DELETE CASCADE,
-          CONSTRAINT positive_token_usage CHECK (tokens_used >= 0),
-          CONSTRAINT token_usage_mode_check CHECK (mode IN ('voice', 'video')),
-          CONSTRAINT valid_duration CHECK (duration_seconds IS NULL OR duration_seconds >= 0)
-        )
-        """
-    )
+    run_file(SQL / "public.token_usage.sql")
     fill_nulls(
         "token_usage",
         # When the call ended, where the row names one.
@@ -167,19 +138,7 @@ def upgrade() -> None:
     run_sql('CREATE INDEX IF NOT EXISTS idx_token_usage_timestamp ON public.token_usage ("timestamp")')
     run_sql('CREATE INDEX IF NOT EXISTS idx_token_usage_user_date ON public.token_usage (user_id, "timestamp")')
     run_sql('CREATE INDEX IF NOT EXISTS idx_token_usage_billing ON public.token_usage (mode, used_turn, "timestamp")')
-    run_sql(
-        """
-        CREATE TABLE IF NOT EXISTS public.token_rates (
-          mode text NOT NULL,
-          used_turn boolean NOT NULL,
-          effective_from timestamptz DEFAULT now() NOT NULL,
-          tokens_per_minute integer NOT NULL,
-          CONSTRAINT token_rates_pkey PRIMARY KEY (mode, used_turn, effective_from),
-          CONSTRAINT token_rates_mode_check CHECK (mode IN ('voice', 'video')),
-          CONSTRAINT token_rates_tokens_per_minute_check CHECK (tokens_per_minute >= 0)
-        )
-        """
-    )
+    run_file(SQL / "public.token_rates.sql")
 
     service = "oblivion.is_service_role()"
     anybody = f"oblivion.open_access() OR {service}"

@@ -17,8 +17,11 @@ from alembic import op
 from alembic.operations import MigrateOperation, Operations
 from alembic.runtime.migration import MigrationContext
 
+from oblivion_schema.declare.sql import statements_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
     from alembic.script import Script
 
@@ -98,6 +101,15 @@ def run_sql(sql: str) -> None:
     """
     run: Callable[[str], None] = op.run_sql  # type: ignore[attr-defined]
     run(unindented(sql))
+
+
+def run_file(file: Path) -> None:
+    """Run the statements of an .sql file, each as `run_sql()` does; an empty line stands between them.
+
+    Raises FileNotFoundError where a revision came without its files.
+    """
+    for statement in statements_of(file):
+        run_sql(statement)
 
 
 @heard

@@ -1,0 +1,25 @@
+CREATE FUNCTION oblivion.advance_unmetered_call(session_id uuid, action text, caller text)
+RETURNS text
+LANGUAGE plpgsql
+SET search_path TO ''
+AS $function$
+DECLARE
+  call pg_catalog.record;
+BEGIN
+  SELECT c.user_id, c.end_time
+  INTO call
+  FROM public.call_sessions AS c
+  WHERE c.id = advance_unmetered_call.session_id
+  FOR NO KEY UPDATE;
+  IF NOT FOUND OR NOT oblivion.may_act_for(call.user_id, caller) THEN
+    RETURN 'unknown';
+  ELSIF call.end_time IS NOT NULL THEN
+    RETURN 'ended';
+  ELSIF action = 'end' THEN
+    UPDATE public.call_sessions AS c
+    SET end_time = clock_timestamp()
+    WHERE c.id = advance_unmetered_call.session_id;
+  END IF;
+  RETURN 'not_billed';
+END
+$function$;

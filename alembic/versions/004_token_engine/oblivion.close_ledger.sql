@@ -1,0 +1,13 @@
+CREATE FUNCTION oblivion.close_ledger()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path TO ''
+AS $function$
+BEGIN
+  INSERT INTO public.token_ledger (user_id, kind, tokens, balance)
+  SELECT a.user_id, 'closing', -a.tokens_remaining, 0
+  FROM public.user_accounts AS a;
+  RETURN NULL;
+END
+$function$;

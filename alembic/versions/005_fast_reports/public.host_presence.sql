@@ -1,0 +1,11 @@
+CREATE FUNCTION public.host_presence(host_id text, stale_after interval DEFAULT '00:02:00'::interval)
+RETURNS TABLE(is_available boolean, room_id text, updated_at timestamp with time zone)
+LANGUAGE sql
+STABLE
+SET search_path TO ''
+BEGIN ATOMIC
+SELECT h.is_available,
+     h.room_id,
+     h.updated_at
+    FROM oblivion.host_presence(host_presence.host_id, host_presence.stale_after) h(is_available, room_id, updated_at);
+END;
