@@ -8,3 +8,5 @@ BEGIN
   RETURN NEW;
 END
 $$;
+
+COMMENT ON FUNCTION public.update_updated_at_column() IS 'Trigger: stamps updated_at with the server''s clock.';

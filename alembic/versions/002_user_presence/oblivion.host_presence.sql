@@ -8,3 +8,5 @@ BEGIN ATOMIC
   FROM public.user_presence AS p
   WHERE p.host_id = host_presence.host_id;
 END;
+
+COMMENT ON FUNCTION oblivion.host_presence(text) IS 'What anybody may know of a host, past row level security.';

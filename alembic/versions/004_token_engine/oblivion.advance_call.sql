@@ -1,9 +1,22 @@
-CREATE FUNCTION oblivion.advance_call(INOUT session_id uuid, action text, turn boolean, caller text, OUT status text, OUT charged integer, OUT shortfall integer, OUT balance integer, OUT minutes_billed integer, OUT minutes_left integer, OUT credit_cost numeric)
-RETURNS record
+-- What tick_call, set_call_turn, end_call, reap_stale_calls and settle_calls have in common: under the lock of the call
+-- it is billed, and then goes on, turns or ends. `action`: tick, turn, end, reap or settle.
+CREATE FUNCTION oblivion.advance_call(
+  INOUT session_id uuid,
+  action text,
+  turn boolean,
+  caller text,
+  OUT status text,
+  OUT charged integer,
+  OUT shortfall integer,
+  OUT balance integer,
+  OUT minutes_billed integer,
+  OUT minutes_left integer,
+  OUT credit_cost numeric
+)
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   call pg_catalog.record;
   meter oblivion.call_meters;
@@ -82,4 +95,7 @@ BEGIN
     PERFORM oblivion.note_outcome(session_id, status, end_at IS NOT NULL, stays_reaped, meter.has_incident);
   END IF;
 END
-$function$;
+$$;
+
+COMMENT ON FUNCTION oblivion.advance_call(uuid, text, boolean, text) IS
+  'What tick_call(), set_call_turn(), end_call(), reap_stale_calls() and settle_calls() do to a call.';

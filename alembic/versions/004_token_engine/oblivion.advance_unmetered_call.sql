@@ -1,8 +1,9 @@
+-- A client of before has started it, and bills it by itself: whoever may act for its user can end it, and no more.
 CREATE FUNCTION oblivion.advance_unmetered_call(session_id uuid, action text, caller text)
 RETURNS text
 LANGUAGE plpgsql
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   call pg_catalog.record;
 BEGIN
@@ -22,4 +23,7 @@ BEGIN
   END IF;
   RETURN 'not_billed';
 END
-$function$;
+$$;
+
+COMMENT ON FUNCTION oblivion.advance_unmetered_call(uuid, text, text) IS
+  'What advance_call() does to a call of an old client.';

@@ -1,8 +1,24 @@
-CREATE FUNCTION oblivion.bill_call(meter oblivion.call_meters, user_id text, start_time timestamp with time zone, billed integer, until timestamp with time zone, action text, OUT status text, OUT charged integer, OUT shortfall integer, OUT balance integer, OUT minutes integer, OUT minutes_left integer, OUT cost integer)
-RETURNS record
+-- The heart of the engine. Charges what a call costs until then, by the price of its minutes, less what it has been
+-- billed; so that it does not matter how often, how late or in which order it is asked. Whoever calls holds the lock of
+-- the call and its meter, and writes `cost` to it. The call is locked first, then the account, whoever bills.
+CREATE FUNCTION oblivion.bill_call(
+  meter oblivion.call_meters,
+  user_id text,
+  start_time timestamptz,
+  billed integer,
+  until timestamptz,
+  action text,
+  OUT status text,
+  OUT charged integer,
+  OUT shortfall integer,
+  OUT balance integer,
+  OUT minutes integer,
+  OUT minutes_left integer,
+  OUT cost integer
+)
 LANGUAGE plpgsql
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   seconds CONSTANT double precision := greatest(0, date_part('epoch', until - start_time));
   patience CONSTANT pg_catalog.text := current_setting('lock_timeout');
@@ -143,4 +159,7 @@ BEGIN
       PERFORM oblivion.note_incident(meter.session_id, user_id, action, SQLSTATE, SQLERRM);
   END;
 END
-$function$;
+$$;
+
+COMMENT ON FUNCTION oblivion.bill_call(oblivion.call_meters, text, timestamptz, integer, timestamptz, text) IS
+  'Charges what a call costs until then, less what it has been billed; a failure is a status.';

@@ -1,9 +1,19 @@
-CREATE FUNCTION oblivion.call_quote(user_id text, mode text, used_turn boolean, caller text, OUT status text, OUT tokens_per_minute integer, OUT rate_from timestamp with time zone, OUT balance integer, OUT minutes_left integer)
-RETURNS record
+CREATE FUNCTION oblivion.call_quote(
+  user_id text,
+  mode text,
+  used_turn boolean,
+  caller text,
+  OUT status text,
+  OUT tokens_per_minute integer,
+  OUT rate_from timestamptz,
+  OUT balance integer,
+  OUT minutes_left integer
+)
 LANGUAGE plpgsql
-STABLE SECURITY DEFINER
-SET search_path TO ''
-AS $function$
+STABLE
+SECURITY DEFINER
+SET search_path = ''
+AS $$
 BEGIN
   SELECT r.tokens_per_minute, r.effective_from
   INTO tokens_per_minute, rate_from
@@ -18,4 +28,6 @@ BEGIN
   status := CASE WHEN balance IS NULL THEN 'not_billed' WHEN balance < tokens_per_minute THEN 'short' ELSE 'ok' END;
   minutes_left := balance / nullif(tokens_per_minute, 0);
 END
-$function$;
+$$;
+
+COMMENT ON FUNCTION oblivion.call_quote(text, text, boolean, text) IS 'What public.call_quote() does, as the owner.';

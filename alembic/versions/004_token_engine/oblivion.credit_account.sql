@@ -1,8 +1,19 @@
-CREATE FUNCTION oblivion.credit_account(INOUT user_id text, INOUT tokens integer, INOUT key text, kind text, session_id uuid, refundable integer, OUT status text, OUT balance integer, OUT credited_at timestamp with time zone)
-RETURNS record
+-- What top_up and refund_call have in common: under the lock of the account a key that is known is answered from the row
+-- of the ledger that has it.
+CREATE FUNCTION oblivion.credit_account(
+  INOUT user_id text,
+  INOUT tokens integer,
+  INOUT key text,
+  kind text,
+  session_id uuid,
+  refundable integer,
+  OUT status text,
+  OUT balance integer,
+  OUT credited_at timestamptz
+)
 LANGUAGE plpgsql
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   entry pg_catalog.record;
 BEGIN
@@ -60,4 +71,7 @@ BEGIN
   status := 'ok';
   credited_at := clock_timestamp();
 END
-$function$;
+$$;
+
+COMMENT ON FUNCTION oblivion.credit_account(text, integer, text, text, uuid, integer) IS
+  'Adds tokens once for each key.';

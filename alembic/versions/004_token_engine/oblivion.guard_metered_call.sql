@@ -1,9 +1,10 @@
+-- What an API role writes to a metered call directly: nothing that its price depends on, and an end is end_call()'s.
 CREATE FUNCTION oblivion.guard_metered_call()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   meter oblivion.call_meters;
   bill pg_catalog.record;
@@ -33,4 +34,6 @@ BEGIN
   END IF;
   RETURN NEW;
 END
-$function$;
+$$;
+
+COMMENT ON FUNCTION oblivion.guard_metered_call() IS 'Trigger: keeps an API role from what a metered call costs.';

@@ -1,8 +1,9 @@
+-- One open incident for each call, however often it fails. That it could not be noted keeps no call from its end, either.
 CREATE FUNCTION oblivion.note_incident(call uuid, payer text, attempted text, code text, error text)
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 BEGIN
   INSERT INTO oblivion.billing_incidents AS i (session_id, user_id, action, error_code, message)
   VALUES (call, payer, attempted, code, error)
@@ -17,4 +18,6 @@ EXCEPTION
   WHEN OTHERS THEN
     RAISE WARNING 'No incident noted for call %, which could not be billed (%: %): %', call, code, error, SQLERRM;
 END
-$function$;
+$$;
+
+COMMENT ON FUNCTION oblivion.note_incident(uuid, text, text, text, text) IS 'Notes that a call could not be billed.';

@@ -1,8 +1,11 @@
-CREATE FUNCTION oblivion.note_outcome(call uuid, status text, has_ended boolean, is_reaped boolean, had_incident boolean)
+-- What a bill has made of a call: only one that has ended, and is billed, is settled.
+CREATE FUNCTION oblivion.note_outcome(
+  call uuid, status text, has_ended boolean, is_reaped boolean, had_incident boolean
+)
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 BEGIN
   UPDATE oblivion.call_meters AS m
   SET settled = has_ended AND status <> 'unsettled', reaped = is_reaped, has_incident = status = 'unsettled'
@@ -13,4 +16,7 @@ BEGIN
     WHERE i.session_id = call AND i.resolved_at IS NULL;
   END IF;
 END
-$function$;
+$$;
+
+COMMENT ON FUNCTION oblivion.note_outcome(uuid, text, boolean, boolean, boolean) IS
+  'Notes what a bill has made of a call.';

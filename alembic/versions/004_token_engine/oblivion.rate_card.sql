@@ -1,9 +1,11 @@
-CREATE FUNCTION oblivion.rate_card(INOUT mode text, used_turn boolean, OUT tokens_per_minute integer, OUT effective_from timestamp with time zone)
-RETURNS record
+-- What a minute costs now, by the newest rate that has begun.
+CREATE FUNCTION oblivion.rate_card(
+  INOUT mode text, used_turn boolean, OUT tokens_per_minute integer, OUT effective_from timestamptz
+)
 LANGUAGE plpgsql
 STABLE
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 BEGIN
   IF mode IS NULL OR mode NOT IN ('video', 'voice', 'voice-only') THEN
     RAISE invalid_parameter_value
@@ -22,4 +24,6 @@ BEGIN
         HINT = 'Insert one into token_rates';
   END IF;
 END
-$function$;
+$$;
+
+COMMENT ON FUNCTION oblivion.rate_card(text, boolean) IS 'What a minute costs now.';

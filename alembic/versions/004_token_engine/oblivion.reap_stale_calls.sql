@@ -1,10 +1,14 @@
+-- Several at once each take other calls; one that is being ticked at this moment is not stale. All are locked before the
+-- first is billed, and billed by user: two that lock accounts in different orders would wait for each other.
 CREATE FUNCTION oblivion.reap_stale_calls(not_seen_for interval, max_calls integer)
-RETURNS TABLE(session_id uuid, status text, charged integer, shortfall integer, end_time timestamp with time zone)
+RETURNS TABLE (
+  session_id uuid, status text, charged integer, shortfall integer, end_time timestamptz
+)
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
-SET lock_timeout TO '1s'
-AS $function$
+SET search_path = ''
+SET lock_timeout = '1s'
+AS $$
 DECLARE
   call pg_catalog.record;
   held pg_catalog.text;
@@ -52,4 +56,7 @@ BEGIN
     RETURN NEXT;
   END LOOP;
 END
-$function$;
+$$;
+
+COMMENT ON FUNCTION oblivion.reap_stale_calls(interval, integer) IS
+  'What public.reap_stale_calls() does, as the owner.';

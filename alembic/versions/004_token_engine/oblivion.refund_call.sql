@@ -1,9 +1,11 @@
-CREATE FUNCTION oblivion.refund_call(INOUT session_id uuid, INOUT tokens integer, INOUT key text, OUT status text, OUT balance integer)
-RETURNS record
+-- Locks the call, then the account, as billing does; what is given back is counted in the call's meter.
+CREATE FUNCTION oblivion.refund_call(
+  INOUT session_id uuid, INOUT tokens integer, INOUT key text, OUT status text, OUT balance integer
+)
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   call pg_catalog.record;
 BEGIN
@@ -26,4 +28,6 @@ BEGIN
   SET refunded = m.refunded + refund_call.tokens
   WHERE m.session_id = refund_call.session_id AND refund_call.status = 'ok';
 END
-$function$;
+$$;
+
+COMMENT ON FUNCTION oblivion.refund_call(uuid, integer, text) IS 'What public.refund_call() does, as the owner.';

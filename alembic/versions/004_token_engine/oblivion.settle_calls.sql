@@ -1,10 +1,12 @@
+-- Calls that have ended, but could not be billed then; those that failed last come last. They are
+-- locked and billed in the order that reap_stale_calls() has.
 CREATE FUNCTION oblivion.settle_calls(max_calls integer)
-RETURNS TABLE(session_id uuid, status text, charged integer, shortfall integer)
+RETURNS TABLE (session_id uuid, status text, charged integer, shortfall integer)
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
-SET lock_timeout TO '1s'
-AS $function$
+SET search_path = ''
+SET lock_timeout = '1s'
+AS $$
 DECLARE
   call pg_catalog.record;
   held pg_catalog.text;
@@ -52,4 +54,6 @@ BEGIN
     RETURN NEXT;
   END LOOP;
 END
-$function$;
+$$;
+
+COMMENT ON FUNCTION oblivion.settle_calls(integer) IS 'What public.settle_calls() does, as the owner.';

@@ -1,9 +1,10 @@
+-- A call that somebody deletes is billed first; where that fails it stays, for with it goes what is known of its price.
 CREATE FUNCTION oblivion.settle_deleted_call()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   meter oblivion.call_meters;
   bill pg_catalog.record;
@@ -28,4 +29,6 @@ BEGIN
   PERFORM oblivion.note_outcome(OLD.id, bill.status, true, meter.reaped, meter.has_incident);
   RETURN OLD;
 END
-$function$;
+$$;
+
+COMMENT ON FUNCTION oblivion.settle_deleted_call() IS 'Trigger: bills a metered call before somebody deletes it.';

@@ -1,9 +1,23 @@
-CREATE FUNCTION oblivion.start_call(user_id text, room_id text, mode text, used_turn boolean, client_key text, caller text, OUT session_id uuid, OUT status text, OUT charged integer, OUT shortfall integer, OUT balance integer, OUT minutes_billed integer, OUT minutes_left integer, OUT credit_cost numeric)
-RETURNS record
+CREATE FUNCTION oblivion.start_call(
+  user_id text,
+  room_id text,
+  mode text,
+  used_turn boolean,
+  client_key text,
+  caller text,
+  OUT session_id uuid,
+  OUT status text,
+  OUT charged integer,
+  OUT shortfall integer,
+  OUT balance integer,
+  OUT minutes_billed integer,
+  OUT minutes_left integer,
+  OUT credit_cost numeric
+)
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   called_mode CONSTANT pg_catalog.text := CASE mode WHEN 'voice' THEN 'voice-only' ELSE mode END;
   turn CONSTANT boolean := coalesce(used_turn, false);
@@ -79,4 +93,7 @@ BEGIN
   balance := quote.balance;
   minutes_left := quote.minutes_left;
 END
-$function$;
+$$;
+
+COMMENT ON FUNCTION oblivion.start_call(text, text, text, boolean, text, text) IS
+  'What public.start_call() does, as the owner.';

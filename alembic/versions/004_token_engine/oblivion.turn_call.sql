@@ -1,8 +1,10 @@
+-- From the next minute on the call costs what the other rate of its card says; the minutes that have started stay as they
+-- were priced, billed or not. A segment in which no minute has started yet is the one that begins now. Returns the rate.
 CREATE FUNCTION oblivion.turn_call(meter oblivion.call_meters, turn boolean, seconds double precision)
 RETURNS integer
 LANGUAGE plpgsql
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   minute CONSTANT integer := ceil(greatest(0, seconds) / 60);
   second CONSTANT integer := floor(greatest(0, seconds));
@@ -45,4 +47,7 @@ BEGIN
   WHERE m.session_id = meter.session_id;
   RETURN rate;
 END
-$function$;
+$$;
+
+COMMENT ON FUNCTION oblivion.turn_call(oblivion.call_meters, boolean, double precision) IS
+  'Begins a segment at another rate.';

@@ -1,9 +1,11 @@
+-- Whatever changes a balance, a row of the ledger tells of it; the engine says why in a setting that is local to its own
+-- statement, and all else is a direct change. After the row has changed: nothing that happens to it later is missed.
 CREATE FUNCTION oblivion.write_ledger()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   -- What, of which call, by which key: 'refund 0190c0de-0000-7000-8000-000000000000 key'.
   reason CONSTANT pg_catalog.text := current_setting('oblivion.reason', true);
@@ -32,4 +34,6 @@ BEGIN
   END IF;
   RETURN NULL;
 END
-$function$;
+$$;
+
+COMMENT ON FUNCTION oblivion.write_ledger() IS 'Trigger: writes a row of the ledger for each change of a balance.';

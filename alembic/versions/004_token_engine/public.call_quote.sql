@@ -1,13 +1,22 @@
-CREATE FUNCTION public.call_quote(user_id text, mode text, used_turn boolean DEFAULT false, OUT status text, OUT tokens_per_minute integer, OUT rate_from timestamp with time zone, OUT balance integer, OUT minutes_left integer)
-RETURNS record
+CREATE FUNCTION public.call_quote(
+  user_id text,
+  mode text,
+  used_turn boolean DEFAULT false,
+  OUT status text,
+  OUT tokens_per_minute integer,
+  OUT rate_from timestamptz,
+  OUT balance integer,
+  OUT minutes_left integer
+)
 LANGUAGE sql
 STABLE
-SET search_path TO ''
+SET search_path = ''
 BEGIN ATOMIC
-SELECT a.status,
-     a.tokens_per_minute,
-     a.rate_from,
-     a.balance,
-     a.minutes_left
-    FROM oblivion.call_quote(call_quote.user_id, call_quote.mode, call_quote.used_turn, ((CURRENT_USER)::text COLLATE "default")) a(status, tokens_per_minute, rate_from, balance, minutes_left);
+  SELECT a.*
+  FROM oblivion.call_quote(user_id, mode, used_turn, current_user::text COLLATE "default") AS a;
 END;
+
+COMMENT ON FUNCTION public.call_quote(text, text, boolean) IS
+  'What a call would cost. mode: video or voice-only. Returns a row: status (ok; short, not a minute; not_billed, no '
+  'account; unknown, another''s), tokens_per_minute, rate_from (the date of that rate), balance (tokens), '
+  'minutes_left (whole minutes that it covers). Errors: 22023 unknown mode; 55000 no rate.';

@@ -1,15 +1,23 @@
-CREATE FUNCTION public.end_call(INOUT session_id uuid, OUT status text, OUT charged integer, OUT shortfall integer, OUT balance integer, OUT minutes_billed integer, OUT minutes_left integer, OUT credit_cost numeric)
-RETURNS record
+CREATE FUNCTION public.end_call(
+  INOUT session_id uuid,
+  OUT status text,
+  OUT charged integer,
+  OUT shortfall integer,
+  OUT balance integer,
+  OUT minutes_billed integer,
+  OUT minutes_left integer,
+  OUT credit_cost numeric
+)
 LANGUAGE sql
-SET search_path TO ''
+SET search_path = ''
 BEGIN ATOMIC
-SELECT a.session_id,
-     a.status,
-     a.charged,
-     a.shortfall,
-     a.balance,
-     a.minutes_billed,
-     a.minutes_left,
-     a.credit_cost
-    FROM oblivion.advance_call(end_call.session_id, 'end'::text, NULL::boolean, ((CURRENT_USER)::text COLLATE "default")) a(session_id, status, charged, shortfall, balance, minutes_billed, minutes_left, credit_cost);
+  SELECT a.*
+  FROM oblivion.advance_call(session_id, 'end', NULL, current_user::text COLLATE "default") AS a;
 END;
+
+COMMENT ON FUNCTION public.end_call(uuid) IS
+  'Ends the call now, and bills it; it ends although billing fails, and is billed once however often. Returns a row. '
+  'status: ok; short, the balance did not cover it; not_billed, nobody pays; unsettled, billing failed and is made up '
+  'for later; ended, it had ended before; unknown, no such call, or not the caller''s. charged and shortfall: tokens, '
+  'by this time. balance: tokens left. minutes_billed: started minutes in all. minutes_left: whole minutes that the '
+  'balance covers. credit_cost: tokens due in all.';

@@ -1,9 +1,10 @@
+-- TRUNCATE fires no trigger of a row; and like it, this looks at no snapshot.
 CREATE FUNCTION oblivion.clear_rollups()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 BEGIN
   IF TG_TABLE_NAME = 'token_usage' THEN
     TRUNCATE oblivion.usage_deltas, oblivion.daily_usage, oblivion.user_usage;
@@ -12,4 +13,6 @@ BEGIN
   END IF;
   RETURN NULL;
 END
-$function$;
+$$;
+
+COMMENT ON FUNCTION oblivion.clear_rollups() IS 'Trigger: empties what stood for the rows of a table.';

@@ -1,8 +1,9 @@
+-- As fold_usage() does for usage.
 CREATE FUNCTION oblivion.fold_calls(most integer)
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   emptied pg_catalog.date[];
 BEGIN
@@ -42,4 +43,6 @@ BEGIN
     AND (u.calls, u.turn_calls, u.video_calls, u.voice_calls, u.credits, u.credits_unknown, u.ended_calls, u.seconds)
       = (0, 0, 0, 0, 0, 0, 0, 0);
 END
-$function$;
+$$;
+
+COMMENT ON FUNCTION oblivion.fold_calls(integer) IS 'Folds deltas into the roll-up of calls.';

@@ -1,8 +1,10 @@
+-- In the transaction of whoever's turn it is; others go on, and read the deltas meanwhile. Up to so many, so that nobody
+-- waits long who comes after a time in which none could be folded.
 CREATE FUNCTION oblivion.fold_usage(most integer)
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   emptied_days pg_catalog.date[];
   emptied_users pg_catalog.text[];
@@ -55,4 +57,6 @@ BEGIN
   WHERE u.user_id = ANY (emptied_users) AND u.sessions = 0 AND u.tokens = 0
     AND NOT EXISTS (SELECT FROM oblivion.usage_deltas AS d WHERE d.user_id = u.user_id);
 END
-$function$;
+$$;
+
+COMMENT ON FUNCTION oblivion.fold_usage(integer) IS 'Folds deltas into the roll-ups of usage.';

@@ -1,9 +1,12 @@
+-- As the owner, whom policies do not bind: a visitor may know of one host what this selects, and never the room_token.
+-- The clock is that of this moment, which no committed heartbeat is ahead of; a row from further ahead than stale_after,
+-- as databases that were made by hand took them from clients, is nobody's heartbeat either.
 CREATE FUNCTION oblivion.host_presence(host_id text, stale_after interval)
-RETURNS TABLE(is_available boolean, room_id text, updated_at timestamp with time zone)
+RETURNS TABLE (is_available boolean, room_id text, updated_at timestamptz)
 LANGUAGE plpgsql
 STABLE SECURITY DEFINER
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   moment pg_catalog.timestamptz = clock_timestamp();
 BEGIN
@@ -20,4 +23,7 @@ BEGIN
   FROM public.user_presence AS p
   WHERE p.host_id = host_presence.host_id;
 END
-$function$;
+$$;
+
+COMMENT ON FUNCTION oblivion.host_presence(text, interval) IS
+  'What anybody may know of a host, past row level security.';

@@ -1,9 +1,10 @@
+-- As note_usage() does for usage.
 CREATE FUNCTION oblivion.note_calls()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   noted integer;
   change pg_catalog.record;
@@ -81,4 +82,6 @@ BEGIN
   END IF;
   RETURN NULL;
 END
-$function$;
+$$;
+
+COMMENT ON FUNCTION oblivion.note_calls() IS 'Trigger: appends what a statement changed in calls.';

@@ -1,9 +1,12 @@
+-- In the transaction of the statement that fires it, so that sums are never behind their rows; appended, not added to a
+-- sum's row, so that nobody waits for, nor deadlocks with, another one who writes. The newest of rows that came is an
+-- account's last usage for as long as none that was newer has gone.
 CREATE FUNCTION oblivion.note_usage()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   noted integer;
   further integer := 0;
@@ -97,4 +100,6 @@ BEGIN
   END IF;
   RETURN NULL;
 END
-$function$;
+$$;
+
+COMMENT ON FUNCTION oblivion.note_usage() IS 'Trigger: appends what a statement changed in usage.';

@@ -1,8 +1,10 @@
+-- Appends what the sums lack, found in one statement: its snapshot holds of each writer both the rows and the deltas, or
+-- neither. So nothing is locked but for another one who mends, who would add the same.
 CREATE FUNCTION oblivion.rebuild_rollups()
 RETURNS bigint
 LANGUAGE plpgsql
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   off bigint;
   mended bigint := 0;
@@ -37,4 +39,7 @@ BEGIN
   PERFORM oblivion.fold_calls(10000 + off::integer);
   RETURN mended;
 END
-$function$;
+$$;
+
+COMMENT ON FUNCTION oblivion.rebuild_rollups() IS
+  'Mends the roll-ups, while writers go on; returns how many sums were off.';

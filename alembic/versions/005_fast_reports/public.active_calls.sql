@@ -1,14 +1,13 @@
 CREATE OR REPLACE VIEW public.active_calls WITH (security_invoker = true) AS
 SELECT
-  call_sessions.id,
-  call_sessions.room_id,
-  call_sessions.mode,
-  call_sessions.used_turn,
-  call_sessions.start_time,
-      CASE
-          WHEN isfinite(call_sessions.start_time) THEN now() - call_sessions.start_time
-          ELSE NULL::interval
-      END AS duration
+  id,
+  room_id,
+  mode,
+  used_turn,
+  start_time,
+  CASE WHEN isfinite(start_time) THEN now() - start_time END AS duration
 FROM public.call_sessions
-WHERE call_sessions.end_time IS NULL
-ORDER BY call_sessions.start_time DESC;
+WHERE end_time IS NULL
+ORDER BY start_time DESC;
+COMMENT ON COLUMN public.active_calls.duration IS
+  'How long it has been going on; NULL where it began at no finite time.';
