@@ -206,7 +206,10 @@ def test_revision_that_is_not_known_is_an_obstacle(upgraded: URL) -> None:
 
 def test_copy_of_schema_public_alone_is_told(upgraded: URL) -> None:
     execute(upgraded, "DROP TABLE oblivion.alembic_version, oblivion.adoption_log")
-    assert inspected(upgraded).state.startswith("tables of ours without oblivion.alembic_version")
+    found = inspected(upgraded)
+    assert found.state.startswith("tables of ours without oblivion.alembic_version")
+    assert "table" not in {finding.kind for finding in found.will}
+    assert ("table", "public.token_ledger") in {(finding.kind, finding.name) for finding in found.obstacles}
 
 
 def test_table_of_another_role_is_an_obstacle(new_database: Callable[..., URL], server: URL) -> None:
