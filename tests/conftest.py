@@ -40,8 +40,21 @@ max_connections = 60
 """
 
 
+# Which values the quick set takes wherever a test runs with each of them; a test's own `few` says otherwise.
+_FEW = {
+    "database": "supabase-old",
+    "shared_database": "supabase-old",
+    "sort": "supabase-old",
+    "state": ("calls only, billing", "presence fixed and safe, billing"),
+}
+_QUICK = "not full"
+_LEFT_OUT = pytest.StashKey[tuple[int, int]]()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Start the run's server, unless one is given; no test sees the caller's databases."""
+    if any("::" in argument for argument in config.args) and config.option.markexpr == _QUICK:
+        config.option.markexpr = ""  # a test that is named is run
     for name in (*VARIABLES, "ALEMBIC_CONFIG"):
         os.environ.pop(name, None)
     if hasattr(config, "workerinput") or config.option.collectonly:
@@ -81,11 +94,66 @@ def pytest_report_header() -> str:
     )
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Count the attacks, of which a test repels many."""
+def _is_taken(item: pytest.Item, arguments: dict[str, Any]) -> bool:
+    """Whether the values that `item` runs with are among those named: by their text, or by their position."""
+    callspec = getattr(item, "callspec", None)
+    for name, taken in arguments.items():
+        if callspec is not None and name in callspec.params:
+            several = (taken,) if isinstance(taken, str | int) else taken
+            if str(callspec.params[name]) not in several and callspec.indices[name] not in several:
+                return False
+    return True
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give the mark `full` to what the mark `few` does not take."""
+    quick: set[str] = set()
+    few: set[str] = set()
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        own: dict[str, Any] = {}
+        for mark in item.iter_markers("few"):
+            own = mark.kwargs | own
+        if _is_taken(item, _FEW | own):
+            quick.add(test)
+        else:
+            few.add(test)
+            item.add_marker("full")
+    if (lost := few - quick) and not any("::" in argument for argument in config.args):
+        raise pytest.UsageError(f"The quick set takes no case of {', '.join(sorted(lost))}: mend its mark `few`.")
+    if config.option.markexpr == _QUICK:
+        left = sum(item.get_closest_marker("full") is not None for item in items)
+        config.stash[_LEFT_OUT] = left, len(items)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that prints how much this worker left out."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(_LEFT_OUT, (0, 0))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Hear what a worker left out: each of them collects the same."""
+    left, collected = getattr(node, "workeroutput", {}).get("left_out", (0, 0))
+    if left:
+        node.config.stash[_LEFT_OUT] = left, collected
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Iterator[None]:
+    """Say last what was left out; and count the attacks, of which a test repels many."""
+    yield
     passed = [dict(report.user_properties).get("attacks", 0) for report in terminalreporter.getreports("passed")]
     if repelled := sum(map(int, passed)):
         terminalreporter.write_line(f"Attacks repelled: {repelled}")
+    left, collected = config.stash.get(_LEFT_OUT, (0, 0))
+    if left:
+        terminalreporter.stats.setdefault("deselected", [None] * left)  # which xdist does not count
+        terminalreporter.write_line(
+            f"Quick set: {left:,} of {collected:,} tests were left out. pytest -m '' runs all of them."
+        )
 
 
 @pytest.fixture(scope="session")

@@ -81,6 +81,8 @@ def state(request: pytest.FixtureRequest) -> State:
     return found
 
 
+@pytest.mark.few(by_hand="supabase-old")
+@pytest.mark.server
 def test_state_is_adopted_with_every_row(by_hand: URL, state: State) -> None:
     before = rows(by_hand)
     default = [("true",)] if state.has_hosts else [("false",)]
@@ -245,6 +247,7 @@ WITHOUT_RULE = {
 
 
 @pytest.mark.parametrize("case", WITHOUT_RULE.values(), ids=WITHOUT_RULE)
+@pytest.mark.few(case=0)
 def test_row_that_breaks_a_rule_stays_and_is_named_until_it_is_mended(
     all_scripts: URL, caplog: pytest.LogCaptureFixture, case: tuple[str, str, str, str]
 ) -> None:
@@ -310,6 +313,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("sql", "said"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.few(sql=(0, 2, 5))
 def test_what_cannot_be_taken_over_is_refused_before_anything_changes(empty: URL, sql: str, said: str) -> None:
     [state] = (state for state in STATES if state.name == "presence fixed and safe, billing")
     execute(empty, sql.replace("{all}", state.script(rows=True, by_hand=True).rstrip().rstrip(";")))
@@ -348,6 +352,7 @@ STRANGE = {
 
 
 @pytest.mark.parametrize("sql", STRANGE.values(), ids=STRANGE)
+@pytest.mark.few(sql=(0, 2, 6))
 def test_stranger_database_is_adopted_too(all_scripts: URL, sql: str) -> None:
     execute(all_scripts, sql)
     upgraded = run("upgrade", "head", url=all_scripts)
@@ -368,6 +373,7 @@ def test_adoption_into_the_authenticated_mode_names_policies_that_let_more_throu
 
 
 @pytest.mark.parametrize("forced", ["", "FORCE"], ids=["", "forced"])
+@pytest.mark.few(forced="FORCE")
 def test_host_id_that_somebody_put_beside_user_id_takes_it_over(empty: URL, forced: str) -> None:
     [state] = (state for state in STATES if state.name == "presence safe only")
     execute(empty, state.script(rows=True))
@@ -394,6 +400,8 @@ def test_host_id_that_somebody_put_beside_user_id_takes_it_over(empty: URL, forc
     ],
     ids=["interrupted build", "not unique", "name of another table's"],
 )
+@pytest.mark.few(sql=0)
+@pytest.mark.server
 def test_index_of_our_name_that_does_not_serve_is_made_anew(all_scripts: URL, sql: str) -> None:
     execute(all_scripts, sql)
     assert run("upgrade", "head", url=all_scripts).status == 0
@@ -423,6 +431,7 @@ def test_usage_without_accounts_is_adopted_and_given_back(all_scripts: URL) -> N
     assert rows(all_scripts)["token_usage"] == before
 
 
+@pytest.mark.server
 def test_script_adopts_as_the_upgrade_does(all_scripts: URL, new_database: Callable[..., URL]) -> None:
     other = new_database()
     [state] = (state for state in STATES if state.name == "presence fixed and safe, billing")
@@ -432,6 +441,8 @@ def test_script_adopts_as_the_upgrade_does(all_scripts: URL, new_database: Calla
     assert dump(other) == dump(all_scripts)
 
 
+@pytest.mark.few(by_hand="supabase-old")
+@pytest.mark.server
 def test_downgrade_leaves_rows_and_lets_clients_go_on(by_hand: URL) -> None:
     by_scripts = rows(by_hand).keys()
 

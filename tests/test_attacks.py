@@ -742,6 +742,7 @@ BY_KIND = {
 
 
 @pytest.mark.parametrize("kind", BY_KIND)
+@pytest.mark.server
 def test_attack_fails(besieged: URL, request: pytest.FixtureRequest, kind: str) -> None:
     repel(besieged, request, BY_KIND[kind]())
 
@@ -776,6 +777,7 @@ def test_forged_claims_reach_nothing(besieged: URL, request: pytest.FixtureReque
     repel(besieged, request, itertools.chain.from_iterable(forged(claims) for claims in CLAIMS))
 
 
+@pytest.mark.server
 def test_no_function_of_the_private_schema_can_be_called(besieged: URL, request: pytest.FixtureRequest) -> None:
     calls = query(
         besieged,
@@ -808,6 +810,7 @@ DOMAINS = (
 )
 
 
+@pytest.mark.server
 def test_type_that_a_session_made_is_not_the_next_requests(besieged: URL) -> None:
     """An empty search_path still finds types in pg_temp, where a request may have left one for the session's next."""
     authenticator = besieged.set(username="authenticator", password="authenticator")
@@ -890,6 +893,7 @@ ORDER BY 1, 2, 3
 
 
 @pytest.mark.parametrize("function", DEFINERS)
+@pytest.mark.server
 def test_function_with_its_owners_rights_takes_no_decoy(open_with_calls: URL, function: str) -> None:
     execute(
         open_with_calls, f"UPDATE call_sessions SET start_time = start_time - interval '1 hour' WHERE id = '{MINE}'"

@@ -41,6 +41,7 @@ TOGETHER = next(
 ).partition("\n")[2]
 
 
+@pytest.mark.server
 def test_check_is_clean_after_an_upgrade_and_revisions_written_here_work(database: URL, checkout: Path) -> None:
     """The whole round: a changed metadata, check, the revision, upgrade, check, and downgrade."""
     here = ("-c", str(checkout / "alembic.ini"))
@@ -91,6 +92,7 @@ def test_downgrade_that_drops_a_column_refuses_to_lose_what_was_written(upgraded
     assert run(*here, "-x", "drop-data=yes", "downgrade", "-1", url=upgraded).status == 0
 
 
+@pytest.mark.server
 def test_revision_of_several_heads_of_text_is_exact(upgraded: URL, checkout: Path) -> None:
     body = "\nBEGIN\n  -- 100 %, a:b, \"\"\", ''' and \\\\ \n\n\t  NEW.updated_at = now(); \n    \nRETURN NEW;\nEND\n"
     here = ("-c", str(checkout / "alembic.ini"))
@@ -137,6 +139,7 @@ NOT_OURS = (
 )
 
 
+@pytest.mark.server
 def test_what_is_not_ours_is_named_and_left_alone(
     upgraded: URL, checkout: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -193,6 +196,8 @@ def test_unknown_is_dropped_when_asked(upgraded: URL, checkout: Path) -> None:
         ),
     ],
 )
+@pytest.mark.few(sql=(0, 3, 8))
+@pytest.mark.server
 def test_what_was_added_to_ours_by_hand_is_seen_and_not_dropped(
     upgraded: URL, checkout: Path, sql: str, named: str
 ) -> None:
@@ -229,6 +234,7 @@ def test_column_of_somebody_else_is_not_taken_for_one_with_another_name(upgraded
     assert "column public.user_accounts.role is in neither the metadata nor a revision" in error
 
 
+@pytest.mark.server
 def test_members_of_an_extension_are_not_ours(upgraded: URL, caplog: pytest.LogCaptureFixture) -> None:
     execute(
         upgraded,
@@ -248,6 +254,7 @@ def test_members_of_an_extension_are_not_ours(upgraded: URL, caplog: pytest.LogC
     assert "member" not in caplog.text
 
 
+@pytest.mark.server
 def test_restored_database_is_not_a_difference(new_database: Callable[..., URL]) -> None:
     """PostgreSQL prints some expressions differently once it has read its own print."""
     first, second = new_database(), new_database()
@@ -264,6 +271,7 @@ def test_restored_database_is_not_a_difference(new_database: Callable[..., URL])
         assert run("check", url=second).status == 0
 
 
+@pytest.mark.server
 def test_check_keeps_nobody_waiting(upgraded: URL) -> None:
     """While the stand-in is there, others read, write and create as if it were not."""
     seen: list[object] = []
@@ -365,6 +373,8 @@ def test_check_against_reads_production_only(upgraded: URL, reader: URL, scratch
     drop(upgraded, reader)
 
 
+@pytest.mark.server
+@pytest.mark.user
 def test_check_against_builds_on_the_embedded_server_of_that_version(upgraded: URL) -> None:
     [(number,)] = query(upgraded, "SELECT current_setting('server_version_num')::integer / 10000")
     ended = spawn("python", "-m", "oblivion_schema", *against(upgraded))
@@ -389,6 +399,7 @@ def test_check_against_builds_on_the_embedded_server_of_that_version(upgraded: U
         ),
     ],
 )
+@pytest.mark.few(prepare=(0, 1))
 def test_check_against_another_revision_says_so(upgraded: URL, prepare: str, said: str) -> None:
     execute(upgraded, prepare)
     assert said in run(*against(upgraded)).error
@@ -414,6 +425,7 @@ def test_check_against_names_the_rights_that_are_missing(upgraded: URL, scratch:
 
 @pytest.mark.parametrize("mode", ["open", "authenticated"])
 @pytest.mark.parametrize("where", ["production", "scratch", "both"])
+@pytest.mark.few(where="both", mode="authenticated")
 def test_check_against_knows_the_mode_and_the_publication_of_production(
     new_sort: Callable[[str], URL], scratch: URL, where: str, mode: str
 ) -> None:
@@ -484,6 +496,8 @@ def test_scratch_alone_is_refused_and_passwords_are_not_shown(upgraded: URL) -> 
         ("GRANT SELECT ON public.token_usage TO nobody_there", 'role "nobody_there" does not exist'),
     ],
 )
+@pytest.mark.few(sql=(0, 2, 7))
+@pytest.mark.server
 def test_invalid_definition_is_named_with_its_line(upgraded: URL, sql: str, said: str) -> None:
     before = dump(upgraded)
     with declared(sql):
@@ -513,6 +527,8 @@ def bare_server() -> Iterator[URL]:
     shutil.rmtree(home)
 
 
+@pytest.mark.server
+@pytest.mark.user
 def test_without_the_api_roles_grants_are_not_compared_and_revisions_not_written(
     bare_server: URL, checkout: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -570,6 +586,7 @@ def reference_table() -> Iterator[Table[Any]]:
     metadata.remove(table)
 
 
+@pytest.mark.server
 def test_reference_rows_are_written_whatever_the_names(
     upgraded: URL, checkout: Path, reference_table: Table[Any]
 ) -> None:
@@ -593,6 +610,7 @@ def in_both_modes(upgraded: URL, empty: URL) -> tuple[URL, URL]:
 
 
 @pytest.mark.parametrize("written_on", [0, 1], ids=["open", "authenticated"])
+@pytest.mark.few(written_on=1)
 def test_revision_written_in_one_access_mode_is_right_in_the_other(
     in_both_modes: tuple[URL, URL], checkout: Path, reference_table: Table[Any], written_on: int
 ) -> None:
@@ -610,6 +628,8 @@ def test_revision_written_in_one_access_mode_is_right_in_the_other(
 
 
 @pytest.mark.parametrize("written_on", [0, 1], ids=["open", "authenticated"])
+@pytest.mark.few(written_on=0)
+@pytest.mark.server
 def test_grants_that_change_in_one_access_mode_alone_are_in_the_revision(
     in_both_modes: tuple[URL, URL], checkout: Path, written_on: int, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -27,6 +27,7 @@ def failed(connection: Connection) -> list[str]:
     return [str(check) for check in verify(connection) if not check.passed]
 
 
+@pytest.mark.server
 def test_verify_passes_line_by_line_and_leaves_nothing(upgraded: URL) -> None:
     before = dump(upgraded)
     with create_engine(upgraded, poolclass=NullPool).connect() as connection:
@@ -141,6 +142,7 @@ def objects(connection: Connection) -> list[tuple[str, str]]:
 ALONE = re.compile(r"DROP (POLICY|INDEX|TRIGGER) |ALTER (TABLE|VIEW) \S+ (DISABLE|SET) ")
 
 
+@pytest.mark.server
 def test_verify_names_each_object_that_is_gone(engine: Engine) -> None:
     with engine.connect() as connection:
         cases = objects(connection)
@@ -300,6 +302,7 @@ def test_psql_gets_all_further_arguments_and_no_password(upgraded: URL) -> None:
     assert failing.returncode == 1
 
 
+@pytest.mark.user
 def test_psql_is_told_every_host_and_option_and_the_password_by_its_environment_alone(tmp_path: Path) -> None:
     spy = tmp_path / "psql"
     spy.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\necho "$PGPASSWORD" > {tmp_path}/password\n')
@@ -327,6 +330,7 @@ def test_psql_takes_our_place_so_that_control_c_ends_its_query_and_not_itself(up
     assert name == "psql"
 
 
+@pytest.mark.user
 def test_installed_wheel_upgrades_away_from_the_checkout(empty: URL, tmp_path: Path) -> None:
     [wheel] = WheelBuilder(str(PROJECT)).build(directory=str(tmp_path), versions=["standard"])
     site = tmp_path / "site"
@@ -357,6 +361,7 @@ def test_installed_wheel_upgrades_away_from_the_checkout(empty: URL, tmp_path: P
     assert query(empty, "SELECT version_num FROM oblivion.alembic_version") == [("005",)]
 
 
+@pytest.mark.user
 def test_stop_says_when_there_is_nothing_to_stop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(embedded.DIRECTORY_VARIABLE, str(tmp_path))
     result = run("stop")

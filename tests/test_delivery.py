@@ -183,6 +183,7 @@ def test_export_writes_nothing_where_another_file_has_one_of_its_numbers(tmp_pat
     assert theirs.read_text() == "SELECT 1"
 
 
+@pytest.mark.user
 def test_export_says_where_it_cannot_write(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert "Name a folder that may be written to." in run("export", str(tmp_path / "file")).error
@@ -239,6 +240,7 @@ def upgrade():
 '''
 
 
+@pytest.mark.server
 def test_any_statement_of_a_revision_does_what_it_does_by_alembic(new_sort: Callable[..., URL], tmp_path: Path) -> None:
     shutil.copytree(PROJECT / "alembic", tmp_path / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(PROJECT / "alembic.ini", tmp_path)
@@ -316,6 +318,7 @@ def upgrade(url: URL, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.server
 def test_every_way_ends_where_alembic_does(new_sort: Callable[..., URL], sort: str) -> None:
     expected = upgrade(new_sort(sort))
     for way in WAYS:
@@ -338,6 +341,8 @@ def by_hand(request: pytest.FixtureRequest, new_sort: Callable[..., URL]) -> URL
 
 
 @pytest.mark.parametrize("by_hand", STATES, indirect=True, ids=str)
+@pytest.mark.few(by_hand="presence fixed and safe, billing")
+@pytest.mark.server
 def test_every_way_adopts_what_was_made_by_hand_as_alembic_does(by_hand: URL, new_sort: Callable[..., URL]) -> None:
     copies = [new_sort(copy_of=by_hand) for _ in WAYS]
     expected = upgrade(by_hand)
@@ -349,6 +354,7 @@ def test_every_way_adopts_what_was_made_by_hand_as_alembic_does(by_hand: URL, ne
 
 
 @pytest.mark.parametrize("options", [["demo=no"], ["access=authenticated"], ["demo=no", "access=open"]], ids=str)
+@pytest.mark.few(options=1)
 def test_options_are_in_the_files(new_sort: Callable[..., URL], tmp_path: Path, options: list[str]) -> None:
     given = [word for option in options for word in ("-x", option)]
     assert run(*given, "export", str(tmp_path)).status == 0
@@ -366,6 +372,7 @@ def test_options_are_in_the_files(new_sort: Callable[..., URL], tmp_path: Path, 
 
 
 @pytest.mark.parametrize("done", range(len(FILES)))
+@pytest.mark.few(done=3)
 def test_alembic_and_the_files_go_on_from_each_other(new_sort: Callable[..., URL], done: int) -> None:
     files_first, alembic_first = new_sort("owner"), new_sort("owner")
     by_psql(files_first, FILES[:done])
@@ -379,6 +386,7 @@ def test_alembic_and_the_files_go_on_from_each_other(new_sort: Callable[..., URL
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("done", [0, 1])
+@pytest.mark.few(way=0)
 def test_file_whose_turn_has_not_come_refuses(empty: URL, way: Way, done: int) -> None:
     by_psql(empty, FILES[:done])
     before = dump(empty)
@@ -420,6 +428,7 @@ def test_files_for_an_access_mode_refuse_where_it_would_not_hold(
 
 
 @pytest.mark.parametrize(("mode", "other"), [("open", "authenticated"), ("authenticated", "open")])
+@pytest.mark.few(mode="authenticated")
 def test_files_for_one_access_mode_refuse_a_database_in_the_other(
     upgraded: URL, tmp_path: Path, mode: str, other: str
 ) -> None:
@@ -434,6 +443,8 @@ def test_files_for_one_access_mode_refuse_a_database_in_the_other(
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.few(way=1)
+@pytest.mark.server
 def test_file_cut_off_in_the_middle_leaves_nothing(empty: URL, tmp_path: Path, way: Way) -> None:
     """The server's process ends when all is done but the last line."""
     by_psql(empty, FILES[:-1])
@@ -528,6 +539,7 @@ def test_push_ends_where_alembic_does(new_sort: Callable[..., URL], sort: str, p
 
 
 @pytest.mark.parametrize("by_hand", STATES, indirect=True, ids=str)
+@pytest.mark.few(by_hand="presence fixed and safe, billing")
 def test_push_adopts_what_was_made_by_hand_as_alembic_does(
     by_hand: URL, new_sort: Callable[..., URL], project: Project
 ) -> None:

@@ -43,6 +43,7 @@ def statements(new_database: Callable[..., URL]) -> int:
     return len(ran)
 
 
+@pytest.mark.server
 def test_upgrades_started_together_all_end_well(empty: URL) -> None:
     url = empty.render_as_string(hide_password=False)
     deployers = [spawn("python", "-m", "alembic", "-x", f"url={url}", "upgrade", "head") for _ in range(3)]
@@ -98,6 +99,7 @@ oblivion_schema.upgrade(sys.argv[1])
 
 
 @pytest.mark.parametrize("point", [0.05, 0.4, 1, 2], ids=["5%", "40%", "last statement", "commit"])
+@pytest.mark.few(point=3)
 def test_killed_upgrade_leaves_the_old_state_and_runs_again(empty: URL, statements: int, point: float) -> None:
     before = dump(empty)
     url = empty.render_as_string(hide_password=False)
@@ -189,6 +191,8 @@ def cut_off(server: URL) -> Iterator[Callable[[int], None]]:
 
 
 @pytest.mark.parametrize("point", [0.05, 0.25, 0.5, 0.75, 1])
+@pytest.mark.few(point=2)
+@pytest.mark.server
 def test_upgrade_cut_off_by_the_server_leaves_the_old_state_and_runs_again(
     empty: URL, statements: int, cut_off: Callable[[int], None], point: float
 ) -> None:
@@ -211,6 +215,7 @@ def test_table_held_by_another_session_stops_a_downgrade_which_names_it(upgraded
     assert dump(upgraded) == before
 
 
+@pytest.mark.server
 def test_table_held_by_another_session_stops_an_upgrade_which_names_it(upgraded: URL) -> None:
     assert run("downgrade", "003", url=upgraded).status == 0
     with create_engine(upgraded, poolclass=NullPool).connect() as holder:
@@ -241,6 +246,7 @@ def test_upgrade_joins_the_callers_transaction_and_leaves_its_timeout(empty: URL
 
 
 @pytest.mark.parametrize("kind", ["text", "url", "engine", "connection"])
+@pytest.mark.few(kind=("text", "connection"))
 def test_upgrade_takes_url_engine_or_connection(empty: URL, kind: str) -> None:
     engine = create_engine(empty, poolclass=NullPool)
     if kind == "connection":
@@ -259,6 +265,7 @@ def test_upgrade_runs_on_psycopg_3_as_well(empty: URL) -> None:
 
 
 @pytest.mark.parametrize("kind", ["url", "engine"])
+@pytest.mark.server
 def test_upgrade_that_waited_sees_what_was_done_meanwhile_whatever_the_isolation(empty: URL, kind: str) -> None:
     execute(empty, f"ALTER DATABASE {empty.database} SET default_transaction_isolation = 'repeatable read'")
     engine = create_engine(empty, poolclass=NullPool, isolation_level="REPEATABLE READ")

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from oblivion_schema.drift.plan import Call
 
+pytestmark = pytest.mark.server
+
 REVISIONS = ScriptDirectory.from_config(migrate.config())
 
 
@@ -58,6 +60,8 @@ def mutations() -> Iterator[Mutation]:
 
 
 MUTATIONS = list(mutations())
+
+FIRST_OF_EACH_KIND = tuple(map(str, {mutation.kind: mutation for mutation in reversed(MUTATIONS)}.values()))
 
 # What a kind cannot undergo. A state that is always there only changes; what is there or not does not.
 NOT_POSSIBLE = {
@@ -141,6 +145,7 @@ def ids(mutations: list[Mutation]) -> list[str]:
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=ids(MUTATIONS))
+@pytest.mark.few(mutation=FIRST_OF_EACH_KIND)
 def test_mutation_by_hand_is_in_the_catalog(connection: Connection, mutation: Mutation) -> None:
     """What a database is compared by differs, whichever side it is."""
     execute(connection, mutation.once)
@@ -162,6 +167,7 @@ OF_THE_METADATA = [mutation for mutation in MUTATIONS if mutation.kind not in {"
 
 
 @pytest.mark.parametrize("mutation", OF_THE_METADATA, ids=ids(OF_THE_METADATA))
+@pytest.mark.few(mutation=FIRST_OF_EACH_KIND)
 def test_mutation_of_the_metadata_is_named_and_the_revision_leads_there_and_back(
     connection: Connection, mutation: Mutation
 ) -> None:

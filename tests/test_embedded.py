@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.user
+
 
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -55,7 +57,7 @@ def test_wrong_processes_number_left_by_a_crash_is_forgotten(home: Path) -> None
     assert run("current").status == 0
 
 
-START = "import sys, pathlib; from oblivion_schema import embedded; embedded.start(pathlib.Path(sys.argv[1]))"
+START = "import sys, pathlib; from oblivion_schema.server import embedded; embedded.start(pathlib.Path(sys.argv[1]))"
 
 
 def test_start_that_was_killed_while_it_made_the_cluster_does_not_matter(home: Path) -> None:
