@@ -114,7 +114,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         test = item.nodeid.partition("[")[0]
         own: dict[str, Any] = {}
         for mark in item.iter_markers("few"):
-            own = mark.kwargs | own
+            own = {**mark.kwargs, **own}
         if _is_taken(item, _FEW | own):
             quick.add(test)
         else:
