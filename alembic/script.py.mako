@@ -12,6 +12,10 @@ revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = ${repr(branch_labels)}
 depends_on = ${repr(depends_on)}
+% if "run_file(" in f"{upgrades}{downgrades}":
+
+SQL = Path(__file__).with_suffix("")
+% endif
 
 
 def upgrade() -> None:

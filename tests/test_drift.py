@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -16,16 +18,17 @@ from support import PROJECT, declared
 from oblivion_schema import metadata
 from oblivion_schema.deploy import upgrade as migrate
 from oblivion_schema.drift.catalog import KINDS, Catalog, read
-from oblivion_schema.drift.compare import ChangeSchema, Drift, find_drift
+from oblivion_schema.drift.compare import Drift, find_drift
+from oblivion_schema.drift.plugin import ChangeSchema, write_files
 from oblivion_schema.drift.standin import reread
-from oblivion_schema.operations import keep_grants, restore_grants, run_sql
+from oblivion_schema.operations import keep_grants, restore_grants, run_file, run_sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Engine
 
-    from oblivion_schema.drift.plan import Call
+    from oblivion_schema.drift.plan import Statement
 
 pytestmark = pytest.mark.server
 
@@ -108,13 +111,21 @@ def drift(connection: Connection, *, drop_unknown: bool = False) -> Drift:
     return find_drift(connection, scratch, metadata, REVISIONS, drop_unknown=drop_unknown)
 
 
-def run_rendered(connection: Connection, statements: list[str | Call]) -> None:
-    """Execute the Python source that a revision would have."""
+def run_rendered(connection: Connection, statements: list[Statement]) -> None:
+    """Execute the Python source that a revision would have, with the files that it would have."""
     source = render_python_code(ops.UpgradeOps([ChangeSchema(statements, [])]))
-    with Operations.context(MigrationContext.configure(connection=connection)):
+    operations = Operations.context(MigrationContext.configure(connection=connection))
+    with tempfile.TemporaryDirectory() as folder, operations:
+        write_files(f"{folder}/revision.py")
         exec(
             f"def upgrade():\n    {source}\nupgrade()",
-            {"run_sql": run_sql, "keep_grants": keep_grants, "restore_grants": restore_grants},
+            {
+                "SQL": Path(folder) / "revision",
+                "run_file": run_file,
+                "run_sql": run_sql,
+                "keep_grants": keep_grants,
+                "restore_grants": restore_grants,
+            },
         )
 
 

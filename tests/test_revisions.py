@@ -266,6 +266,7 @@ def test_revisions_import_nothing_that_can_change() -> None:
         imported = set(re.findall(r"^(?:from|import) ([\w.]+)", path.read_text(), flags=re.MULTILINE))
         assert imported <= {
             "alembic",
+            "pathlib",
             "sqlalchemy",
             "oblivion_schema.operations",
             "oblivion_schema.operations.adoption",

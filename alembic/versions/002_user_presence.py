@@ -5,7 +5,9 @@ Locks: on an empty database none that anybody can wait for. A user_presence that
 0.03 s for a thousand hosts.
 """
 
-from oblivion_schema.operations import join_realtime, run_sql
+from pathlib import Path
+
+from oblivion_schema.operations import join_realtime, run_file, run_sql
 from oblivion_schema.operations.adoption import (
     begin_adoption,
     drop_index_as_made,
@@ -23,6 +25,8 @@ down_revision = "001"
 branch_labels = None
 depends_on = None
 
+SQL = Path(__file__).with_suffix("")
+
 
 COLUMNS = {
     "id": "uuid",
@@ -37,37 +41,12 @@ POLICIES = ("user_presence_select", "user_presence_insert", "user_presence_updat
 
 def upgrade() -> None:
     lock_together("user_presence")
-    take_over_columns()
+    run_file(SQL / "take_over_columns.sql")
     begin_adoption("user_presence", "Which hosts can take a call now, one row for each host.", COLUMNS)
     drop_index_unless("user_presence", "idx_user_presence_host_unique", "CREATE UNIQUE INDEX % USING btree (host_id)")
-    move_duplicates()
-    run_sql(
-        """
-        CREATE OR REPLACE FUNCTION public.update_user_presence_updated_at()
-        RETURNS trigger
-        LANGUAGE plpgsql
-        SET search_path = ''
-        AS $$
-        BEGIN
-          NEW.updated_at = now();
-          RETURN NEW;
-        END
-        $$
-        """
-    )
-    run_sql(
-        """
-        CREATE TABLE IF NOT EXISTS public.user_presence (
-          id uuid DEFAULT gen_random_uuid() NOT NULL,
-          host_id text NOT NULL,
-          is_available boolean DEFAULT true NOT NULL,
-          room_id text NOT NULL,
-          updated_at timestamptz DEFAULT now() NOT NULL,
-          room_token text,
-          CONSTRAINT user_presence_pkey PRIMARY KEY (id)
-        )
-        """
-    )
+    run_file(SQL / "move_duplicates.sql")
+    run_file(SQL / "public.update_user_presence_updated_at.sql")
+    run_file(SQL / "public.user_presence.sql")
     fill_nulls(
         "user_presence",
         host_id="''",
@@ -100,70 +79,10 @@ def upgrade() -> None:
         """
     )
 
-    run_sql(
-        """
-        CREATE OR REPLACE FUNCTION oblivion.host_presence(host_id text)
-        RETURNS TABLE (is_available boolean, room_id text, updated_at timestamptz)
-        LANGUAGE sql
-        STABLE SECURITY DEFINER
-        SET search_path = ''
-        BEGIN ATOMIC
-          SELECT p.is_available, p.room_id, p.updated_at
-          FROM public.user_presence AS p
-          WHERE p.host_id = host_presence.host_id;
-        END
-        """
-    )
-    run_sql(
-        """
-        CREATE OR REPLACE FUNCTION public.host_presence(host_id text)
-        RETURNS TABLE (is_available boolean, room_id text, updated_at timestamptz)
-        LANGUAGE sql
-        STABLE
-        SET search_path = ''
-        BEGIN ATOMIC
-          SELECT h.is_available, h.room_id, h.updated_at
-          FROM oblivion.host_presence(host_presence.host_id) AS h;
-        END
-        """
-    )
-
-    rows = "oblivion.open_access() OR oblivion.is_service_role() OR host_id = (SELECT oblivion.current_user_id())"
-    run_sql("ALTER TABLE public.user_presence ENABLE ROW LEVEL SECURITY")
-    for name, policy in (
-        ("user_presence_select", f"FOR SELECT TO public USING ({rows})"),
-        ("user_presence_insert", f"FOR INSERT TO public WITH CHECK ({rows})"),
-        ("user_presence_update", f"FOR UPDATE TO public USING ({rows}) WITH CHECK ({rows})"),
-        ("user_presence_delete", f"FOR DELETE TO public USING ({rows})"),
-    ):
-        run_sql(f"DROP POLICY IF EXISTS {name} ON public.user_presence")
-        run_sql(f"CREATE POLICY {name} ON public.user_presence {policy}")
-
-    run_sql(
-        """
-        DO $$
-        DECLARE
-          api_role name;
-        BEGIN
-          REVOKE ALL ON public.user_presence FROM PUBLIC CASCADE;
-          REVOKE ALL ON FUNCTION public.update_user_presence_updated_at() FROM PUBLIC CASCADE;
-          REVOKE ALL ON FUNCTION oblivion.host_presence(text), public.host_presence(text) FROM PUBLIC CASCADE;
-          FOR api_role IN
-            SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
-          LOOP
-            EXECUTE format('REVOKE ALL ON public.user_presence FROM %I CASCADE', api_role);
-            EXECUTE format('REVOKE ALL ON FUNCTION public.update_user_presence_updated_at() FROM %I CASCADE', api_role);
-            EXECUTE format(
-              'GRANT EXECUTE ON FUNCTION oblivion.host_presence(text), public.host_presence(text) TO %I', api_role
-            );
-            IF oblivion.open_access() OR api_role <> 'anon' THEN
-              EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON public.user_presence TO %I', api_role);
-            END IF;
-          END LOOP;
-        END
-        $$
-        """
-    )
+    run_file(SQL / "oblivion.host_presence.sql")
+    run_file(SQL / "public.host_presence.sql")
+    run_file(SQL / "policies.sql")
+    run_file(SQL / "grants.sql")
     join_realtime("user_presence")
 
     note_others(
@@ -196,23 +115,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    run_sql(
-        """
-        DO $$
-        BEGIN
-          LOCK TABLE public.user_presence IN ACCESS EXCLUSIVE MODE;
-          IF coalesce(current_setting('oblivion.drop_data', true), '') <> 'yes'
-            AND NOT EXISTS (SELECT FROM oblivion.adoption_log WHERE kind = 'table' AND name = 'public.user_presence')
-            AND EXISTS (SELECT FROM public.user_presence)
-          THEN
-            RAISE EXCEPTION 'public.user_presence holds rows, which this downgrade would drop'
-              USING ERRCODE = 'object_not_in_prerequisite_state',
-                HINT = 'Save them first, then say alembic -x drop-data=yes downgrade';
-          END IF;
-        END
-        $$
-        """
-    )
+    run_file(SQL / "down/refuse_to_drop_rows.sql")
     run_sql("DROP FUNCTION public.host_presence(text)")
     run_sql("DROP FUNCTION oblivion.host_presence(text)")
     release_adopted("user_presence", POLICIES)
@@ -220,91 +123,4 @@ def downgrade() -> None:
         "user_presence",
         "DROP TABLE public.user_presence",
         "DROP FUNCTION public.update_user_presence_updated_at()",
-    )
-
-
-def take_over_columns() -> None:
-    """Give the first script's table the names and columns that came later."""
-    run_sql(
-        """
-        DO $$
-        DECLARE
-          names name[];
-        BEGIN
-          IF NOT EXISTS (
-            SELECT FROM pg_catalog.pg_class
-            WHERE oid = to_regclass('public.user_presence') AND relkind = 'r' AND pg_has_role(relowner, 'USAGE')
-          ) THEN
-            RETURN;
-          END IF;
-          SELECT array_agg(attname) INTO names
-          FROM pg_catalog.pg_attribute
-          WHERE attrelid = to_regclass('public.user_presence') AND NOT attisdropped;
-          IF 'user_id' = ANY (names) AND NOT 'host_id' = ANY (names) THEN
-            ALTER TABLE public.user_presence RENAME COLUMN user_id TO host_id;
-            INSERT INTO oblivion.adoption_log (kind, name, why)
-            VALUES ('renamed', 'public.user_presence.host_id', 'It was user_id, which no client writes.');
-          ELSIF 'user_id' = ANY (names) THEN
-            -- Somebody put host_id beside it. No UPDATE: triggers would stamp the rows, and policies might hide some.
-            ALTER TABLE public.user_presence
-              ALTER host_id TYPE text USING coalesce(host_id, user_id),
-              ALTER user_id DROP NOT NULL;
-            INSERT INTO oblivion.adoption_log (kind, name, why)
-            VALUES ('renamed', 'public.user_presence.host_id', 'It is user_id, where it was NULL.');
-          END IF;
-          IF EXISTS (
-            SELECT FROM pg_catalog.pg_constraint
-            WHERE conrelid = to_regclass('public.user_presence') AND conname = 'idx_user_presence_host_unique'
-          ) THEN
-            ALTER TABLE public.user_presence DROP CONSTRAINT idx_user_presence_host_unique;
-          END IF;
-          ALTER TABLE public.user_presence ADD COLUMN IF NOT EXISTS room_token text;
-        END
-        $$
-        """
-    )
-
-
-def move_duplicates() -> None:
-    """Leave one row for each host, the newest; the log takes the others."""
-    run_sql(
-        """
-        DO $$
-        BEGIN
-          IF to_regclass('public.user_presence') IS NULL OR to_regclass('public.idx_user_presence_host_unique') IS NOT NULL
-          THEN
-            RETURN;
-          END IF;
-          IF NOT EXISTS (SELECT FROM public.user_presence GROUP BY host_id HAVING count(*) > 1) THEN
-            RETURN;
-          END IF;
-          IF EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE confrelid = 'public.user_presence'::regclass) THEN
-            RAISE EXCEPTION 'public.user_presence has hosts with several rows, and another table refers to them'
-              USING ERRCODE = 'object_not_in_prerequisite_state',
-                HINT = 'Leave one row for each host, and run it again';
-          END IF;
-          WITH ranked AS (
-            SELECT
-              id,
-              first_value(id) OVER newest_first AS kept,
-              row_number() OVER newest_first AS place
-            FROM public.user_presence
-            WINDOW newest_first AS (PARTITION BY host_id ORDER BY updated_at DESC NULLS LAST, id)
-          ),
-          moved AS (
-            DELETE FROM public.user_presence AS p
-            USING ranked
-            WHERE ranked.id = p.id AND place > 1
-            RETURNING p.*, kept
-          )
-          INSERT INTO oblivion.adoption_log (kind, name, why, was)
-          SELECT
-            'row',
-            'public.user_presence',
-            format('Host %s has a newer row, %s.', host_id, kept),
-            (to_jsonb(moved) - 'kept')::json
-          FROM moved;
-        END
-        $$
-        """
     )

@@ -6,7 +6,9 @@ all of them at once or none: 0.86 s for ten million rows of usage, which are sca
 after `oblivion-schema prepare`.
 """
 
-from oblivion_schema.operations import join_realtime, run_sql
+from pathlib import Path
+
+from oblivion_schema.operations import join_realtime, run_file, run_sql
 from oblivion_schema.operations.adoption import (
     add_rule,
     begin_adoption,
@@ -25,6 +27,8 @@ revision = "003"
 down_revision = "002"
 branch_labels = None
 depends_on = None
+
+SQL = Path(__file__).with_suffix("")
 
 
 ACCOUNT_COLUMNS = {
@@ -66,21 +70,7 @@ def upgrade() -> None:
     begin_adoption("user_accounts", "Token balances, one row for each account.", ACCOUNT_COLUMNS)
     begin_adoption("token_usage", "Log of the tokens that calls consumed.", USAGE_COLUMNS)
     begin_adoption("token_rates", "Tokens for each started minute of a call, by mode and TURN.", RATE_COLUMNS)
-    run_sql(
-        """
-        CREATE TABLE IF NOT EXISTS public.user_accounts (
-          user_id text NOT NULL,
-          tokens_remaining integer DEFAULT 100 NOT NULL,
-          created_at timestamptz DEFAULT now() NOT NULL,
-          updated_at timestamptz DEFAULT now() NOT NULL,
-          email text,
-          subscription_tier text DEFAULT 'free' NOT NULL,
-          CONSTRAINT user_accounts_pkey PRIMARY KEY (user_id),
-          CONSTRAINT positive_tokens CHECK (tokens_remaining >= 0),
-          CONSTRAINT user_accounts_subscription_tier_check CHECK (subscription_tier IN ('free', 'pro', 'enterprise'))
-        )
-        """
-    )
+    run_file(SQL / "public.user_accounts.sql")
     fill_nulls(
         "user_accounts",
         tokens_remaining="0",
@@ -114,26 +104,7 @@ def upgrade() -> None:
         FOR EACH ROW EXECUTE FUNCTION public.update_updated_at_column()
         """
     )
-    run_sql(
-        """
-        CREATE TABLE IF NOT EXISTS public.token_usage (
-          id uuid DEFAULT gen_random_uuid() NOT NULL,
-          user_id text NOT NULL,
-          session_id text NOT NULL,
-          tokens_used integer NOT NULL,
-          "timestamp" timestamptz DEFAULT now() NOT NULL,
-          mode text NOT NULL,
-          used_turn boolean NOT NULL,
-          duration_seconds integer,
-          CONSTRAINT token_usage_pkey PRIMARY KEY (id),
-          CONSTRAINT fk_token_usage_user_id FOREIGN KEY (user_id)
-            REFERENCES public.user_accounts (user_id) ON DELETE CASCADE,
-          CONSTRAINT positive_token_usage CHECK (tokens_used >= 0),
-          CONSTRAINT token_usage_mode_check CHECK (mode IN ('voice', 'video')),
-          CONSTRAINT valid_duration CHECK (duration_seconds IS NULL OR duration_seconds >= 0)
-        )
-        """
-    )
+    run_file(SQL / "public.token_usage.sql")
     fill_nulls(
         "token_usage",
         # When the call ended, where the row names one.
@@ -167,108 +138,11 @@ def upgrade() -> None:
     run_sql('CREATE INDEX IF NOT EXISTS idx_token_usage_timestamp ON public.token_usage ("timestamp")')
     run_sql('CREATE INDEX IF NOT EXISTS idx_token_usage_user_date ON public.token_usage (user_id, "timestamp")')
     run_sql('CREATE INDEX IF NOT EXISTS idx_token_usage_billing ON public.token_usage (mode, used_turn, "timestamp")')
-    run_sql(
-        """
-        CREATE TABLE IF NOT EXISTS public.token_rates (
-          mode text NOT NULL,
-          used_turn boolean NOT NULL,
-          effective_from timestamptz DEFAULT now() NOT NULL,
-          tokens_per_minute integer NOT NULL,
-          CONSTRAINT token_rates_pkey PRIMARY KEY (mode, used_turn, effective_from),
-          CONSTRAINT token_rates_mode_check CHECK (mode IN ('voice', 'video')),
-          CONSTRAINT token_rates_tokens_per_minute_check CHECK (tokens_per_minute >= 0)
-        )
-        """
-    )
-
-    service = "oblivion.is_service_role()"
-    anybody = f"oblivion.open_access() OR {service}"
-    own = f"{anybody} OR user_id = (SELECT oblivion.current_user_id())"
-    for table in ("user_accounts", "token_usage", "token_rates"):
-        run_sql(f"ALTER TABLE public.{table} ENABLE ROW LEVEL SECURITY")
-    for table, command, policy in (
-        ("user_accounts", "select", f"USING ({own})"),
-        ("user_accounts", "insert", f"WITH CHECK ({anybody})"),
-        ("user_accounts", "update", f"USING ({own}) WITH CHECK ({own})"),
-        ("user_accounts", "delete", f"USING ({anybody})"),
-        ("token_usage", "select", f"USING ({own})"),
-        ("token_usage", "insert", f"WITH CHECK ({anybody})"),
-        ("token_usage", "update", f"USING ({anybody}) WITH CHECK ({anybody})"),
-        ("token_usage", "delete", f"USING ({anybody})"),
-        ("token_rates", "select", "USING (true)"),
-        ("token_rates", "insert", f"WITH CHECK ({service})"),
-        ("token_rates", "update", f"USING ({service}) WITH CHECK ({service})"),
-        ("token_rates", "delete", f"USING ({service})"),
-    ):
-        run_sql(f"DROP POLICY IF EXISTS {table}_{command} ON public.{table}")
-        run_sql(f"CREATE POLICY {table}_{command} ON public.{table} FOR {command.upper()} TO public {policy}")
-
-    replace_view(
-        "user_token_summary",
-        """
-        SELECT
-          a.user_id,
-          a.tokens_remaining,
-          a.subscription_tier,
-          a.created_at AS account_created,
-          coalesce(sum(u.tokens_used), 0) AS total_tokens_used,
-          count(u.id) AS total_sessions,
-          max(u."timestamp") AS last_usage
-        FROM public.user_accounts AS a
-        LEFT JOIN public.token_usage AS u USING (user_id)
-        GROUP BY a.user_id, a.tokens_remaining, a.subscription_tier, a.created_at
-        """,
-    )
-    replace_view(
-        "daily_token_usage",
-        """
-        SELECT
-          ("timestamp" AT TIME ZONE 'UTC')::date AS usage_date,
-          mode,
-          used_turn,
-          count(*) AS session_count,
-          sum(tokens_used) AS total_tokens,
-          avg(tokens_used) AS avg_tokens_per_session,
-          coalesce(sum(duration_seconds), 0) / 60.0 AS total_minutes
-        FROM public.token_usage
-        GROUP BY usage_date, mode, used_turn
-        ORDER BY usage_date DESC, mode, used_turn
-        """,
-    )
-
-    run_sql(
-        """
-        DO $$
-        DECLARE
-          api_role name;
-        BEGIN
-          REVOKE ALL ON public.user_accounts, public.token_usage, public.token_rates FROM PUBLIC CASCADE;
-          REVOKE ALL ON public.user_token_summary, public.daily_token_usage FROM PUBLIC CASCADE;
-          FOR api_role IN
-            SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
-          LOOP
-            EXECUTE format(
-              'REVOKE ALL ON public.user_accounts, public.token_usage, public.token_rates FROM %I CASCADE', api_role
-            );
-            EXECUTE format('REVOKE ALL ON public.user_token_summary, public.daily_token_usage FROM %I CASCADE', api_role);
-            EXECUTE format('GRANT SELECT ON public.token_rates TO %I', api_role);
-            IF oblivion.open_access() OR api_role = 'service_role' THEN
-              EXECUTE format(
-                'GRANT SELECT, INSERT, UPDATE, DELETE ON public.user_accounts, public.token_usage TO %I', api_role
-              );
-              EXECUTE format('GRANT SELECT ON public.user_token_summary, public.daily_token_usage TO %I', api_role);
-            ELSIF api_role = 'authenticated' THEN
-              GRANT SELECT, UPDATE (email) ON public.user_accounts TO authenticated;
-              GRANT SELECT ON public.token_usage, public.user_token_summary, public.daily_token_usage TO authenticated;
-            END IF;
-            IF api_role = 'service_role' THEN
-              GRANT INSERT, UPDATE, DELETE ON public.token_rates TO service_role;
-            END IF;
-          END LOOP;
-        END
-        $$
-        """
-    )
+    run_file(SQL / "public.token_rates.sql")
+    run_file(SQL / "policies.sql")
+    replace_view(SQL / "public.user_token_summary.sql")
+    replace_view(SQL / "public.daily_token_usage.sql")
+    run_file(SQL / "grants.sql")
     join_realtime("user_accounts")
 
     run_sql(
@@ -325,99 +199,10 @@ def upgrade() -> None:
             *USAGE_POLICIES,
         ],
     )
-    for thing, comment in (
-        ("TABLE public.user_accounts", "Token balances, one row for each account."),
-        ("COLUMN public.user_accounts.user_id", "The account''s name."),
-        ("COLUMN public.user_accounts.tokens_remaining", "Tokens left to spend."),
-        ("COLUMN public.user_accounts.created_at", "When the account was opened."),
-        ("COLUMN public.user_accounts.updated_at", "When the row last changed; kept by a trigger."),
-        ("COLUMN public.user_accounts.email", "Where to reach the user."),
-        (
-            "COLUMN public.user_accounts.subscription_tier",
-            "What the user pays for: free, pro or enterprise.",
-        ),
-        ("TABLE public.token_usage", "Log of the tokens that calls consumed."),
-        ("COLUMN public.token_usage.id", "The row."),
-        ("COLUMN public.token_usage.user_id", "The account that paid."),
-        (
-            "COLUMN public.token_usage.session_id",
-            "The call, its id as text; old rows name calls that no longer exist.",
-        ),
-        ("COLUMN public.token_usage.tokens_used", "Tokens that the call cost."),
-        ('COLUMN public.token_usage."timestamp"', "When the usage was logged."),
-        ("COLUMN public.token_usage.mode", "What was priced: voice (a voice-only call) or video."),
-        ("COLUMN public.token_usage.used_turn", "Whether the TURN rate applied."),
-        ("COLUMN public.token_usage.duration_seconds", "Length of the call in seconds, where known."),
-        ("TABLE public.token_rates", "Tokens for each started minute of a call, by mode and TURN."),
-        ("COLUMN public.token_rates.mode", "voice (a voice-only call) or video."),
-        ("COLUMN public.token_rates.used_turn", "Whether a TURN relay carries the media."),
-        ("COLUMN public.token_rates.effective_from", "The rate holds from here until the next one''s date."),
-        ("COLUMN public.token_rates.tokens_per_minute", "Tokens for each started minute."),
-        ("VIEW public.user_token_summary", "What each account has left and what it used, one row for each account."),
-        ("COLUMN public.user_token_summary.user_id", "The account."),
-        ("COLUMN public.user_token_summary.tokens_remaining", "Tokens left to spend."),
-        ("COLUMN public.user_token_summary.subscription_tier", "free, pro or enterprise."),
-        ("COLUMN public.user_token_summary.account_created", "When the account was opened."),
-        ("COLUMN public.user_token_summary.total_tokens_used", "Tokens that it ever used; 0 where none were."),
-        ("COLUMN public.user_token_summary.total_sessions", "Its rows of usage; 0 where there are none."),
-        ("COLUMN public.user_token_summary.last_usage", "When it last used any; NULL where it never did."),
-        ("VIEW public.daily_token_usage", "Usage by UTC day, mode and TURN, newest day first."),
-        ("COLUMN public.daily_token_usage.usage_date", "UTC day on which the usage was logged."),
-        ("COLUMN public.daily_token_usage.mode", "voice or video."),
-        ("COLUMN public.daily_token_usage.used_turn", "Whether the TURN rate applied."),
-        ("COLUMN public.daily_token_usage.session_count", "Rows of usage."),
-        ("COLUMN public.daily_token_usage.total_tokens", "Sum of their tokens."),
-        ("COLUMN public.daily_token_usage.avg_tokens_per_session", "Mean of their tokens."),
-        ("COLUMN public.daily_token_usage.total_minutes", "Sum of their lengths in minutes, unknown ones as zero."),
-    ):
-        run_sql(f"COMMENT ON {thing} IS '{comment}'")
 
 
 def downgrade() -> None:
-    run_sql(
-        """
-        DO $$
-        DECLARE
-          holding text;
-        BEGIN
-          LOCK TABLE public.user_accounts, public.token_usage, public.token_rates IN ACCESS EXCLUSIVE MODE;
-          IF coalesce(current_setting('oblivion.drop_data', true), '') = 'yes' THEN
-            RETURN;
-          END IF;
-          SELECT string_agg(name, ', ') INTO holding
-          FROM (
-            SELECT 'public.token_usage' AS name WHERE EXISTS (SELECT FROM public.token_usage)
-            UNION ALL
-            SELECT 'public.user_accounts' WHERE EXISTS (
-              SELECT user_id, tokens_remaining, subscription_tier, email FROM public.user_accounts
-              EXCEPT
-              VALUES
-                ('demo_user', 500, 'free', 'demo@oblivn.com'),
-                ('test_user_1', 100, 'free', 'test1@oblivn.com'),
-                ('test_user_2', 250, 'pro', 'test2@oblivn.com'),
-                ('developer', 1000, 'enterprise', 'dev@oblivn.com')
-            )
-            UNION ALL
-            SELECT 'public.token_rates' WHERE EXISTS (
-              SELECT mode, used_turn, effective_from, tokens_per_minute FROM public.token_rates
-              EXCEPT
-              VALUES
-                ('voice', false, timestamptz '1970-01-01 00:00:00+00', 1),
-                ('voice', true, timestamptz '1970-01-01 00:00:00+00', 2),
-                ('video', false, timestamptz '1970-01-01 00:00:00+00', 2),
-                ('video', true, timestamptz '1970-01-01 00:00:00+00', 6)
-            )
-          ) AS tables
-          WHERE NOT EXISTS (SELECT FROM oblivion.adoption_log AS l WHERE l.kind = 'table' AND l.name = tables.name);
-          IF holding IS NOT NULL THEN
-            RAISE EXCEPTION '% holds rows, which this downgrade would drop', holding
-              USING ERRCODE = 'object_not_in_prerequisite_state',
-                HINT = 'Save them first, then say alembic -x drop-data=yes downgrade';
-          END IF;
-        END
-        $$
-        """
-    )
+    run_file(SQL / "down/refuse_to_drop_rows.sql")
     release_adopted("token_usage", USAGE_POLICIES)
     release_adopted("user_accounts", ACCOUNT_POLICIES)
     drop_unless_adopted(

@@ -24,7 +24,7 @@ from oblivion_schema.declare.privileges import API_ROLES
 from oblivion_schema.declare.sql import quoted
 from oblivion_schema.errors import held_relations, primary_message
 from oblivion_schema.operations import requests_of, unindented
-from oblivion_schema.operations.adoption import others_on
+from oblivion_schema.operations.adoption import others_on, view_in
 from oblivion_schema.tables.accounts import DEMO_ACCOUNTS
 from oblivion_schema.tables.adoption_log import adoption_log
 from oblivion_schema.tables.base import PRIVATE_SCHEMA, metadata
@@ -194,8 +194,10 @@ class _Inspector:
                     self._drop(table, "policy", arguments["name"], quoted(arguments["name"]))
             case "drop_index_as_made" | "drop_index_unless" if table in self.relations:
                 self._drop_index(request)
-            case "replace_view" if arguments["name"] in self.relations:
-                self._replace_view(arguments["name"], arguments["query"])
+            case "replace_view":
+                name, query = view_in(arguments["file"])
+                if name in self.relations:
+                    self._replace_view(name, query)
             case "note_others" if table in self.adopted and table not in self.blocked:
                 self._others(table, arguments["columns"], arguments["ours"])
 

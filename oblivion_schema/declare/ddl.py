@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Kind = Literal[
     "comment", "function", "grant", "index", "policy", "publication", "role", "row level security",
-    "schema", "storage parameter", "trigger",
+    "schema", "storage parameter", "trigger", "view",
 ]  # fmt: skip
 Columns = TypeVar("Columns", bound=TypedColumns)
 
@@ -186,6 +186,7 @@ def view(file: Path, metadata: MetaData, columns: type[Columns], *, reads: Seque
         table.c[column.name].comment = column.comment
     for read in reads:
         table.add_is_dependent_on(read)
+    _note(table, Declared("view", file.stem, create))
     declare(table, "comment", name, comment)
     return table.with_cols(columns)
 

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
 # Quotes, dollar quotes and comments, in which a semicolon ends nothing.
 _WHOLE = r"""'(?:[^']|'')*'|"[^"]*"|\$(\w*)\$.*?\$\1\$|--[^\n]*"""
-_STATEMENT = re.compile(rf"(?:{_WHOLE}|;(?!\n\n|\n?\Z)|[^;])+", re.DOTALL)
+_STATEMENT = re.compile(rf"(?:{_WHOLE}|;(?!\n\n|\nCOMMENT ON |\n?\Z)|[^;])+", re.DOTALL)
 
 
 def statements(script: str) -> list[str]:
-    """The statements of a script, in which a semicolon and an empty line end each but the last, without semicolons.
+    """The statements of a script, without semicolons.
 
-    A semicolon before another line ends nothing: BEGIN ATOMIC has such lines.
+    A semicolon ends one before an empty line, before a COMMENT at the margin, and at the end. Elsewhere it does not:
+    BEGIN ATOMIC has lines that end with it.
     """
     return [found.strip() for found in (match[0] for match in _STATEMENT.finditer(script)) if found.strip()]
 

@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from oblivion_schema.adoption.log import noted, report
 from oblivion_schema.deploy.options import ACCESS_IS_FOR_UPGRADES, Options, find_database
 from oblivion_schema.deploy.turns import ADVISORY_LOCK, say, wait_for_other_deployers
-from oblivion_schema.drift.compare import PLUGIN
+from oblivion_schema.drift.plugin import PLUGIN
 from oblivion_schema.errors import UserError, explain, interrupted
 from oblivion_schema.operations import RunSQL
 from oblivion_schema.server import database

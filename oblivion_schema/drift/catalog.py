@@ -62,6 +62,10 @@ COLUMN_STATES: Final = frozenset({"type", "nullability", "default", "identity"})
 CONSTRAINTS: Final = frozenset(
     {"primary key", "unique constraint", "foreign key", "check constraint", "exclusion constraint"}
 )
+STATES: Final = COLUMN_STATES | {
+    "storage parameter", "setting", "trigger state", "row level security", "owner", "grant", "publication", "comment",
+}  # fmt: skip
+"""Without a name of their own, these are how an object is, and so never somebody else's."""
 INVALID: Final = " -- invalid"
 """What the definition of an index ends with that PostgreSQL does not use."""
 OWNER_OF_ALL: Final = f"the owner of schema {PRIVATE_SCHEMA}"
@@ -80,7 +84,8 @@ class Object:
     `definition`: what is compared. `shape`: what must be the same, or go on, for CREATE OR REPLACE to do; of other
     kinds what the properties say. `address`, `part_of`, `needs`: the object, the one that it comes and goes with, and
     what has to be there before it, as PostgreSQL's catalogs number them. `sort`: the order of creation. `row`: of a
-    reference row the columns and their values, those of the primary key first.
+    reference row the columns and their values, those of the primary key first. `source`: of a function or view, and of
+    a comment on one, the statement as somebody wrote it, where that is known.
     """
 
     kind: str
@@ -93,6 +98,7 @@ class Object:
     sort: int
     needs: frozenset[str]
     row: tuple[tuple[str, str], ...] = ()
+    source: str = ""
 
     @property
     def name(self) -> str:

@@ -8,11 +8,13 @@ with its grants and comments. The way back is the same plan with the two catalog
 from __future__ import annotations
 
 import heapq
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
+from oblivion_schema.declare.sql import statements as split
 from oblivion_schema.drift import statements
 from oblivion_schema.drift.catalog import COLUMN_STATES, CONSTRAINTS, KINDS, OWNER_OF_ALL, Object
 from oblivion_schema.errors import UserError
@@ -54,6 +56,22 @@ class Call:
 
 
 @dataclass(frozen=True)
+class File:
+    """Statements that stand in an .sql file of their own beside the revision; `name` is its name without the suffix."""
+
+    name: str
+    statements: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """What stands in the file."""
+        return "\n\n".join(f"{sql};" for sql in self.statements) + "\n"
+
+
+Statement: TypeAlias = str | Call | File
+
+
+@dataclass(frozen=True)
 class Rename:
     """A column that gets another name."""
 
@@ -84,7 +102,7 @@ class ModeGrants:
 
 def plan(
     steps: Sequence[Step], renames: Sequence[Rename] = (), by_mode: Mapping[str, ModeGrants] = MappingProxyType({})
-) -> list[str | Call]:
+) -> list[Statement]:
     """Statements that lead from what the steps have before to what they have after.
 
     They begin by refusing to drop a table or a column in which somebody wrote something. `by_mode`, by what GRANT calls
@@ -147,7 +165,7 @@ class _Plan:
             if step.after and any(not s.before or s in self.dropped for s in (step, *self.after.ancestors(step)))
         }
 
-    def statements(self, renames: Sequence[Rename]) -> list[str | Call]:
+    def statements(self, renames: Sequence[Rename]) -> list[Statement]:
         back = sorted(step.after.own_name for step in self.dropped if step.after and step.after.kind in _GRANTED)
         return [
             *self._refusals(),
@@ -239,7 +257,7 @@ class _Plan:
         fresh = {grant_target(step.after) for step in self.fresh}
         return [its.statement for target, its in self.by_mode.items() if its.differs_in and target not in fresh]
 
-    def _creations(self) -> Iterable[str]:
+    def _creations(self) -> Iterable[str | File]:
         made, waits = self._made()
         by_address = {step.after.address: step for step in made if step.after and _stands_alone(step.after)}
         types = {step.after.part_of: step for step in made if step.after and step.after.kind == "type"}
@@ -247,8 +265,36 @@ class _Plan:
             step: {found[address] for found in (by_address, types) for address in needs & found.keys()} - {step}
             for step, needs in waits.items()
         }
-        for step in _sorted(order, self.after.place):
-            yield from made[step]
+        yield from self._in_files(list(_sorted(order, self.after.place)), made)
+
+    def _in_files(self, order: Sequence[Step], made: Mapping[Step, list[str]]) -> Iterable[str | File]:
+        """The statements, those of a table, view or function together in its file where they follow each other."""
+        done: set[Step] = set()
+        for place, step in enumerate(order):
+            if step in done:
+                continue
+            item, sql = step.after, made[step]
+            name = _file_name(item) if item and "\n" in "".join(sql) else ""
+            if item is None or not name:
+                yield from sql
+                continue
+            if item.kind == "function":
+                # What is granted is not told by what it is: it stands in the revision.
+                comments = [part for part in self.after.parts[item.address] if part.either.kind == "comment"]
+                sql = [*sql, *(statements.create(part.after) for part in comments if part.after)]
+                done |= {*comments}
+            else:
+                for part in order[place + 1 :]:
+                    if part.after is None or self._root(part) is not step:
+                        break
+                    sql = [*sql, *made[part]]
+                    done.add(part)
+            yield from _in_file(name, sql)
+
+    def _root(self, step: Step) -> Step:
+        """The outermost of those that it is part of, or itself."""
+        *_, root = (step, *self.after.ancestors(step))
+        return root
 
     def _made(self) -> tuple[dict[Step, list[str]], dict[Step, set[str]]]:
         """What is made or altered, in no order yet, and the addresses that each waits for."""
@@ -334,6 +380,18 @@ class _Plan:
         own = [part for part in self.after.parts[address] if self._is_inline(part)]
         own = sorted(own, key=lambda part: (_RANK[part.either.kind], part.either.sort))
         return [found for part in own for found in (part, *self._inline_parts(part))]
+
+
+def _file_name(item: Object) -> str:
+    """The name of the file for a table, view or function; none for what has no file, or no plain name."""
+    name = item.own_name.partition("(")[0]
+    return name if item.kind in {"table", "view", "function"} and re.fullmatch(r"[\w.]+", name) else ""
+
+
+def _in_file(name: str, sql: Sequence[str]) -> Iterable[str | File]:
+    """A file, or the statements as they are where its reader would not find the same ones."""
+    file = File(name, tuple(sql))
+    return [file] if split(file.text) == list(sql) else sql
 
 
 def _stands_alone(item: Object) -> bool:

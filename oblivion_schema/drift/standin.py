@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +12,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from oblivion_schema.drift import statements
 from oblivion_schema.drift.catalog import SCHEMAS, Catalog, Object, read
+from oblivion_schema.drift.sources import Sources, as_replacement, sources_of
 from oblivion_schema.errors import UserError, invalid_declaration, primary_message, sqlstate
+from oblivion_schema.operations import statements_of_revisions
 from oblivion_schema.tables.base import PRIVATE_SCHEMA
 
 if TYPE_CHECKING:
@@ -77,13 +79,19 @@ def _set_mode(connection: Connection, mode: Mode) -> None:
     connection.execute(select(func.set_config(f"{PRIVATE_SCHEMA}.access", mode, true())))
 
 
-def made_by_revisions(scratch: MigrationContext, metadata: MetaData, revisions: ScriptDirectory, mode: Mode) -> Catalog:
-    """What all revisions together make, in a stand-in of its own. Raises UserError where one of them does not run."""
+def made_by_revisions(
+    scratch: MigrationContext, metadata: MetaData, revisions: ScriptDirectory, mode: Mode
+) -> tuple[Catalog, Sources]:
+    """What all revisions together make, in a stand-in of its own, and by which statements.
+
+    Raises UserError where one of them does not run.
+    """
+    scripts = list(revisions.walk_revisions())[::-1]
     connection = Operations(scratch).get_bind()
     with stand_in(connection), Operations.context(scratch):
         execute(connection, f"CREATE SCHEMA {PRIVATE_SCHEMA}")
         _set_mode(connection, mode)
-        for script in reversed(list(revisions.walk_revisions())):
+        for script in scripts:
             try:
                 script.module.upgrade()
             except DBAPIError as error:
@@ -91,7 +99,19 @@ def made_by_revisions(scratch: MigrationContext, metadata: MetaData, revisions: 
                     f"Revision {script.revision} does not run on an empty database: {primary_message(error)}."
                     " Nothing was changed: mend the revision first."
                 ) from error
-        return read(connection, metadata)
+        made = read(connection, metadata)
+        return made, _confirmed(connection, made, sources_of(made, statements_of_revisions(scripts)))
+
+
+def _confirmed(scratch: Connection, made: Catalog, sources: Sources) -> Sources:
+    """Those of the statements that make the same once more, as they do unless a later statement altered it."""
+    with scratch.begin_nested() as savepoint:
+        for sql in sources.statements.values():
+            with suppress(DBAPIError), scratch.begin_nested():
+                execute(scratch, as_replacement(sql))
+        again = read(scratch)
+        savepoint.rollback()
+    return sources.agreed(made, again)
 
 
 def reread(scratch: Connection, metadata: MetaData, item: Object) -> Object:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from oblivion_schema.declare.privileges import PUBLIC, exact_grants, if_role_exists
 from oblivion_schema.declare.sql import add_to_publication, block, drop_from_publication, indented, text_literal
 from oblivion_schema.drift.catalog import COLUMN_STATES, CONSTRAINTS, INVALID, OWNER_OF_ALL, Object
+from oblivion_schema.drift.sources import as_new, as_replacement
 from oblivion_schema.tables.base import PRIVATE_SCHEMA
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ def create(item: Object, parts: Sequence[Object] = ()) -> str:
             return _laid_out(f"ALTER TABLE {on}{_BREAK}ALTER COLUMN {own} ADD {_identity(item)}")
         case "index":
             return _laid_out(_breakable(definition.removesuffix(INVALID)))
+        case "function" | "view" if item.source:
+            return as_new(item.source)
         case "function":
             return _function(definition).replace("CREATE OR REPLACE ", "CREATE ", 1)
         case "trigger":
@@ -83,6 +86,8 @@ def alter(item: Object) -> str:
             return _laid_out(f"ALTER TABLE {on}{_BREAK}ALTER COLUMN {own} {_set_identity(definition)}")
         case "function" if own == "oblivion.open_access()":
             return _in_either_mode(definition)
+        case "function" | "view" if item.source:
+            return as_replacement(item.source)
         case "function":
             return _function(definition)
         case "trigger":
@@ -97,6 +102,8 @@ def alter(item: Object) -> str:
             if definition != OWNER_OF_ALL:
                 return f"ALTER {own} OWNER TO {definition}"
             return block([f"  EXECUTE format('ALTER {own} OWNER TO %s', ({_OWNER}));"])
+        case "comment" if item.source:
+            return item.source
         case "comment":
             return _laid_out(f"COMMENT ON {own} IS{_BREAK}{text_literal(definition)}")
         case "grant":

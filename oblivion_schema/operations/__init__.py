@@ -16,9 +16,13 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec
 from alembic import op
 from alembic.operations import MigrateOperation, Operations
 from alembic.runtime.migration import MigrationContext
+from alembic.util import CommandError
+
+from oblivion_schema.declare.sql import statements_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
 
     from alembic.script import Script
 
@@ -51,6 +55,17 @@ def requests_of(scripts: Iterable[Script]) -> list[Request]:
     finally:
         _heard.reset(token)
     return requests
+
+
+def statements_of_revisions(scripts: Iterable[Script]) -> list[str]:
+    """The statements that stand in the upgrades of revisions and in their files, in order."""
+    found = []
+    for request in requests_of(scripts):
+        if "file" in request.arguments:
+            found += statements_of(request.arguments["file"])
+        elif request.function == "run_sql":
+            found.append(unindented(request.arguments["sql"]))
+    return found
 
 
 def heard(function: Callable[_P, None]) -> Callable[_P, None]:
@@ -98,6 +113,17 @@ def run_sql(sql: str) -> None:
     """
     run: Callable[[str], None] = op.run_sql  # type: ignore[attr-defined]
     run(unindented(sql))
+
+
+def run_file(file: Path) -> None:
+    """Run the statements of an .sql file, each as `run_sql()` does; an empty line stands between them.
+
+    Raises CommandError where the revision came without it.
+    """
+    if not file.is_file():
+        raise CommandError(f"{file} is missing: a revision is not whole without its .sql files. Restore it.")
+    for statement in statements_of(file):
+        run_sql(statement)
 
 
 @heard

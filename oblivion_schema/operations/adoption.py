@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import heard, run_sql, unindented
+from oblivion_schema.declare.sql import statements_of
+
+from . import heard, run_sql
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 
 @heard
@@ -298,12 +301,23 @@ $$
 
 
 @heard
-def replace_view(name: str, query: str) -> None:
-    """Make a view that reads with its reader's rights, where one of that name may have columns of other types.
+def replace_view(file: Path) -> None:
+    """Make the view of an .sql file, where one of that name may have columns of other types.
 
     Raises object_not_in_prerequisite_state where it has, and something reads it.
     """
-    run_sql(_REPLACE_VIEW.replace("<name>", name).replace("<query>", unindented(query)))
+    name, query = view_in(file)
+    _, *comments = statements_of(file)
+    run_sql(_REPLACE_VIEW.replace("<name>", name).replace("<query>", query))
+    for comment in comments:
+        run_sql(comment)
+
+
+def view_in(file: Path) -> tuple[str, str]:
+    """The name, without schema public, and the query of the view that an .sql file makes, with its reader's rights."""
+    create, *_ = statements_of(file)
+    head, _, query = create.partition(" WITH (security_invoker = true) AS\n")
+    return head.removeprefix("CREATE VIEW public."), query
 
 
 _REPLACE_VIEW = """

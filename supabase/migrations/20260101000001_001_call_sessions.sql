@@ -95,6 +95,7 @@ BEGIN
 END
 $$;
 
+EXECUTE $statement$-- The roles are the server's: a downgrade leaves them, for another database may use them.
 DO $$
 DECLARE
   api_role name;
@@ -112,7 +113,7 @@ BEGIN
     END;
   END LOOP;
 END
-$$;
+$$$statement$;
 
 DO $$
 DECLARE
@@ -132,6 +133,7 @@ $$;
 
 COMMENT ON SCHEMA oblivion IS 'What clients never see: the version table, and helpers of the schema.';
 
+EXECUTE $statement$-- A downgrade leaves the log in schema public where it holds rows that were moved there.
 DO $$
 BEGIN
   IF to_regclass('oblivion.adoption_log') IS NULL
@@ -142,7 +144,7 @@ BEGIN
     ALTER TABLE oblivion.adoption_log DISABLE ROW LEVEL SECURITY;
   END IF;
 END
-$$;
+$$$statement$;
 
 CREATE TABLE IF NOT EXISTS oblivion.adoption_log (
   id bigint GENERATED ALWAYS AS IDENTITY,
@@ -154,6 +156,23 @@ CREATE TABLE IF NOT EXISTS oblivion.adoption_log (
   CONSTRAINT adoption_log_pkey PRIMARY KEY (id)
 );
 
+COMMENT ON TABLE oblivion.adoption_log IS
+  'What upgrades found in tables that were made by hand, and what became of it.';
+
+COMMENT ON COLUMN oblivion.adoption_log.id IS 'The entry.';
+
+COMMENT ON COLUMN oblivion.adoption_log.kind IS
+  'table: taken over; renamed, filled, row, not valid, forced: what became of it; else what is not ours.';
+
+COMMENT ON COLUMN oblivion.adoption_log.name IS 'Of what.';
+
+COMMENT ON COLUMN oblivion.adoption_log.why IS 'What was done, and why.';
+
+COMMENT ON COLUMN oblivion.adoption_log.was IS 'A row that was moved here; or how what is not ours was defined.';
+
+COMMENT ON COLUMN oblivion.adoption_log.logged_at IS 'When the upgrade began.';
+
+EXECUTE $statement$-- A database that is in a mode already stays in it.
 DO $$
 BEGIN
   IF to_regprocedure('oblivion.open_access()') IS NOT NULL THEN
@@ -174,8 +193,13 @@ BEGIN
     RETURN true;
   END IF;
 END
-$$;
+$$$statement$;
 
+COMMENT ON FUNCTION oblivion.open_access() IS 'The access mode: true in the open one.';
+
+EXECUTE $statement$-- Supabase's service_role goes past row level security; one that a plain owner made does not, so policies let it through.
+-- IMMUTABLE, for the planner to fold it: a plan with policies in it is made for one role, and never runs as another.
+-- PL/pgSQL, for it is asked once a plan: a function in SQL would have to be planned itself each time.
 CREATE OR REPLACE FUNCTION oblivion.is_service_role()
 RETURNS boolean
 LANGUAGE plpgsql
@@ -185,8 +209,14 @@ AS $$
 BEGIN
   RETURN current_user = 'service_role';
 END
-$$;
+$$$statement$;
 
+COMMENT ON FUNCTION oblivion.is_service_role() IS 'Whether service_role asks, which reaches all rows in both modes.';
+
+EXECUTE $statement$-- Asks nothing of Supabase's schema auth, so that plain PostgreSQL answers, too. Claims that are no JSON, or too deep for
+-- its parser, are nobody's: an error here would fail every request, for it would come from every policy.
+-- PARALLEL UNSAFE, for up to 16 no block that handles errors may be entered while a query runs in parallel. Types are
+-- qualified, for an empty search_path still finds those that a session made in pg_temp.
 CREATE OR REPLACE FUNCTION oblivion.current_user_id()
 RETURNS text
 LANGUAGE plpgsql
@@ -202,25 +232,9 @@ EXCEPTION
   WHEN OTHERS THEN
     RETURN NULL;
 END
-$$;
+$$$statement$;
 
-DO $$
-DECLARE
-  api_role name;
-BEGIN
-  FOR api_role IN
-    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
-  LOOP
-    EXECUTE format(
-      'REVOKE ALL ON FUNCTION oblivion.open_access(), oblivion.is_service_role(), oblivion.current_user_id()'
-        ' FROM %I CASCADE',
-      api_role
-    );
-  END LOOP;
-  GRANT EXECUTE ON FUNCTION oblivion.open_access(), oblivion.is_service_role(), oblivion.current_user_id()
-    TO PUBLIC;
-END
-$$;
+COMMENT ON FUNCTION oblivion.current_user_id() IS 'Who is signed in: sub of the JWT, or NULL where that is no text.';
 
 DO $$
 DECLARE
@@ -274,6 +288,8 @@ BEGIN
 END
 $$;
 
+COMMENT ON FUNCTION public.update_updated_at_column() IS 'Trigger: stamps updated_at with the server''s clock.';
+
 CREATE TABLE IF NOT EXISTS public.call_sessions (
   id uuid DEFAULT gen_random_uuid() NOT NULL,
   room_id text NOT NULL,
@@ -288,6 +304,29 @@ CREATE TABLE IF NOT EXISTS public.call_sessions (
   CONSTRAINT call_sessions_pkey PRIMARY KEY (id),
   CONSTRAINT call_sessions_mode_check CHECK (mode IN ('video', 'voice-only'))
 );
+
+COMMENT ON TABLE public.call_sessions IS 'One row for each embedded call.';
+
+COMMENT ON COLUMN public.call_sessions.id IS 'The call.';
+
+COMMENT ON COLUMN public.call_sessions.room_id IS 'Room identifier, chosen by the embedding page.';
+
+COMMENT ON COLUMN public.call_sessions.start_time IS 'When the call began; clients send their own clock.';
+
+COMMENT ON COLUMN public.call_sessions.end_time IS 'When the call ended; NULL while it is going on.';
+
+COMMENT ON COLUMN public.call_sessions.mode IS 'What the call carries: video or voice-only.';
+
+COMMENT ON COLUMN public.call_sessions.used_turn IS 'Whether a TURN relay carried the media.';
+
+COMMENT ON COLUMN public.call_sessions.credit_cost IS 'What the call cost, as its client reports it.';
+
+COMMENT ON COLUMN public.call_sessions.user_id IS
+  'Who pays: an account, anonymous_<n>, or NULL. Free text: no account need exist.';
+
+COMMENT ON COLUMN public.call_sessions.created_at IS 'When the row was written.';
+
+COMMENT ON COLUMN public.call_sessions.updated_at IS 'When the row last changed; kept by a trigger.';
 
 DO $$
 DECLARE
@@ -454,19 +493,27 @@ ALTER TABLE public.call_sessions ENABLE ROW LEVEL SECURITY;
 
 DROP POLICY IF EXISTS call_sessions_select ON public.call_sessions;
 
-CREATE POLICY call_sessions_select ON public.call_sessions FOR SELECT TO public USING (oblivion.open_access() OR oblivion.is_service_role() OR user_id = (SELECT oblivion.current_user_id()));
+CREATE POLICY call_sessions_select ON public.call_sessions FOR SELECT TO public
+  USING (oblivion.open_access() OR oblivion.is_service_role() OR user_id = (SELECT oblivion.current_user_id()));
 
 DROP POLICY IF EXISTS call_sessions_insert ON public.call_sessions;
 
-CREATE POLICY call_sessions_insert ON public.call_sessions FOR INSERT TO public WITH CHECK (oblivion.open_access() OR oblivion.is_service_role() OR (user_id = (SELECT oblivion.current_user_id()) AND credit_cost = 0));
+CREATE POLICY call_sessions_insert ON public.call_sessions FOR INSERT TO public
+  WITH CHECK (
+    oblivion.open_access() OR oblivion.is_service_role()
+    OR (user_id = (SELECT oblivion.current_user_id()) AND credit_cost = 0)
+  );
 
 DROP POLICY IF EXISTS call_sessions_update ON public.call_sessions;
 
-CREATE POLICY call_sessions_update ON public.call_sessions FOR UPDATE TO public USING (oblivion.open_access() OR oblivion.is_service_role()) WITH CHECK (oblivion.open_access() OR oblivion.is_service_role());
+CREATE POLICY call_sessions_update ON public.call_sessions FOR UPDATE TO public
+  USING (oblivion.open_access() OR oblivion.is_service_role())
+  WITH CHECK (oblivion.open_access() OR oblivion.is_service_role());
 
 DROP POLICY IF EXISTS call_sessions_delete ON public.call_sessions;
 
-CREATE POLICY call_sessions_delete ON public.call_sessions FOR DELETE TO public USING (oblivion.open_access() OR oblivion.is_service_role());
+CREATE POLICY call_sessions_delete ON public.call_sessions FOR DELETE TO public
+  USING (oblivion.open_access() OR oblivion.is_service_role());
 
 DO $do$
 DECLARE
@@ -509,6 +556,20 @@ EXCEPTION
 END
 $do$;
 
+COMMENT ON VIEW public.active_calls IS 'Calls that are going on, newest first.';
+
+COMMENT ON COLUMN public.active_calls.id IS 'The call.';
+
+COMMENT ON COLUMN public.active_calls.room_id IS 'Its room.';
+
+COMMENT ON COLUMN public.active_calls.mode IS 'video or voice-only.';
+
+COMMENT ON COLUMN public.active_calls.used_turn IS 'Whether a TURN relay carries the media.';
+
+COMMENT ON COLUMN public.active_calls.start_time IS 'When it began.';
+
+COMMENT ON COLUMN public.active_calls.duration IS 'How long it has been going on.';
+
 DO $do$
 DECLARE
   definition CONSTANT text := $view$ VIEW public.daily_billing_summary WITH (security_invoker = true) AS
@@ -550,6 +611,41 @@ EXCEPTION
     END IF;
 END
 $do$;
+
+COMMENT ON VIEW public.daily_billing_summary IS 'Calls by the UTC day on which they began, newest day first.';
+
+COMMENT ON COLUMN public.daily_billing_summary.call_date IS 'UTC day on which the calls began.';
+
+COMMENT ON COLUMN public.daily_billing_summary.total_calls IS 'Calls of that day.';
+
+COMMENT ON COLUMN public.daily_billing_summary.turn_calls IS 'Those that a TURN relay carried.';
+
+COMMENT ON COLUMN public.daily_billing_summary.video_calls IS 'Those with video.';
+
+COMMENT ON COLUMN public.daily_billing_summary.voice_calls IS 'Those with voice only.';
+
+COMMENT ON COLUMN public.daily_billing_summary.total_credits IS 'Sum of their credit_cost.';
+
+COMMENT ON COLUMN public.daily_billing_summary.avg_duration_minutes IS
+  'Mean length in minutes of those that ended; NULL where none did.';
+
+DO $$
+DECLARE
+  api_role name;
+BEGIN
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format(
+      'REVOKE ALL ON FUNCTION oblivion.open_access(), oblivion.is_service_role(), oblivion.current_user_id()'
+        ' FROM %I CASCADE',
+      api_role
+    );
+  END LOOP;
+  GRANT EXECUTE ON FUNCTION oblivion.open_access(), oblivion.is_service_role(), oblivion.current_user_id()
+    TO PUBLIC;
+END
+$$;
 
 DO $$
 DECLARE
@@ -655,80 +751,6 @@ FROM (
 WHERE EXISTS (SELECT FROM oblivion.adoption_log AS l WHERE l.kind = 'table' AND l.name = 'public.call_sessions')
   AND NOT EXISTS (SELECT FROM oblivion.adoption_log AS l WHERE l.kind = other.kind AND l.name = other.name)
 ORDER BY kind, name;
-
-COMMENT ON TABLE oblivion.adoption_log IS 'What upgrades found in tables that were made by hand, and what became of it.';
-
-COMMENT ON COLUMN oblivion.adoption_log.id IS 'The entry.';
-
-COMMENT ON COLUMN oblivion.adoption_log.kind IS 'table: taken over; renamed, filled, row, not valid, forced: what became of it; else what is not ours.';
-
-COMMENT ON COLUMN oblivion.adoption_log.name IS 'Of what.';
-
-COMMENT ON COLUMN oblivion.adoption_log.why IS 'What was done, and why.';
-
-COMMENT ON COLUMN oblivion.adoption_log.was IS 'A row that was moved here; or how what is not ours was defined.';
-
-COMMENT ON COLUMN oblivion.adoption_log.logged_at IS 'When the upgrade began.';
-
-COMMENT ON FUNCTION oblivion.open_access() IS 'The access mode: true in the open one.';
-
-COMMENT ON FUNCTION oblivion.is_service_role() IS 'Whether service_role asks, which reaches all rows in both modes.';
-
-COMMENT ON FUNCTION oblivion.current_user_id() IS 'Who is signed in: sub of the JWT, or NULL where that is no text.';
-
-COMMENT ON FUNCTION public.update_updated_at_column() IS 'Trigger: stamps updated_at with the server''s clock.';
-
-COMMENT ON TABLE public.call_sessions IS 'One row for each embedded call.';
-
-COMMENT ON COLUMN public.call_sessions.id IS 'The call.';
-
-COMMENT ON COLUMN public.call_sessions.room_id IS 'Room identifier, chosen by the embedding page.';
-
-COMMENT ON COLUMN public.call_sessions.start_time IS 'When the call began; clients send their own clock.';
-
-COMMENT ON COLUMN public.call_sessions.end_time IS 'When the call ended; NULL while it is going on.';
-
-COMMENT ON COLUMN public.call_sessions.mode IS 'What the call carries: video or voice-only.';
-
-COMMENT ON COLUMN public.call_sessions.used_turn IS 'Whether a TURN relay carried the media.';
-
-COMMENT ON COLUMN public.call_sessions.credit_cost IS 'What the call cost, as its client reports it.';
-
-COMMENT ON COLUMN public.call_sessions.user_id IS 'Who pays: an account, anonymous_<n>, or NULL. Free text: no account need exist.';
-
-COMMENT ON COLUMN public.call_sessions.created_at IS 'When the row was written.';
-
-COMMENT ON COLUMN public.call_sessions.updated_at IS 'When the row last changed; kept by a trigger.';
-
-COMMENT ON VIEW public.active_calls IS 'Calls that are going on, newest first.';
-
-COMMENT ON COLUMN public.active_calls.id IS 'The call.';
-
-COMMENT ON COLUMN public.active_calls.room_id IS 'Its room.';
-
-COMMENT ON COLUMN public.active_calls.mode IS 'video or voice-only.';
-
-COMMENT ON COLUMN public.active_calls.used_turn IS 'Whether a TURN relay carries the media.';
-
-COMMENT ON COLUMN public.active_calls.start_time IS 'When it began.';
-
-COMMENT ON COLUMN public.active_calls.duration IS 'How long it has been going on.';
-
-COMMENT ON VIEW public.daily_billing_summary IS 'Calls by the UTC day on which they began, newest day first.';
-
-COMMENT ON COLUMN public.daily_billing_summary.call_date IS 'UTC day on which the calls began.';
-
-COMMENT ON COLUMN public.daily_billing_summary.total_calls IS 'Calls of that day.';
-
-COMMENT ON COLUMN public.daily_billing_summary.turn_calls IS 'Those that a TURN relay carried.';
-
-COMMENT ON COLUMN public.daily_billing_summary.video_calls IS 'Those with video.';
-
-COMMENT ON COLUMN public.daily_billing_summary.voice_calls IS 'Those with voice only.';
-
-COMMENT ON COLUMN public.daily_billing_summary.total_credits IS 'Sum of their credit_cost.';
-
-COMMENT ON COLUMN public.daily_billing_summary.avg_duration_minutes IS 'Mean length in minutes of those that ended; NULL where none did.';
 
   INSERT INTO oblivion.alembic_version (version_num) VALUES ('001');
   PERFORM set_config('lock_timeout', coalesce(_callers[1], ''), true);

@@ -93,6 +93,7 @@ BEGIN
 END
 $$;
 
+EXECUTE $statement$-- Gives the first script's table the names and columns that came later.
 DO $$
 DECLARE
   names name[];
@@ -126,7 +127,7 @@ BEGIN
   END IF;
   ALTER TABLE public.user_presence ADD COLUMN IF NOT EXISTS room_token text;
 END
-$$;
+$$$statement$;
 
 DO $$
 DECLARE
@@ -181,7 +182,8 @@ BEGIN
 END
 $$;
 
-EXECUTE $statement$DO $$
+EXECUTE $statement$-- Leaves one row for each host, the newest; the log takes the others.
+DO $$
 BEGIN
   IF to_regclass('public.user_presence') IS NULL OR to_regclass('public.idx_user_presence_host_unique') IS NOT NULL
   THEN
@@ -219,6 +221,8 @@ BEGIN
 END
 $$$statement$;
 
+EXECUTE $statement$-- On the way of each heartbeat, twice: for the row that an upsert would insert, and for the one that it updates. A
+-- condition on the second would cost more than the call, being parsed anew by each statement.
 CREATE OR REPLACE FUNCTION public.update_user_presence_updated_at()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -228,7 +232,9 @@ BEGIN
   NEW.updated_at = now();
   RETURN NEW;
 END
-$$;
+$$$statement$;
+
+COMMENT ON FUNCTION public.update_user_presence_updated_at() IS 'Trigger: stamps updated_at with the server''s clock.';
 
 CREATE TABLE IF NOT EXISTS public.user_presence (
   id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -239,6 +245,20 @@ CREATE TABLE IF NOT EXISTS public.user_presence (
   room_token text,
   CONSTRAINT user_presence_pkey PRIMARY KEY (id)
 );
+
+COMMENT ON TABLE public.user_presence IS 'Which hosts can take a call now, one row for each host.';
+
+COMMENT ON COLUMN public.user_presence.id IS 'The row.';
+
+COMMENT ON COLUMN public.user_presence.host_id IS 'The host; clients upsert on it.';
+
+COMMENT ON COLUMN public.user_presence.is_available IS 'Whether the host takes calls.';
+
+COMMENT ON COLUMN public.user_presence.room_id IS 'Where a caller meets the host.';
+
+COMMENT ON COLUMN public.user_presence.updated_at IS 'When the host was last heard of; a trigger keeps it on updates.';
+
+COMMENT ON COLUMN public.user_presence.room_token IS 'Secret that opens the room.';
 
 DO $$
 DECLARE
@@ -339,6 +359,8 @@ BEGIN ATOMIC
   WHERE p.host_id = host_presence.host_id;
 END$statement$;
 
+COMMENT ON FUNCTION oblivion.host_presence(text) IS 'What anybody may know of a host, past row level security.';
+
 EXECUTE $statement$CREATE OR REPLACE FUNCTION public.host_presence(host_id text)
 RETURNS TABLE (is_available boolean, room_id text, updated_at timestamptz)
 LANGUAGE sql
@@ -349,23 +371,31 @@ BEGIN ATOMIC
   FROM oblivion.host_presence(host_presence.host_id) AS h;
 END$statement$;
 
+COMMENT ON FUNCTION public.host_presence(text) IS
+  'Whether a host takes calls, where, and when the host was last heard of; no row for one that is not known.';
+
 ALTER TABLE public.user_presence ENABLE ROW LEVEL SECURITY;
 
 DROP POLICY IF EXISTS user_presence_select ON public.user_presence;
 
-CREATE POLICY user_presence_select ON public.user_presence FOR SELECT TO public USING (oblivion.open_access() OR oblivion.is_service_role() OR host_id = (SELECT oblivion.current_user_id()));
+CREATE POLICY user_presence_select ON public.user_presence FOR SELECT TO public
+  USING (oblivion.open_access() OR oblivion.is_service_role() OR host_id = (SELECT oblivion.current_user_id()));
 
 DROP POLICY IF EXISTS user_presence_insert ON public.user_presence;
 
-CREATE POLICY user_presence_insert ON public.user_presence FOR INSERT TO public WITH CHECK (oblivion.open_access() OR oblivion.is_service_role() OR host_id = (SELECT oblivion.current_user_id()));
+CREATE POLICY user_presence_insert ON public.user_presence FOR INSERT TO public
+  WITH CHECK (oblivion.open_access() OR oblivion.is_service_role() OR host_id = (SELECT oblivion.current_user_id()));
 
 DROP POLICY IF EXISTS user_presence_update ON public.user_presence;
 
-CREATE POLICY user_presence_update ON public.user_presence FOR UPDATE TO public USING (oblivion.open_access() OR oblivion.is_service_role() OR host_id = (SELECT oblivion.current_user_id())) WITH CHECK (oblivion.open_access() OR oblivion.is_service_role() OR host_id = (SELECT oblivion.current_user_id()));
+CREATE POLICY user_presence_update ON public.user_presence FOR UPDATE TO public
+  USING (oblivion.open_access() OR oblivion.is_service_role() OR host_id = (SELECT oblivion.current_user_id()))
+  WITH CHECK (oblivion.open_access() OR oblivion.is_service_role() OR host_id = (SELECT oblivion.current_user_id()));
 
 DROP POLICY IF EXISTS user_presence_delete ON public.user_presence;
 
-CREATE POLICY user_presence_delete ON public.user_presence FOR DELETE TO public USING (oblivion.open_access() OR oblivion.is_service_role() OR host_id = (SELECT oblivion.current_user_id()));
+CREATE POLICY user_presence_delete ON public.user_presence FOR DELETE TO public
+  USING (oblivion.open_access() OR oblivion.is_service_role() OR host_id = (SELECT oblivion.current_user_id()));
 
 DO $$
 DECLARE

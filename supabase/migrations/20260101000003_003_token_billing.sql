@@ -229,6 +229,20 @@ CREATE TABLE IF NOT EXISTS public.user_accounts (
   CONSTRAINT user_accounts_subscription_tier_check CHECK (subscription_tier IN ('free', 'pro', 'enterprise'))
 );
 
+COMMENT ON TABLE public.user_accounts IS 'Token balances, one row for each account.';
+
+COMMENT ON COLUMN public.user_accounts.user_id IS 'The account''s name.';
+
+COMMENT ON COLUMN public.user_accounts.tokens_remaining IS 'Tokens left to spend.';
+
+COMMENT ON COLUMN public.user_accounts.created_at IS 'When the account was opened.';
+
+COMMENT ON COLUMN public.user_accounts.updated_at IS 'When the row last changed; kept by a trigger.';
+
+COMMENT ON COLUMN public.user_accounts.email IS 'Where to reach the user.';
+
+COMMENT ON COLUMN public.user_accounts.subscription_tier IS 'What the user pays for: free, pro or enterprise.';
+
 DO $$
 DECLARE
   hold text;
@@ -368,6 +382,25 @@ CREATE TABLE IF NOT EXISTS public.token_usage (
   CONSTRAINT token_usage_mode_check CHECK (mode IN ('voice', 'video')),
   CONSTRAINT valid_duration CHECK (duration_seconds IS NULL OR duration_seconds >= 0)
 );
+
+COMMENT ON TABLE public.token_usage IS 'Log of the tokens that calls consumed.';
+
+COMMENT ON COLUMN public.token_usage.id IS 'The row.';
+
+COMMENT ON COLUMN public.token_usage.user_id IS 'The account that paid.';
+
+COMMENT ON COLUMN public.token_usage.session_id IS
+  'The call, its id as text; old rows name calls that no longer exist.';
+
+COMMENT ON COLUMN public.token_usage.tokens_used IS 'Tokens that the call cost.';
+
+COMMENT ON COLUMN public.token_usage."timestamp" IS 'When the usage was logged.';
+
+COMMENT ON COLUMN public.token_usage.mode IS 'What was priced: voice (a voice-only call) or video.';
+
+COMMENT ON COLUMN public.token_usage.used_turn IS 'Whether the TURN rate applied.';
+
+COMMENT ON COLUMN public.token_usage.duration_seconds IS 'Length of the call in seconds, where known.';
 
 DO $$
 DECLARE
@@ -588,6 +621,16 @@ CREATE TABLE IF NOT EXISTS public.token_rates (
   CONSTRAINT token_rates_tokens_per_minute_check CHECK (tokens_per_minute >= 0)
 );
 
+COMMENT ON TABLE public.token_rates IS 'Tokens for each started minute of a call, by mode and TURN.';
+
+COMMENT ON COLUMN public.token_rates.mode IS 'voice (a voice-only call) or video.';
+
+COMMENT ON COLUMN public.token_rates.used_turn IS 'Whether a TURN relay carries the media.';
+
+COMMENT ON COLUMN public.token_rates.effective_from IS 'The rate holds from here until the next one''s date.';
+
+COMMENT ON COLUMN public.token_rates.tokens_per_minute IS 'Tokens for each started minute.';
+
 ALTER TABLE public.user_accounts ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE public.token_usage ENABLE ROW LEVEL SECURITY;
@@ -596,35 +639,45 @@ ALTER TABLE public.token_rates ENABLE ROW LEVEL SECURITY;
 
 DROP POLICY IF EXISTS user_accounts_select ON public.user_accounts;
 
-CREATE POLICY user_accounts_select ON public.user_accounts FOR SELECT TO public USING (oblivion.open_access() OR oblivion.is_service_role() OR user_id = (SELECT oblivion.current_user_id()));
+CREATE POLICY user_accounts_select ON public.user_accounts FOR SELECT TO public
+  USING (oblivion.open_access() OR oblivion.is_service_role() OR user_id = (SELECT oblivion.current_user_id()));
 
 DROP POLICY IF EXISTS user_accounts_insert ON public.user_accounts;
 
-CREATE POLICY user_accounts_insert ON public.user_accounts FOR INSERT TO public WITH CHECK (oblivion.open_access() OR oblivion.is_service_role());
+CREATE POLICY user_accounts_insert ON public.user_accounts FOR INSERT TO public
+  WITH CHECK (oblivion.open_access() OR oblivion.is_service_role());
 
 DROP POLICY IF EXISTS user_accounts_update ON public.user_accounts;
 
-CREATE POLICY user_accounts_update ON public.user_accounts FOR UPDATE TO public USING (oblivion.open_access() OR oblivion.is_service_role() OR user_id = (SELECT oblivion.current_user_id())) WITH CHECK (oblivion.open_access() OR oblivion.is_service_role() OR user_id = (SELECT oblivion.current_user_id()));
+CREATE POLICY user_accounts_update ON public.user_accounts FOR UPDATE TO public
+  USING (oblivion.open_access() OR oblivion.is_service_role() OR user_id = (SELECT oblivion.current_user_id()))
+  WITH CHECK (oblivion.open_access() OR oblivion.is_service_role() OR user_id = (SELECT oblivion.current_user_id()));
 
 DROP POLICY IF EXISTS user_accounts_delete ON public.user_accounts;
 
-CREATE POLICY user_accounts_delete ON public.user_accounts FOR DELETE TO public USING (oblivion.open_access() OR oblivion.is_service_role());
+CREATE POLICY user_accounts_delete ON public.user_accounts FOR DELETE TO public
+  USING (oblivion.open_access() OR oblivion.is_service_role());
 
 DROP POLICY IF EXISTS token_usage_select ON public.token_usage;
 
-CREATE POLICY token_usage_select ON public.token_usage FOR SELECT TO public USING (oblivion.open_access() OR oblivion.is_service_role() OR user_id = (SELECT oblivion.current_user_id()));
+CREATE POLICY token_usage_select ON public.token_usage FOR SELECT TO public
+  USING (oblivion.open_access() OR oblivion.is_service_role() OR user_id = (SELECT oblivion.current_user_id()));
 
 DROP POLICY IF EXISTS token_usage_insert ON public.token_usage;
 
-CREATE POLICY token_usage_insert ON public.token_usage FOR INSERT TO public WITH CHECK (oblivion.open_access() OR oblivion.is_service_role());
+CREATE POLICY token_usage_insert ON public.token_usage FOR INSERT TO public
+  WITH CHECK (oblivion.open_access() OR oblivion.is_service_role());
 
 DROP POLICY IF EXISTS token_usage_update ON public.token_usage;
 
-CREATE POLICY token_usage_update ON public.token_usage FOR UPDATE TO public USING (oblivion.open_access() OR oblivion.is_service_role()) WITH CHECK (oblivion.open_access() OR oblivion.is_service_role());
+CREATE POLICY token_usage_update ON public.token_usage FOR UPDATE TO public
+  USING (oblivion.open_access() OR oblivion.is_service_role())
+  WITH CHECK (oblivion.open_access() OR oblivion.is_service_role());
 
 DROP POLICY IF EXISTS token_usage_delete ON public.token_usage;
 
-CREATE POLICY token_usage_delete ON public.token_usage FOR DELETE TO public USING (oblivion.open_access() OR oblivion.is_service_role());
+CREATE POLICY token_usage_delete ON public.token_usage FOR DELETE TO public
+  USING (oblivion.open_access() OR oblivion.is_service_role());
 
 DROP POLICY IF EXISTS token_rates_select ON public.token_rates;
 
@@ -632,15 +685,19 @@ CREATE POLICY token_rates_select ON public.token_rates FOR SELECT TO public USIN
 
 DROP POLICY IF EXISTS token_rates_insert ON public.token_rates;
 
-CREATE POLICY token_rates_insert ON public.token_rates FOR INSERT TO public WITH CHECK (oblivion.is_service_role());
+CREATE POLICY token_rates_insert ON public.token_rates FOR INSERT TO public
+  WITH CHECK (oblivion.is_service_role());
 
 DROP POLICY IF EXISTS token_rates_update ON public.token_rates;
 
-CREATE POLICY token_rates_update ON public.token_rates FOR UPDATE TO public USING (oblivion.is_service_role()) WITH CHECK (oblivion.is_service_role());
+CREATE POLICY token_rates_update ON public.token_rates FOR UPDATE TO public
+  USING (oblivion.is_service_role())
+  WITH CHECK (oblivion.is_service_role());
 
 DROP POLICY IF EXISTS token_rates_delete ON public.token_rates;
 
-CREATE POLICY token_rates_delete ON public.token_rates FOR DELETE TO public USING (oblivion.is_service_role());
+CREATE POLICY token_rates_delete ON public.token_rates FOR DELETE TO public
+  USING (oblivion.is_service_role());
 
 DO $do$
 DECLARE
@@ -684,6 +741,22 @@ EXCEPTION
 END
 $do$;
 
+COMMENT ON VIEW public.user_token_summary IS 'What each account has left and what it used, one row for each account.';
+
+COMMENT ON COLUMN public.user_token_summary.user_id IS 'The account.';
+
+COMMENT ON COLUMN public.user_token_summary.tokens_remaining IS 'Tokens left to spend.';
+
+COMMENT ON COLUMN public.user_token_summary.subscription_tier IS 'free, pro or enterprise.';
+
+COMMENT ON COLUMN public.user_token_summary.account_created IS 'When the account was opened.';
+
+COMMENT ON COLUMN public.user_token_summary.total_tokens_used IS 'Tokens that it ever used; 0 where none were.';
+
+COMMENT ON COLUMN public.user_token_summary.total_sessions IS 'Its rows of usage; 0 where there are none.';
+
+COMMENT ON COLUMN public.user_token_summary.last_usage IS 'When it last used any; NULL where it never did.';
+
 DO $do$
 DECLARE
   definition CONSTANT text := $view$ VIEW public.daily_token_usage WITH (security_invoker = true) AS
@@ -725,6 +798,22 @@ EXCEPTION
     END IF;
 END
 $do$;
+
+COMMENT ON VIEW public.daily_token_usage IS 'Usage by UTC day, mode and TURN, newest day first.';
+
+COMMENT ON COLUMN public.daily_token_usage.usage_date IS 'UTC day on which the usage was logged.';
+
+COMMENT ON COLUMN public.daily_token_usage.mode IS 'voice or video.';
+
+COMMENT ON COLUMN public.daily_token_usage.used_turn IS 'Whether the TURN rate applied.';
+
+COMMENT ON COLUMN public.daily_token_usage.session_count IS 'Rows of usage.';
+
+COMMENT ON COLUMN public.daily_token_usage.total_tokens IS 'Sum of their tokens.';
+
+COMMENT ON COLUMN public.daily_token_usage.avg_tokens_per_session IS 'Mean of their tokens.';
+
+COMMENT ON COLUMN public.daily_token_usage.total_minutes IS 'Sum of their lengths in minutes, unknown ones as zero.';
 
 DO $$
 DECLARE
@@ -922,80 +1011,6 @@ FROM (
 WHERE EXISTS (SELECT FROM oblivion.adoption_log AS l WHERE l.kind = 'table' AND l.name = 'public.token_usage')
   AND NOT EXISTS (SELECT FROM oblivion.adoption_log AS l WHERE l.kind = other.kind AND l.name = other.name)
 ORDER BY kind, name;
-
-COMMENT ON TABLE public.user_accounts IS 'Token balances, one row for each account.';
-
-COMMENT ON COLUMN public.user_accounts.user_id IS 'The account''s name.';
-
-COMMENT ON COLUMN public.user_accounts.tokens_remaining IS 'Tokens left to spend.';
-
-COMMENT ON COLUMN public.user_accounts.created_at IS 'When the account was opened.';
-
-COMMENT ON COLUMN public.user_accounts.updated_at IS 'When the row last changed; kept by a trigger.';
-
-COMMENT ON COLUMN public.user_accounts.email IS 'Where to reach the user.';
-
-COMMENT ON COLUMN public.user_accounts.subscription_tier IS 'What the user pays for: free, pro or enterprise.';
-
-COMMENT ON TABLE public.token_usage IS 'Log of the tokens that calls consumed.';
-
-COMMENT ON COLUMN public.token_usage.id IS 'The row.';
-
-COMMENT ON COLUMN public.token_usage.user_id IS 'The account that paid.';
-
-COMMENT ON COLUMN public.token_usage.session_id IS 'The call, its id as text; old rows name calls that no longer exist.';
-
-COMMENT ON COLUMN public.token_usage.tokens_used IS 'Tokens that the call cost.';
-
-COMMENT ON COLUMN public.token_usage."timestamp" IS 'When the usage was logged.';
-
-COMMENT ON COLUMN public.token_usage.mode IS 'What was priced: voice (a voice-only call) or video.';
-
-COMMENT ON COLUMN public.token_usage.used_turn IS 'Whether the TURN rate applied.';
-
-COMMENT ON COLUMN public.token_usage.duration_seconds IS 'Length of the call in seconds, where known.';
-
-COMMENT ON TABLE public.token_rates IS 'Tokens for each started minute of a call, by mode and TURN.';
-
-COMMENT ON COLUMN public.token_rates.mode IS 'voice (a voice-only call) or video.';
-
-COMMENT ON COLUMN public.token_rates.used_turn IS 'Whether a TURN relay carries the media.';
-
-COMMENT ON COLUMN public.token_rates.effective_from IS 'The rate holds from here until the next one''s date.';
-
-COMMENT ON COLUMN public.token_rates.tokens_per_minute IS 'Tokens for each started minute.';
-
-COMMENT ON VIEW public.user_token_summary IS 'What each account has left and what it used, one row for each account.';
-
-COMMENT ON COLUMN public.user_token_summary.user_id IS 'The account.';
-
-COMMENT ON COLUMN public.user_token_summary.tokens_remaining IS 'Tokens left to spend.';
-
-COMMENT ON COLUMN public.user_token_summary.subscription_tier IS 'free, pro or enterprise.';
-
-COMMENT ON COLUMN public.user_token_summary.account_created IS 'When the account was opened.';
-
-COMMENT ON COLUMN public.user_token_summary.total_tokens_used IS 'Tokens that it ever used; 0 where none were.';
-
-COMMENT ON COLUMN public.user_token_summary.total_sessions IS 'Its rows of usage; 0 where there are none.';
-
-COMMENT ON COLUMN public.user_token_summary.last_usage IS 'When it last used any; NULL where it never did.';
-
-COMMENT ON VIEW public.daily_token_usage IS 'Usage by UTC day, mode and TURN, newest day first.';
-
-COMMENT ON COLUMN public.daily_token_usage.usage_date IS 'UTC day on which the usage was logged.';
-
-COMMENT ON COLUMN public.daily_token_usage.mode IS 'voice or video.';
-
-COMMENT ON COLUMN public.daily_token_usage.used_turn IS 'Whether the TURN rate applied.';
-
-COMMENT ON COLUMN public.daily_token_usage.session_count IS 'Rows of usage.';
-
-COMMENT ON COLUMN public.daily_token_usage.total_tokens IS 'Sum of their tokens.';
-
-COMMENT ON COLUMN public.daily_token_usage.avg_tokens_per_session IS 'Mean of their tokens.';
-
-COMMENT ON COLUMN public.daily_token_usage.total_minutes IS 'Sum of their lengths in minutes, unknown ones as zero.';
 
   UPDATE oblivion.alembic_version SET version_num = '003' WHERE version_num = '002';
   PERFORM set_config('lock_timeout', coalesce(_callers[1], ''), true);

@@ -94,23 +94,30 @@ BEGIN
 END
 $$;
 
+ALTER TABLE public.call_sessions SET (fillfactor = 85);
+
+ALTER TABLE public.token_usage SET (fillfactor = 85);
+
+EXECUTE $statement$-- The clock, not the transaction's beginning: for a metered call it is when it was last seen, which its price may follow.
 CREATE OR REPLACE FUNCTION public.update_updated_at_column()
 RETURNS trigger
 LANGUAGE plpgsql
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 BEGIN
   NEW.updated_at = clock_timestamp();
   RETURN NEW;
 END
-$function$;
+$$$statement$;
 
+EXECUTE $statement$-- Whatever changes a balance, a row of the ledger tells of it; the engine says why in a setting that is local to its own
+-- statement, and all else is a direct change. After the row has changed: nothing that happens to it later is missed.
 CREATE FUNCTION oblivion.write_ledger()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   -- What, of which call, by which key: 'refund 0190c0de-0000-7000-8000-000000000000 key'.
   reason CONSTANT pg_catalog.text := current_setting('oblivion.reason', true);
@@ -139,39 +146,26 @@ BEGIN
   END IF;
   RETURN NULL;
 END
-$function$;
+$$$statement$;
 
+COMMENT ON FUNCTION oblivion.write_ledger() IS 'Trigger: writes a row of the ledger for each change of a balance.';
+
+EXECUTE $statement$-- TRUNCATE fires no trigger of a row.
 CREATE FUNCTION oblivion.close_ledger()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 BEGIN
   INSERT INTO public.token_ledger (user_id, kind, tokens, balance)
   SELECT a.user_id, 'closing', -a.tokens_remaining, 0
   FROM public.user_accounts AS a;
   RETURN NULL;
 END
-$function$;
+$$$statement$;
 
-CREATE TRIGGER open_ledger AFTER INSERT ON public.user_accounts
-  FOR EACH ROW
-  EXECUTE FUNCTION oblivion.write_ledger();
-
-CREATE TRIGGER write_ledger AFTER UPDATE ON public.user_accounts
-  FOR EACH ROW
-  EXECUTE FUNCTION oblivion.write_ledger();
-
-CREATE TRIGGER close_ledger AFTER DELETE ON public.user_accounts
-  FOR EACH ROW
-  EXECUTE FUNCTION oblivion.write_ledger();
-
-CREATE TRIGGER close_ledger_of_all BEFORE TRUNCATE ON public.user_accounts
-  FOR EACH STATEMENT
-  EXECUTE FUNCTION oblivion.close_ledger();
-
-ALTER TABLE public.call_sessions SET (fillfactor = 85);
+COMMENT ON FUNCTION oblivion.close_ledger() IS 'Trigger: writes a closing row for each account before TRUNCATE.';
 
 CREATE TABLE public.token_ledger (
   user_id text NOT NULL,
@@ -189,33 +183,25 @@ CREATE UNIQUE INDEX idx_token_ledger_key ON public.token_ledger (user_id, key) W
 
 ALTER TABLE public.token_ledger ENABLE ROW LEVEL SECURITY;
 
-CREATE POLICY token_ledger_select ON public.token_ledger
-  FOR SELECT
-  TO PUBLIC
-  USING (oblivion.open_access() OR oblivion.is_service_role() OR user_id = (( SELECT oblivion.current_user_id() AS current_user_id)));
+CREATE POLICY token_ledger_select ON public.token_ledger FOR SELECT TO public
+  USING (oblivion.open_access() OR oblivion.is_service_role() OR user_id = (SELECT oblivion.current_user_id()));
 
-CREATE POLICY token_ledger_insert ON public.token_ledger
-  FOR INSERT
-  TO PUBLIC
-  WITH CHECK (false);
+CREATE POLICY token_ledger_insert ON public.token_ledger FOR INSERT TO public WITH CHECK (false);
 
-CREATE POLICY token_ledger_update ON public.token_ledger
-  FOR UPDATE
-  TO PUBLIC
+CREATE POLICY token_ledger_update ON public.token_ledger FOR UPDATE TO public
   USING (false)
   WITH CHECK (false);
 
-CREATE POLICY token_ledger_delete ON public.token_ledger
-  FOR DELETE
-  TO PUBLIC
-  USING (false);
+CREATE POLICY token_ledger_delete ON public.token_ledger FOR DELETE TO public USING (false);
 
 DO $$
 DECLARE
   api_role name;
 BEGIN
   REVOKE ALL ON SEQUENCE public.token_ledger_id_seq FROM PUBLIC CASCADE;
-  FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
     EXECUTE format('REVOKE ALL ON SEQUENCE public.token_ledger_id_seq FROM %I CASCADE', api_role);
   END LOOP;
 END
@@ -241,43 +227,60 @@ BEGIN
 END
 $$;
 
-EXECUTE $statement$CREATE FUNCTION oblivion.trim_ledger(before timestamp with time zone)
+COMMENT ON TABLE public.token_ledger IS 'One row for each change of a balance: a balance is the sum of its rows.';
+
+COMMENT ON COLUMN public.token_ledger.user_id IS 'The account; it may be gone by now.';
+
+COMMENT ON COLUMN public.token_ledger.id IS 'The entry; those of one account are in order.';
+
+COMMENT ON COLUMN public.token_ledger.created_at IS 'When the balance changed.';
+
+COMMENT ON COLUMN public.token_ledger.kind IS
+  'opening, closing (of the account), charge, refund, top_up; direct (old clients), carried (the past).';
+
+COMMENT ON COLUMN public.token_ledger.tokens IS 'Tokens that came in, or, below zero, went out.';
+
+COMMENT ON COLUMN public.token_ledger.balance IS 'What the account had then.';
+
+COMMENT ON COLUMN public.token_ledger.session_id IS 'The call that was charged or refunded.';
+
+COMMENT ON COLUMN public.token_ledger.key IS 'The key by which a credit is made once.';
+
+EXECUTE $statement$-- The owner's retention: of each account the rows up to the last one before that moment become one that carries what they
+-- come to, in the place of the last. Keys go with their rows: a credit that is retried after that is a new one.
+CREATE FUNCTION oblivion.trim_ledger(before timestamptz)
 RETURNS bigint
 LANGUAGE sql
-SET search_path TO ''
+SET search_path = ''
 BEGIN ATOMIC
-SELECT pg_advisory_xact_lock(hashtextextended('oblivion.trim_ledger'::text, (0)::bigint)) AS pg_advisory_xact_lock;
-WITH past AS (
-          SELECT l.user_id,
-             max(l.id) AS last
-            FROM public.token_ledger l
-           WHERE (l.created_at < trim_ledger.before)
-           GROUP BY l.user_id
-          HAVING (count(*) > 1)
-         ), trimmed AS (
-          DELETE FROM public.token_ledger l
-            USING past p
-           WHERE ((l.user_id = p.user_id) AND (l.id <= p.last))
-           RETURNING l.user_id,
-             l.id,
-             l.created_at,
-             l.balance,
-             (l.id = p.last) AS is_last
-         ), carried AS (
-          INSERT INTO public.token_ledger (user_id, id, created_at, kind, tokens, balance) OVERRIDING SYSTEM VALUE  SELECT t.user_id,
-                     t.id,
-                     t.created_at,
-                     'carried',
-                     t.balance,
-                     t.balance
-                    FROM trimmed t
-                   WHERE t.is_last
-           RETURNING 1 AS "?column?"
-         )
-  SELECT (( SELECT count(*) AS count
-            FROM trimmed) - ( SELECT count(*) AS count
-            FROM carried));
+  -- One at a time: who waits sees what the other one has made.
+  SELECT pg_advisory_xact_lock(hashtextextended('oblivion.trim_ledger', 0));
+  WITH past AS (
+    SELECT l.user_id, max(l.id) AS last
+    FROM public.token_ledger AS l
+    WHERE l.created_at < trim_ledger.before
+    GROUP BY l.user_id
+    HAVING count(*) > 1
+  ),
+  trimmed AS (
+    DELETE FROM public.token_ledger AS l
+    USING past AS p
+    WHERE l.user_id = p.user_id AND l.id <= p.last
+    RETURNING l.user_id, l.id, l.created_at, l.balance, l.id = p.last AS is_last
+  ),
+  carried AS (
+    INSERT INTO public.token_ledger (user_id, id, created_at, kind, tokens, balance)
+    OVERRIDING SYSTEM VALUE
+    SELECT t.user_id, t.id, t.created_at, 'carried', t.balance, t.balance
+    FROM trimmed AS t
+    WHERE t.is_last
+    RETURNING 1
+  )
+  SELECT (SELECT count(*) FROM trimmed) - (SELECT count(*) FROM carried);
 END$statement$;
+
+COMMENT ON FUNCTION oblivion.trim_ledger(timestamptz) IS
+  'The owner''s retention: makes one row of an account''s rows before that moment; returns how many went.';
 
 CREATE VIEW oblivion.balance_audit WITH (security_invoker = true) AS
 SELECT
@@ -302,13 +305,27 @@ DECLARE
   api_role name;
 BEGIN
   REVOKE ALL ON TABLE oblivion.balance_audit FROM PUBLIC CASCADE;
-  FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
     EXECUTE format('REVOKE ALL ON TABLE oblivion.balance_audit FROM %I CASCADE', api_role);
   END LOOP;
 END
 $$;
 
-ALTER TABLE public.token_usage SET (fillfactor = 85);
+COMMENT ON VIEW oblivion.balance_audit IS
+  'Each account''s balance beside the sum of its ledger; a row with drift or gaps is wrong.';
+
+COMMENT ON COLUMN oblivion.balance_audit.user_id IS 'The account.';
+
+COMMENT ON COLUMN oblivion.balance_audit.balance IS 'What it has; 0 where it is gone.';
+
+COMMENT ON COLUMN oblivion.balance_audit.ledger IS 'The sum of its rows in the ledger.';
+
+COMMENT ON COLUMN oblivion.balance_audit.drift IS 'balance less ledger: 0, or something changed past the triggers.';
+
+COMMENT ON COLUMN oblivion.balance_audit.gaps IS
+  'Rows whose balance is not that of the row before and their tokens: 0, or rows are missing.';
 
 CREATE TABLE oblivion.call_meters (
   session_id uuid NOT NULL,
@@ -346,11 +363,55 @@ DECLARE
   api_role name;
 BEGIN
   REVOKE ALL ON TABLE oblivion.call_meters FROM PUBLIC CASCADE;
-  FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
     EXECUTE format('REVOKE ALL ON TABLE oblivion.call_meters FROM %I CASCADE', api_role);
   END LOOP;
 END
 $$;
+
+COMMENT ON TABLE oblivion.call_meters IS 'What the engine knows of each call that start_call() made.';
+
+COMMENT ON COLUMN oblivion.call_meters.session_id IS 'The call.';
+
+COMMENT ON COLUMN oblivion.call_meters.user_id IS 'Who started it; with client_key what makes a start known.';
+
+COMMENT ON COLUMN oblivion.call_meters.client_key IS 'The key by which its client starts it once.';
+
+COMMENT ON COLUMN oblivion.call_meters.mode IS 'What is priced: voice (a voice-only call) or video.';
+
+COMMENT ON COLUMN oblivion.call_meters.direct_rate IS 'Tokens for each started minute without TURN, as it began.';
+
+COMMENT ON COLUMN oblivion.call_meters.direct_rate_from IS 'The date of that rate.';
+
+COMMENT ON COLUMN oblivion.call_meters.turn_rate IS 'Tokens for each started minute over TURN, as it began.';
+
+COMMENT ON COLUMN oblivion.call_meters.turn_rate_from IS 'The date of that rate.';
+
+COMMENT ON COLUMN oblivion.call_meters.segment IS 'Which of its segments goes on, from 1.';
+
+COMMENT ON COLUMN oblivion.call_meters.usage_id IS 'That one''s row of token_usage, once it has one.';
+
+COMMENT ON COLUMN oblivion.call_meters.used_turn IS 'Whether the TURN rate applies to it.';
+
+COMMENT ON COLUMN oblivion.call_meters.tokens_per_minute IS 'Tokens for each of its started minutes.';
+
+COMMENT ON COLUMN oblivion.call_meters.first_minute IS 'Minutes of the call before it.';
+
+COMMENT ON COLUMN oblivion.call_meters.first_second IS 'Seconds of the call before it.';
+
+COMMENT ON COLUMN oblivion.call_meters.due_before IS 'Tokens that the minutes before it cost.';
+
+COMMENT ON COLUMN oblivion.call_meters.shortfall IS 'Tokens that were due in it while the balance did not cover them.';
+
+COMMENT ON COLUMN oblivion.call_meters.refunded IS 'Tokens given back.';
+
+COMMENT ON COLUMN oblivion.call_meters.settled IS 'It has ended, and is billed to its end.';
+
+COMMENT ON COLUMN oblivion.call_meters.reaped IS 'It was ended as stale: a late tick revives it.';
+
+COMMENT ON COLUMN oblivion.call_meters.has_incident IS 'Its last billing failed: an incident is open.';
 
 CREATE TABLE oblivion.call_segments (
   session_id uuid NOT NULL,
@@ -377,11 +438,41 @@ DECLARE
   api_role name;
 BEGIN
   REVOKE ALL ON TABLE oblivion.call_segments FROM PUBLIC CASCADE;
-  FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
     EXECUTE format('REVOKE ALL ON TABLE oblivion.call_segments FROM %I CASCADE', api_role);
   END LOOP;
 END
 $$;
+
+COMMENT ON TABLE oblivion.call_segments IS
+  'The past segments of metered calls: spans at one rate, each with a row of usage.';
+
+COMMENT ON COLUMN oblivion.call_segments.session_id IS 'The call.';
+
+COMMENT ON COLUMN oblivion.call_segments.number IS 'From 1, in the call''s order.';
+
+COMMENT ON COLUMN oblivion.call_segments.usage_id IS 'Its row of token_usage, once it has one.';
+
+COMMENT ON COLUMN oblivion.call_segments.used_turn IS 'Whether the TURN rate applies.';
+
+COMMENT ON COLUMN oblivion.call_segments.tokens_per_minute IS 'Tokens for each of its started minutes.';
+
+COMMENT ON COLUMN oblivion.call_segments.rate_from IS 'The date of that rate.';
+
+COMMENT ON COLUMN oblivion.call_segments.first_minute IS 'Minutes of the call before it.';
+
+COMMENT ON COLUMN oblivion.call_segments.minutes IS 'Its minutes.';
+
+COMMENT ON COLUMN oblivion.call_segments.seconds IS 'Its length in seconds.';
+
+COMMENT ON COLUMN oblivion.call_segments.due_before IS 'Tokens that the minutes before it cost.';
+
+COMMENT ON COLUMN oblivion.call_segments.due_after IS 'Tokens that they cost with its own.';
+
+COMMENT ON COLUMN oblivion.call_segments.shortfall IS
+  'Tokens that were due in it while the balance did not cover them.';
 
 CREATE TABLE oblivion.billing_incidents (
   id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
@@ -405,7 +496,9 @@ DECLARE
   api_role name;
 BEGIN
   REVOKE ALL ON SEQUENCE oblivion.billing_incidents_id_seq FROM PUBLIC CASCADE;
-  FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
     EXECUTE format('REVOKE ALL ON SEQUENCE oblivion.billing_incidents_id_seq FROM %I CASCADE', api_role);
   END LOOP;
 END
@@ -416,38 +509,75 @@ DECLARE
   api_role name;
 BEGIN
   REVOKE ALL ON TABLE oblivion.billing_incidents FROM PUBLIC CASCADE;
-  FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
     EXECUTE format('REVOKE ALL ON TABLE oblivion.billing_incidents FROM %I CASCADE', api_role);
   END LOOP;
 END
 $$;
 
+COMMENT ON TABLE oblivion.billing_incidents IS 'Calls whose billing failed, which their clients never see.';
+
+COMMENT ON COLUMN oblivion.billing_incidents.id IS 'The incident.';
+
+COMMENT ON COLUMN oblivion.billing_incidents.session_id IS 'The call that could not be billed; it may be gone by now.';
+
+COMMENT ON COLUMN oblivion.billing_incidents.user_id IS 'Its user.';
+
+COMMENT ON COLUMN oblivion.billing_incidents.action IS 'What it was billed for: tick, turn, end, reap or settle.';
+
+COMMENT ON COLUMN oblivion.billing_incidents.error_code IS 'PostgreSQL''s SQLSTATE.';
+
+COMMENT ON COLUMN oblivion.billing_incidents.message IS 'PostgreSQL''s message.';
+
+COMMENT ON COLUMN oblivion.billing_incidents.attempts IS 'How often it failed; else of the last time.';
+
+COMMENT ON COLUMN oblivion.billing_incidents.first_at IS 'When it failed first.';
+
+COMMENT ON COLUMN oblivion.billing_incidents.last_at IS 'When it failed last.';
+
+COMMENT ON COLUMN oblivion.billing_incidents.resolved_at IS 'When the call was billed; NULL while it is not.';
+
+EXECUTE $statement$-- Whether `caller` may act for a user, or for a call of no user, whose id is all that it takes. A role is trusted that is
+-- the owner, as whom the engine runs, or may become it.
 CREATE FUNCTION oblivion.may_act_for(user_id text, caller text)
 RETURNS boolean
 LANGUAGE sql
 STABLE
-SET search_path TO ''
-RETURN (oblivion.open_access() OR (user_id IS NULL) OR starts_with(user_id, 'anonymous_'::text) OR (caller = 'service_role'::text) OR (NOT (user_id IS DISTINCT FROM oblivion.current_user_id())) OR pg_has_role((caller)::name, CURRENT_USER, 'USAGE'::text));
+SET search_path = ''
+RETURN oblivion.open_access()
+  OR user_id IS NULL
+  OR starts_with(user_id, 'anonymous_')
+  OR caller = 'service_role'
+  -- A visitor is nobody, not NULL, which NOT would make no refusal.
+  OR user_id IS NOT DISTINCT FROM oblivion.current_user_id()
+  OR pg_has_role(caller::name, current_user, 'USAGE')$statement$;
+
+COMMENT ON FUNCTION oblivion.may_act_for(text, text) IS 'Whether a role may act for a user, or a call of no user.';
 
 CREATE FUNCTION oblivion.check_key(key text, name text)
 RETURNS void
 LANGUAGE plpgsql
 IMMUTABLE
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 BEGIN
   IF key = '' OR length(key) > 200 THEN
     RAISE invalid_parameter_value
       USING MESSAGE = format('%s has %s characters', name, length(key)), HINT = 'Give 1 to 200, such as a random UUID';
   END IF;
 END
-$function$;
+$$;
 
+COMMENT ON FUNCTION oblivion.check_key(text, text) IS 'Refuses a key that is empty, or longer than 200 characters.';
+
+EXECUTE $statement$-- One open incident for each call, however often it fails. That it could not be noted keeps no call from its end, either.
 CREATE FUNCTION oblivion.note_incident(call uuid, payer text, attempted text, code text, error text)
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 BEGIN
   INSERT INTO oblivion.billing_incidents AS i (session_id, user_id, action, error_code, message)
   VALUES (call, payer, attempted, code, error)
@@ -462,13 +592,18 @@ EXCEPTION
   WHEN OTHERS THEN
     RAISE WARNING 'No incident noted for call %, which could not be billed (%: %): %', call, code, error, SQLERRM;
 END
-$function$;
+$$$statement$;
 
-CREATE FUNCTION oblivion.note_outcome(call uuid, status text, has_ended boolean, is_reaped boolean, had_incident boolean)
+COMMENT ON FUNCTION oblivion.note_incident(uuid, text, text, text, text) IS 'Notes that a call could not be billed.';
+
+EXECUTE $statement$-- What a bill has made of a call: only one that has ended, and is billed, is settled.
+CREATE FUNCTION oblivion.note_outcome(
+  call uuid, status text, has_ended boolean, is_reaped boolean, had_incident boolean
+)
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 BEGIN
   UPDATE oblivion.call_meters AS m
   SET settled = has_ended AND status <> 'unsettled', reaped = is_reaped, has_incident = status = 'unsettled'
@@ -479,13 +614,32 @@ BEGIN
     WHERE i.session_id = call AND i.resolved_at IS NULL;
   END IF;
 END
-$function$;
+$$$statement$;
 
-EXECUTE $statement$CREATE FUNCTION oblivion.bill_call(meter oblivion.call_meters, user_id text, start_time timestamp with time zone, billed integer, until timestamp with time zone, action text, OUT status text, OUT charged integer, OUT shortfall integer, OUT balance integer, OUT minutes integer, OUT minutes_left integer, OUT cost integer)
-RETURNS record
+COMMENT ON FUNCTION oblivion.note_outcome(uuid, text, boolean, boolean, boolean) IS
+  'Notes what a bill has made of a call.';
+
+EXECUTE $statement$-- The heart of the engine. Charges what a call costs until then, by the price of its minutes, less what it has been
+-- billed; so that it does not matter how often, how late or in which order it is asked. Whoever calls holds the lock of
+-- the call and its meter, and writes `cost` to it. The call is locked first, then the account, whoever bills.
+CREATE FUNCTION oblivion.bill_call(
+  meter oblivion.call_meters,
+  user_id text,
+  start_time timestamptz,
+  billed integer,
+  until timestamptz,
+  action text,
+  OUT status text,
+  OUT charged integer,
+  OUT shortfall integer,
+  OUT balance integer,
+  OUT minutes integer,
+  OUT minutes_left integer,
+  OUT cost integer
+)
 LANGUAGE plpgsql
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   seconds CONSTANT double precision := greatest(0, date_part('epoch', until - start_time));
   patience CONSTANT pg_catalog.text := current_setting('lock_timeout');
@@ -626,13 +780,18 @@ BEGIN
       PERFORM oblivion.note_incident(meter.session_id, user_id, action, SQLSTATE, SQLERRM);
   END;
 END
-$function$$statement$;
+$$$statement$;
 
+COMMENT ON FUNCTION oblivion.bill_call(oblivion.call_meters, text, timestamptz, integer, timestamptz, text) IS
+  'Charges what a call costs until then, less what it has been billed; a failure is a status.';
+
+EXECUTE $statement$-- From the next minute on the call costs what the other rate of its card says; the minutes that have started stay as they
+-- were priced, billed or not. A segment in which no minute has started yet is the one that begins now. Returns the rate.
 CREATE FUNCTION oblivion.turn_call(meter oblivion.call_meters, turn boolean, seconds double precision)
 RETURNS integer
 LANGUAGE plpgsql
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   minute CONSTANT integer := ceil(greatest(0, seconds) / 60);
   second CONSTANT integer := floor(greatest(0, seconds));
@@ -675,14 +834,19 @@ BEGIN
   WHERE m.session_id = meter.session_id;
   RETURN rate;
 END
-$function$;
+$$$statement$;
 
-CREATE FUNCTION oblivion.rate_card(INOUT mode text, used_turn boolean, OUT tokens_per_minute integer, OUT effective_from timestamp with time zone)
-RETURNS record
+COMMENT ON FUNCTION oblivion.turn_call(oblivion.call_meters, boolean, double precision) IS
+  'Begins a segment at another rate.';
+
+EXECUTE $statement$-- What a minute costs now, by the newest rate that has begun.
+CREATE FUNCTION oblivion.rate_card(
+  INOUT mode text, used_turn boolean, OUT tokens_per_minute integer, OUT effective_from timestamptz
+)
 LANGUAGE plpgsql
 STABLE
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 BEGIN
   IF mode IS NULL OR mode NOT IN ('video', 'voice', 'voice-only') THEN
     RAISE invalid_parameter_value
@@ -701,13 +865,16 @@ BEGIN
         HINT = 'Insert one into token_rates';
   END IF;
 END
-$function$;
+$$$statement$;
 
+COMMENT ON FUNCTION oblivion.rate_card(text, boolean) IS 'What a minute costs now.';
+
+EXECUTE $statement$-- A client of before has started it, and bills it by itself: whoever may act for its user can end it, and no more.
 CREATE FUNCTION oblivion.advance_unmetered_call(session_id uuid, action text, caller text)
 RETURNS text
 LANGUAGE plpgsql
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   call pg_catalog.record;
 BEGIN
@@ -727,14 +894,30 @@ BEGIN
   END IF;
   RETURN 'not_billed';
 END
-$function$;
+$$$statement$;
 
-CREATE FUNCTION oblivion.advance_call(INOUT session_id uuid, action text, turn boolean, caller text, OUT status text, OUT charged integer, OUT shortfall integer, OUT balance integer, OUT minutes_billed integer, OUT minutes_left integer, OUT credit_cost numeric)
-RETURNS record
+COMMENT ON FUNCTION oblivion.advance_unmetered_call(uuid, text, text) IS
+  'What advance_call() does to a call of an old client.';
+
+EXECUTE $statement$-- What tick_call, set_call_turn, end_call, reap_stale_calls and settle_calls have in common: under the lock of the call
+-- it is billed, and then goes on, turns or ends. `action`: tick, turn, end, reap or settle.
+CREATE FUNCTION oblivion.advance_call(
+  INOUT session_id uuid,
+  action text,
+  turn boolean,
+  caller text,
+  OUT status text,
+  OUT charged integer,
+  OUT shortfall integer,
+  OUT balance integer,
+  OUT minutes_billed integer,
+  OUT minutes_left integer,
+  OUT credit_cost numeric
+)
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   call pg_catalog.record;
   meter oblivion.call_meters;
@@ -813,13 +996,27 @@ BEGIN
     PERFORM oblivion.note_outcome(session_id, status, end_at IS NOT NULL, stays_reaped, meter.has_incident);
   END IF;
 END
-$function$;
+$$$statement$;
 
-EXECUTE $statement$CREATE FUNCTION oblivion.credit_account(INOUT user_id text, INOUT tokens integer, INOUT key text, kind text, session_id uuid, refundable integer, OUT status text, OUT balance integer, OUT credited_at timestamp with time zone)
-RETURNS record
+COMMENT ON FUNCTION oblivion.advance_call(uuid, text, boolean, text) IS
+  'What tick_call(), set_call_turn(), end_call(), reap_stale_calls() and settle_calls() do to a call.';
+
+EXECUTE $statement$-- What top_up and refund_call have in common: under the lock of the account a key that is known is answered from the row
+-- of the ledger that has it.
+CREATE FUNCTION oblivion.credit_account(
+  INOUT user_id text,
+  INOUT tokens integer,
+  INOUT key text,
+  kind text,
+  session_id uuid,
+  refundable integer,
+  OUT status text,
+  OUT balance integer,
+  OUT credited_at timestamptz
+)
 LANGUAGE plpgsql
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   entry pg_catalog.record;
 BEGIN
@@ -877,14 +1074,27 @@ BEGIN
   status := 'ok';
   credited_at := clock_timestamp();
 END
-$function$$statement$;
+$$$statement$;
 
-CREATE FUNCTION oblivion.call_quote(user_id text, mode text, used_turn boolean, caller text, OUT status text, OUT tokens_per_minute integer, OUT rate_from timestamp with time zone, OUT balance integer, OUT minutes_left integer)
-RETURNS record
+COMMENT ON FUNCTION oblivion.credit_account(text, integer, text, text, uuid, integer) IS
+  'Adds tokens once for each key.';
+
+CREATE FUNCTION oblivion.call_quote(
+  user_id text,
+  mode text,
+  used_turn boolean,
+  caller text,
+  OUT status text,
+  OUT tokens_per_minute integer,
+  OUT rate_from timestamptz,
+  OUT balance integer,
+  OUT minutes_left integer
+)
 LANGUAGE plpgsql
-STABLE SECURITY DEFINER
-SET search_path TO ''
-AS $function$
+STABLE
+SECURITY DEFINER
+SET search_path = ''
+AS $$
 BEGIN
   SELECT r.tokens_per_minute, r.effective_from
   INTO tokens_per_minute, rate_from
@@ -899,14 +1109,30 @@ BEGIN
   status := CASE WHEN balance IS NULL THEN 'not_billed' WHEN balance < tokens_per_minute THEN 'short' ELSE 'ok' END;
   minutes_left := balance / nullif(tokens_per_minute, 0);
 END
-$function$;
+$$;
 
-EXECUTE $statement$CREATE FUNCTION oblivion.start_call(user_id text, room_id text, mode text, used_turn boolean, client_key text, caller text, OUT session_id uuid, OUT status text, OUT charged integer, OUT shortfall integer, OUT balance integer, OUT minutes_billed integer, OUT minutes_left integer, OUT credit_cost numeric)
-RETURNS record
+COMMENT ON FUNCTION oblivion.call_quote(text, text, boolean, text) IS 'What public.call_quote() does, as the owner.';
+
+EXECUTE $statement$CREATE FUNCTION oblivion.start_call(
+  user_id text,
+  room_id text,
+  mode text,
+  used_turn boolean,
+  client_key text,
+  caller text,
+  OUT session_id uuid,
+  OUT status text,
+  OUT charged integer,
+  OUT shortfall integer,
+  OUT balance integer,
+  OUT minutes_billed integer,
+  OUT minutes_left integer,
+  OUT credit_cost numeric
+)
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   called_mode CONSTANT pg_catalog.text := CASE mode WHEN 'voice' THEN 'voice-only' ELSE mode END;
   turn CONSTANT boolean := coalesce(used_turn, false);
@@ -982,77 +1208,91 @@ BEGIN
   balance := quote.balance;
   minutes_left := quote.minutes_left;
 END
-$function$$statement$;
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.start_call(text, text, text, boolean, text, text) IS
+  'What public.start_call() does, as the owner.';
 
 EXECUTE $statement$CREATE FUNCTION oblivion.explain_call(session_id uuid, caller text)
-RETURNS TABLE(segment integer, mode text, used_turn boolean, first_minute integer, minutes integer, tokens_per_minute integer, rate_from timestamp with time zone, due integer, charged integer, shortfall integer)
+RETURNS TABLE (
+  segment integer,
+  mode text,
+  used_turn boolean,
+  first_minute integer,
+  minutes integer,
+  tokens_per_minute integer,
+  rate_from timestamptz,
+  due integer,
+  charged integer,
+  shortfall integer
+)
 LANGUAGE sql
 STABLE SECURITY DEFINER
-SET search_path TO ''
+SET search_path = ''
 BEGIN ATOMIC
-SELECT s.number,
-     m.mode,
-     s.used_turn,
-     (s.first_minute + 1),
-         CASE
-             WHEN (s.tokens_per_minute > 0) THEN (p.due / s.tokens_per_minute)
-             ELSE GREATEST(0, s.minutes)
-         END AS "greatest",
-     s.tokens_per_minute,
-     s.rate_from,
-     p.due,
-     (p.due - s.shortfall),
-     s.shortfall
-    FROM (((oblivion.call_meters m
-      JOIN public.call_sessions c ON ((c.id = m.session_id)))
-      CROSS JOIN LATERAL ( SELECT call_segments.number,
-             call_segments.used_turn,
-             call_segments.tokens_per_minute,
-             call_segments.rate_from,
-             call_segments.first_minute,
-             call_segments.minutes,
-             call_segments.due_before,
-             call_segments.due_after,
-             call_segments.shortfall
-            FROM oblivion.call_segments
-           WHERE (call_segments.session_id = m.session_id)
-         UNION ALL
-          SELECT m.segment,
-             m.used_turn,
-             m.tokens_per_minute,
-                 CASE
-                     WHEN m.used_turn THEN m.turn_rate_from
-                     ELSE m.direct_rate_from
-                 END AS direct_rate_from,
-             m.first_minute,
-             ((ceil((date_part('epoch'::text, (COALESCE(c.end_time, c.updated_at) - c.start_time)) / (60)::double precision)))::integer - m.first_minute),
-             m.due_before,
-             (c.credit_cost)::bigint AS credit_cost,
-             m.shortfall) s)
-      CROSS JOIN LATERAL ( SELECT (GREATEST((0)::bigint, (LEAST(s.due_after, (c.credit_cost)::bigint) - s.due_before)))::integer AS due) p)
-   WHERE ((m.session_id = explain_call.session_id) AND oblivion.may_act_for(c.user_id, explain_call.caller))
-   ORDER BY s.number;
+  SELECT
+    s.number,
+    m.mode,
+    s.used_turn,
+    s.first_minute + 1,
+    -- Those that are billed, which of what is due at a rate of zero are all.
+    CASE WHEN s.tokens_per_minute > 0 THEN p.due / s.tokens_per_minute ELSE greatest(0, s.minutes) END,
+    s.tokens_per_minute,
+    s.rate_from,
+    p.due,
+    p.due - s.shortfall,
+    s.shortfall
+  FROM oblivion.call_meters AS m
+  JOIN public.call_sessions AS c ON c.id = m.session_id
+  CROSS JOIN LATERAL (
+    SELECT number, used_turn, tokens_per_minute, rate_from, first_minute, minutes, due_before, due_after, shortfall
+    FROM oblivion.call_segments
+    WHERE session_id = m.session_id
+    UNION ALL
+    SELECT
+      m.segment,
+      m.used_turn,
+      m.tokens_per_minute,
+      CASE WHEN m.used_turn THEN m.turn_rate_from ELSE m.direct_rate_from END,
+      m.first_minute,
+      ceil(date_part('epoch', coalesce(c.end_time, c.updated_at) - c.start_time) / 60)::integer - m.first_minute,
+      m.due_before,
+      c.credit_cost::bigint,
+      m.shortfall
+  ) AS s
+  CROSS JOIN LATERAL (
+    SELECT greatest(0, least(s.due_after, c.credit_cost::bigint) - s.due_before)::integer AS due
+  ) AS p
+  WHERE m.session_id = explain_call.session_id AND oblivion.may_act_for(c.user_id, explain_call.caller)
+  ORDER BY s.number;
 END$statement$;
 
-CREATE FUNCTION oblivion.top_up(INOUT user_id text, INOUT tokens integer, INOUT key text, OUT status text, OUT balance integer)
-RETURNS record
+COMMENT ON FUNCTION oblivion.explain_call(uuid, text) IS 'What public.explain_call() does, as the owner.';
+
+CREATE FUNCTION oblivion.top_up(
+  INOUT user_id text, INOUT tokens integer, INOUT key text, OUT status text, OUT balance integer
+)
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 BEGIN
   SELECT c.status, c.balance
   INTO status, balance
   FROM oblivion.credit_account(user_id, tokens, key, 'top_up', NULL, NULL) AS c;
 END
-$function$;
+$$;
 
-CREATE FUNCTION oblivion.refund_call(INOUT session_id uuid, INOUT tokens integer, INOUT key text, OUT status text, OUT balance integer)
-RETURNS record
+COMMENT ON FUNCTION oblivion.top_up(text, integer, text) IS 'What public.top_up() does, as the owner.';
+
+EXECUTE $statement$-- Locks the call, then the account, as billing does; what is given back is counted in the call's meter.
+CREATE FUNCTION oblivion.refund_call(
+  INOUT session_id uuid, INOUT tokens integer, INOUT key text, OUT status text, OUT balance integer
+)
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   call pg_catalog.record;
 BEGIN
@@ -1075,15 +1315,21 @@ BEGIN
   SET refunded = m.refunded + refund_call.tokens
   WHERE m.session_id = refund_call.session_id AND refund_call.status = 'ok';
 END
-$function$;
+$$$statement$;
 
+COMMENT ON FUNCTION oblivion.refund_call(uuid, integer, text) IS 'What public.refund_call() does, as the owner.';
+
+EXECUTE $statement$-- Several at once each take other calls; one that is being ticked at this moment is not stale. All are locked before the
+-- first is billed, and billed by user: two that lock accounts in different orders would wait for each other.
 CREATE FUNCTION oblivion.reap_stale_calls(not_seen_for interval, max_calls integer)
-RETURNS TABLE(session_id uuid, status text, charged integer, shortfall integer, end_time timestamp with time zone)
+RETURNS TABLE (
+  session_id uuid, status text, charged integer, shortfall integer, end_time timestamptz
+)
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
-SET lock_timeout TO '1s'
-AS $function$
+SET search_path = ''
+SET lock_timeout = '1s'
+AS $$
 DECLARE
   call pg_catalog.record;
   held pg_catalog.text;
@@ -1131,15 +1377,20 @@ BEGIN
     RETURN NEXT;
   END LOOP;
 END
-$function$;
+$$$statement$;
 
+COMMENT ON FUNCTION oblivion.reap_stale_calls(interval, integer) IS
+  'What public.reap_stale_calls() does, as the owner.';
+
+EXECUTE $statement$-- Calls that have ended, but could not be billed then; those that failed last come last. They are
+-- locked and billed in the order that reap_stale_calls() has.
 CREATE FUNCTION oblivion.settle_calls(max_calls integer)
-RETURNS TABLE(session_id uuid, status text, charged integer, shortfall integer)
+RETURNS TABLE (session_id uuid, status text, charged integer, shortfall integer)
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
-SET lock_timeout TO '1s'
-AS $function$
+SET search_path = ''
+SET lock_timeout = '1s'
+AS $$
 DECLARE
   call pg_catalog.record;
   held pg_catalog.text;
@@ -1187,162 +1438,224 @@ BEGIN
     RETURN NEXT;
   END LOOP;
 END
-$function$;
+$$$statement$;
 
-EXECUTE $statement$CREATE FUNCTION public.call_quote(user_id text, mode text, used_turn boolean DEFAULT false, OUT status text, OUT tokens_per_minute integer, OUT rate_from timestamp with time zone, OUT balance integer, OUT minutes_left integer)
-RETURNS record
+COMMENT ON FUNCTION oblivion.settle_calls(integer) IS 'What public.settle_calls() does, as the owner.';
+
+EXECUTE $statement$CREATE FUNCTION public.call_quote(
+  user_id text,
+  mode text,
+  used_turn boolean DEFAULT false,
+  OUT status text,
+  OUT tokens_per_minute integer,
+  OUT rate_from timestamptz,
+  OUT balance integer,
+  OUT minutes_left integer
+)
 LANGUAGE sql
 STABLE
-SET search_path TO ''
+SET search_path = ''
 BEGIN ATOMIC
-SELECT a.status,
-     a.tokens_per_minute,
-     a.rate_from,
-     a.balance,
-     a.minutes_left
-    FROM oblivion.call_quote(call_quote.user_id, call_quote.mode, call_quote.used_turn, ((CURRENT_USER)::text COLLATE "default")) a(status, tokens_per_minute, rate_from, balance, minutes_left);
+  SELECT a.*
+  FROM oblivion.call_quote(user_id, mode, used_turn, current_user::text COLLATE "default") AS a;
 END$statement$;
 
-EXECUTE $statement$CREATE FUNCTION public.start_call(user_id text, room_id text, mode text, used_turn boolean DEFAULT false, client_key text DEFAULT NULL::text, OUT session_id uuid, OUT status text, OUT charged integer, OUT shortfall integer, OUT balance integer, OUT minutes_billed integer, OUT minutes_left integer, OUT credit_cost numeric)
-RETURNS record
+COMMENT ON FUNCTION public.call_quote(text, text, boolean) IS
+  'What a call would cost. mode: video or voice-only. Returns a row: status (ok; short, not a minute; not_billed, no '
+  'account; unknown, another''s), tokens_per_minute, rate_from (the date of that rate), balance (tokens), '
+  'minutes_left (whole minutes that it covers). Errors: 22023 unknown mode; 55000 no rate.';
+
+EXECUTE $statement$CREATE FUNCTION public.start_call(
+  user_id text,
+  room_id text,
+  mode text,
+  used_turn boolean DEFAULT false,
+  client_key text DEFAULT NULL,
+  OUT session_id uuid,
+  OUT status text,
+  OUT charged integer,
+  OUT shortfall integer,
+  OUT balance integer,
+  OUT minutes_billed integer,
+  OUT minutes_left integer,
+  OUT credit_cost numeric
+)
 LANGUAGE sql
-SET search_path TO ''
+SET search_path = ''
 BEGIN ATOMIC
-SELECT a.session_id,
-     a.status,
-     a.charged,
-     a.shortfall,
-     a.balance,
-     a.minutes_billed,
-     a.minutes_left,
-     a.credit_cost
-    FROM oblivion.start_call(start_call.user_id, start_call.room_id, start_call.mode, start_call.used_turn, start_call.client_key, ((CURRENT_USER)::text COLLATE "default")) a(session_id, status, charged, shortfall, balance, minutes_billed, minutes_left, credit_cost);
+  SELECT a.*
+  FROM oblivion.start_call(user_id, room_id, mode, used_turn, client_key, current_user::text COLLATE "default") AS a;
 END$statement$;
 
-EXECUTE $statement$CREATE FUNCTION public.tick_call(INOUT session_id uuid, OUT status text, OUT charged integer, OUT shortfall integer, OUT balance integer, OUT minutes_billed integer, OUT minutes_left integer, OUT credit_cost numeric)
-RETURNS record
+COMMENT ON FUNCTION public.start_call(text, text, text, boolean, text) IS
+  'Starts a metered call by the server''s clock. mode: video or voice-only. With client_key, 1 to 200 characters, a '
+  'repeated start gives the call of the first one. Returns a row. status: ok; short, the balance did not cover it; '
+  'not_billed, nobody pays; unsettled, billing failed and is made up for later; ended, it had ended before; unknown, '
+  'no such call, or not the caller''s. charged and shortfall: tokens, by this time. balance: tokens left. '
+  'minutes_billed: started minutes in all. minutes_left: whole minutes that the balance covers. credit_cost: tokens '
+  'due in all. Errors: 22023 unknown mode, no room, or a key of another length; 23505 a key that is known from '
+  'another room or mode; 42501 another''s user_id; 55000 no rate.';
+
+EXECUTE $statement$CREATE FUNCTION public.tick_call(
+  INOUT session_id uuid,
+  OUT status text,
+  OUT charged integer,
+  OUT shortfall integer,
+  OUT balance integer,
+  OUT minutes_billed integer,
+  OUT minutes_left integer,
+  OUT credit_cost numeric
+)
 LANGUAGE sql
-SET search_path TO ''
+SET search_path = ''
 BEGIN ATOMIC
-SELECT a.session_id,
-     a.status,
-     a.charged,
-     a.shortfall,
-     a.balance,
-     a.minutes_billed,
-     a.minutes_left,
-     a.credit_cost
-    FROM oblivion.advance_call(tick_call.session_id, 'tick'::text, NULL::boolean, ((CURRENT_USER)::text COLLATE "default")) a(session_id, status, charged, shortfall, balance, minutes_billed, minutes_left, credit_cost);
+  SELECT a.*
+  FROM oblivion.advance_call(session_id, 'tick', NULL, current_user::text COLLATE "default") AS a;
 END$statement$;
 
-EXECUTE $statement$CREATE FUNCTION public.set_call_turn(INOUT session_id uuid, used_turn boolean, OUT status text, OUT charged integer, OUT shortfall integer, OUT balance integer, OUT minutes_billed integer, OUT minutes_left integer, OUT credit_cost numeric)
-RETURNS record
+COMMENT ON FUNCTION public.tick_call(uuid) IS
+  'Bills the minutes that have started; one that is lost, doubled or late changes no total. Returns a row. status: '
+  'ok; short, the balance did not cover it; not_billed, nobody pays; unsettled, billing failed and is made up for '
+  'later; ended, it had ended before; unknown, no such call, or not the caller''s. charged and shortfall: tokens, by '
+  'this time. balance: tokens left. minutes_billed: started minutes in all. minutes_left: whole minutes that the '
+  'balance covers. credit_cost: tokens due in all.';
+
+EXECUTE $statement$CREATE FUNCTION public.set_call_turn(
+  INOUT session_id uuid,
+  used_turn boolean,
+  OUT status text,
+  OUT charged integer,
+  OUT shortfall integer,
+  OUT balance integer,
+  OUT minutes_billed integer,
+  OUT minutes_left integer,
+  OUT credit_cost numeric
+)
 LANGUAGE sql
-SET search_path TO ''
+SET search_path = ''
 BEGIN ATOMIC
-SELECT a.session_id,
-     a.status,
-     a.charged,
-     a.shortfall,
-     a.balance,
-     a.minutes_billed,
-     a.minutes_left,
-     a.credit_cost
-    FROM oblivion.advance_call(set_call_turn.session_id, 'turn'::text, set_call_turn.used_turn, ((CURRENT_USER)::text COLLATE "default")) a(session_id, status, charged, shortfall, balance, minutes_billed, minutes_left, credit_cost);
+  SELECT a.*
+  FROM oblivion.advance_call(session_id, 'turn', used_turn, current_user::text COLLATE "default") AS a;
 END$statement$;
 
-EXECUTE $statement$CREATE FUNCTION public.end_call(INOUT session_id uuid, OUT status text, OUT charged integer, OUT shortfall integer, OUT balance integer, OUT minutes_billed integer, OUT minutes_left integer, OUT credit_cost numeric)
-RETURNS record
+COMMENT ON FUNCTION public.set_call_turn(uuid, boolean) IS
+  'Bills the minutes that have started, and says whether a TURN relay carries the media from now on, which prices the '
+  'minutes to come. Returns a row. status: ok; short, the balance did not cover it; not_billed, nobody pays; '
+  'unsettled, billing failed and is made up for later; ended, it had ended before; unknown, no such call, or not the '
+  'caller''s. charged and shortfall: tokens, by this time. balance: tokens left. minutes_billed: started minutes in '
+  'all. minutes_left: whole minutes that the balance covers. credit_cost: tokens due in all.';
+
+EXECUTE $statement$CREATE FUNCTION public.end_call(
+  INOUT session_id uuid,
+  OUT status text,
+  OUT charged integer,
+  OUT shortfall integer,
+  OUT balance integer,
+  OUT minutes_billed integer,
+  OUT minutes_left integer,
+  OUT credit_cost numeric
+)
 LANGUAGE sql
-SET search_path TO ''
+SET search_path = ''
 BEGIN ATOMIC
-SELECT a.session_id,
-     a.status,
-     a.charged,
-     a.shortfall,
-     a.balance,
-     a.minutes_billed,
-     a.minutes_left,
-     a.credit_cost
-    FROM oblivion.advance_call(end_call.session_id, 'end'::text, NULL::boolean, ((CURRENT_USER)::text COLLATE "default")) a(session_id, status, charged, shortfall, balance, minutes_billed, minutes_left, credit_cost);
+  SELECT a.*
+  FROM oblivion.advance_call(session_id, 'end', NULL, current_user::text COLLATE "default") AS a;
 END$statement$;
+
+COMMENT ON FUNCTION public.end_call(uuid) IS
+  'Ends the call now, and bills it; it ends although billing fails, and is billed once however often. Returns a row. '
+  'status: ok; short, the balance did not cover it; not_billed, nobody pays; unsettled, billing failed and is made up '
+  'for later; ended, it had ended before; unknown, no such call, or not the caller''s. charged and shortfall: tokens, '
+  'by this time. balance: tokens left. minutes_billed: started minutes in all. minutes_left: whole minutes that the '
+  'balance covers. credit_cost: tokens due in all.';
 
 EXECUTE $statement$CREATE FUNCTION public.explain_call(session_id uuid)
-RETURNS TABLE(segment integer, mode text, used_turn boolean, first_minute integer, minutes integer, tokens_per_minute integer, rate_from timestamp with time zone, due integer, charged integer, shortfall integer)
+RETURNS TABLE (
+  segment integer,
+  mode text,
+  used_turn boolean,
+  first_minute integer,
+  minutes integer,
+  tokens_per_minute integer,
+  rate_from timestamptz,
+  due integer,
+  charged integer,
+  shortfall integer
+)
 LANGUAGE sql
 STABLE
-SET search_path TO ''
+SET search_path = ''
 BEGIN ATOMIC
-SELECT a.segment,
-     a.mode,
-     a.used_turn,
-     a.first_minute,
-     a.minutes,
-     a.tokens_per_minute,
-     a.rate_from,
-     a.due,
-     a.charged,
-     a.shortfall
-    FROM oblivion.explain_call(explain_call.session_id, ((CURRENT_USER)::text COLLATE "default")) a(segment, mode, used_turn, first_minute, minutes, tokens_per_minute, rate_from, due, charged, shortfall);
+  SELECT a.*
+  FROM oblivion.explain_call(session_id, current_user::text COLLATE "default") AS a;
 END$statement$;
+
+COMMENT ON FUNCTION public.explain_call(uuid) IS
+  'The receipt of a metered call: a row for each segment, with its mode and TURN, its first minute and its minutes, '
+  'the rate and its date, tokens due, charged, and shortfall.';
 
 EXECUTE $statement$CREATE FUNCTION public.top_up(INOUT user_id text, INOUT tokens integer, INOUT key text, OUT status text, OUT balance integer)
-RETURNS record
 LANGUAGE sql
-SET search_path TO ''
+SET search_path = ''
 BEGIN ATOMIC
-SELECT a.user_id,
-     a.tokens,
-     a.key,
-     a.status,
-     a.balance
-    FROM oblivion.top_up(top_up.user_id, top_up.tokens, top_up.key) a(user_id, tokens, key, status, balance);
+  SELECT a.*
+  FROM oblivion.top_up(user_id, tokens, key) AS a;
 END$statement$;
+
+COMMENT ON FUNCTION public.top_up(text, integer, text) IS
+  'Adds tokens to an account, once for each key of 1 to 200 characters. Returns a row: status (ok; known: the answer '
+  'is the first one''s) and balance (tokens after it). Errors: 22023 no tokens above zero, or no key; 22003 a balance '
+  'beyond an integer; 23503 no account; 23505 a key that is known with other content.';
 
 EXECUTE $statement$CREATE FUNCTION public.refund_call(INOUT session_id uuid, INOUT tokens integer, INOUT key text, OUT status text, OUT balance integer)
-RETURNS record
 LANGUAGE sql
-SET search_path TO ''
+SET search_path = ''
 BEGIN ATOMIC
-SELECT a.session_id,
-     a.tokens,
-     a.key,
-     a.status,
-     a.balance
-    FROM oblivion.refund_call(refund_call.session_id, refund_call.tokens, refund_call.key) a(session_id, tokens, key, status, balance);
+  SELECT a.*
+  FROM oblivion.refund_call(session_id, tokens, key) AS a;
 END$statement$;
 
-EXECUTE $statement$CREATE FUNCTION public.reap_stale_calls(not_seen_for interval DEFAULT '00:05:00'::interval, max_calls integer DEFAULT 1000)
-RETURNS TABLE(session_id uuid, status text, charged integer, shortfall integer, end_time timestamp with time zone)
+COMMENT ON FUNCTION public.refund_call(uuid, integer, text) IS
+  'Gives tokens of a metered call back, once for each key of 1 to 200 characters, and never more than were charged '
+  '(22023). An unknown call is a status. Returns a row: status (ok; known: the answer is the first one''s) and '
+  'balance (tokens after it). Errors: 22023 no tokens above zero, or no key; 22003 a balance beyond an integer; 23503 '
+  'no account; 23505 a key that is known with other content.';
+
+EXECUTE $statement$CREATE FUNCTION public.reap_stale_calls(not_seen_for interval DEFAULT '5 minutes', max_calls integer DEFAULT 1000)
+RETURNS TABLE (session_id uuid, status text, charged integer, shortfall integer, end_time timestamptz)
 LANGUAGE sql
-SET search_path TO ''
+SET search_path = ''
 BEGIN ATOMIC
-SELECT a.session_id,
-     a.status,
-     a.charged,
-     a.shortfall,
-     a.end_time
-    FROM oblivion.reap_stale_calls(reap_stale_calls.not_seen_for, reap_stale_calls.max_calls) a(session_id, status, charged, shortfall, end_time);
+  SELECT a.*
+  FROM oblivion.reap_stale_calls(not_seen_for, max_calls) AS a;
 END$statement$;
+
+COMMENT ON FUNCTION public.reap_stale_calls(interval, integer) IS
+  'Ends metered calls that were not seen for that time, at most so many: each is billed to when it was last seen. A '
+  'late tick revives one. Returns a row for each: status, charged and shortfall (tokens), end_time. Safe to run by '
+  'several at once. Errors: 22023 a negative argument.';
 
 EXECUTE $statement$CREATE FUNCTION public.settle_calls(max_calls integer DEFAULT 1000)
-RETURNS TABLE(session_id uuid, status text, charged integer, shortfall integer)
+RETURNS TABLE (session_id uuid, status text, charged integer, shortfall integer)
 LANGUAGE sql
-SET search_path TO ''
+SET search_path = ''
 BEGIN ATOMIC
-SELECT a.session_id,
-     a.status,
-     a.charged,
-     a.shortfall
-    FROM oblivion.settle_calls(settle_calls.max_calls) a(session_id, status, charged, shortfall);
+  SELECT a.*
+  FROM oblivion.settle_calls(max_calls) AS a;
 END$statement$;
 
+COMMENT ON FUNCTION public.settle_calls(integer) IS
+  'Bills metered calls that have ended and could not be billed then, at most so many. Returns a row for each: status '
+  '(ok, short, not_billed; unsettled: oblivion.billing_incidents tells why), charged and shortfall (tokens). Safe to '
+  'run by several at once. Errors: 22023 a negative argument.';
+
+EXECUTE $statement$-- What an API role writes to a metered call directly: nothing that its price depends on, and an end is end_call()'s.
 CREATE FUNCTION oblivion.guard_metered_call()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   meter oblivion.call_meters;
   bill pg_catalog.record;
@@ -1372,19 +1685,17 @@ BEGIN
   END IF;
   RETURN NEW;
 END
-$function$;
+$$$statement$;
 
-CREATE TRIGGER guard_metered_call BEFORE UPDATE ON public.call_sessions
-  FOR EACH ROW
-  WHEN (CURRENT_USER::text = ANY ('{anon,authenticated,service_role}'::text[]))
-  EXECUTE FUNCTION oblivion.guard_metered_call();
+COMMENT ON FUNCTION oblivion.guard_metered_call() IS 'Trigger: keeps an API role from what a metered call costs.';
 
+EXECUTE $statement$-- A call that somebody deletes is billed first; where that fails it stays, for with it goes what is known of its price.
 CREATE FUNCTION oblivion.settle_deleted_call()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   meter oblivion.call_meters;
   bill pg_catalog.record;
@@ -1409,18 +1720,17 @@ BEGIN
   PERFORM oblivion.note_outcome(OLD.id, bill.status, true, meter.reaped, meter.has_incident);
   RETURN OLD;
 END
-$function$;
+$$$statement$;
 
-CREATE TRIGGER settle_deleted_call BEFORE DELETE ON public.call_sessions
-  FOR EACH ROW
-  EXECUTE FUNCTION oblivion.settle_deleted_call();
+COMMENT ON FUNCTION oblivion.settle_deleted_call() IS 'Trigger: bills a metered call before somebody deletes it.';
 
+EXECUTE $statement$-- What the engine has written to the log of usage, an API role changes nothing of; it goes with its account.
 CREATE FUNCTION oblivion.guard_metered_usage()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 BEGIN
   IF EXISTS (SELECT FROM oblivion.call_meters AS m WHERE m.usage_id = OLD.id)
     OR EXISTS (SELECT FROM oblivion.call_segments AS s WHERE s.usage_id = OLD.id)
@@ -1429,250 +1739,121 @@ BEGIN
   END IF;
   RETURN CASE TG_OP WHEN 'UPDATE' THEN NEW ELSE OLD END;
 END
-$function$;
+$$$statement$;
 
-CREATE TRIGGER guard_metered_usage BEFORE DELETE OR UPDATE ON public.token_usage
-  FOR EACH ROW
-  WHEN (CURRENT_USER::text = ANY ('{anon,authenticated,service_role}'::text[]))
+COMMENT ON FUNCTION oblivion.guard_metered_usage() IS 'Trigger: keeps an API role from the usage of metered calls.';
+
+CREATE TRIGGER open_ledger AFTER INSERT ON public.user_accounts
+  FOR EACH ROW EXECUTE FUNCTION oblivion.write_ledger();
+
+CREATE TRIGGER write_ledger AFTER UPDATE ON public.user_accounts
+  FOR EACH ROW EXECUTE FUNCTION oblivion.write_ledger();
+
+CREATE TRIGGER close_ledger AFTER DELETE ON public.user_accounts
+  FOR EACH ROW EXECUTE FUNCTION oblivion.write_ledger();
+
+CREATE TRIGGER close_ledger_of_all BEFORE TRUNCATE ON public.user_accounts
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.close_ledger();
+
+CREATE TRIGGER guard_metered_call BEFORE UPDATE ON public.call_sessions
+  FOR EACH ROW WHEN (current_user::text = ANY ('{anon,authenticated,service_role}'::text[]))
+  EXECUTE FUNCTION oblivion.guard_metered_call();
+
+CREATE TRIGGER settle_deleted_call BEFORE DELETE ON public.call_sessions
+  FOR EACH ROW EXECUTE FUNCTION oblivion.settle_deleted_call();
+
+CREATE TRIGGER guard_metered_usage BEFORE UPDATE OR DELETE ON public.token_usage
+  FOR EACH ROW WHEN (current_user::text = ANY ('{anon,authenticated,service_role}'::text[]))
   EXECUTE FUNCTION oblivion.guard_metered_usage();
+
+EXECUTE $statement$-- What everybody may execute.
+DO $$
+DECLARE
+  api_role name;
+  functions CONSTANT text := '
+    oblivion.advance_call(uuid, text, boolean, text),
+    oblivion.call_quote(text, text, boolean, text),
+    oblivion.start_call(text, text, text, boolean, text, text),
+    oblivion.explain_call(uuid, text),
+    public.call_quote(text, text, boolean),
+    public.start_call(text, text, text, boolean, text),
+    public.tick_call(uuid),
+    public.set_call_turn(uuid, boolean),
+    public.end_call(uuid),
+    public.explain_call(uuid)
+  ';
+BEGIN
+  EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC CASCADE', functions);
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %I CASCADE', functions, api_role);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', functions, api_role);
+  END LOOP;
+END
+$$$statement$;
+
+EXECUTE $statement$-- What service_role may execute.
+DO $$
+DECLARE
+  api_role name;
+  functions CONSTANT text := '
+    oblivion.top_up(text, integer, text),
+    oblivion.refund_call(uuid, integer, text),
+    oblivion.reap_stale_calls(interval, integer),
+    oblivion.settle_calls(integer),
+    public.top_up(text, integer, text),
+    public.refund_call(uuid, integer, text),
+    public.reap_stale_calls(interval, integer),
+    public.settle_calls(integer)
+  ';
+BEGIN
+  EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC CASCADE', functions);
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %I CASCADE', functions, api_role);
+    IF api_role = 'service_role' THEN
+      EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', functions, api_role);
+    END IF;
+  END LOOP;
+END
+$$$statement$;
+
+EXECUTE $statement$-- What the owner alone may execute.
+DO $$
+DECLARE
+  api_role name;
+  functions CONSTANT text := '
+    oblivion.write_ledger(),
+    oblivion.close_ledger(),
+    oblivion.trim_ledger(timestamptz),
+    oblivion.may_act_for(text, text),
+    oblivion.check_key(text, text),
+    oblivion.note_incident(uuid, text, text, text, text),
+    oblivion.note_outcome(uuid, text, boolean, boolean, boolean),
+    oblivion.bill_call(oblivion.call_meters, text, timestamptz, integer, timestamptz, text),
+    oblivion.turn_call(oblivion.call_meters, boolean, double precision),
+    oblivion.rate_card(text, boolean),
+    oblivion.advance_unmetered_call(uuid, text, text),
+    oblivion.credit_account(text, integer, text, text, uuid, integer),
+    oblivion.guard_metered_call(),
+    oblivion.settle_deleted_call(),
+    oblivion.guard_metered_usage()
+  ';
+BEGIN
+  EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC CASCADE', functions);
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %I CASCADE', functions, api_role);
+  END LOOP;
+END
+$$$statement$;
 
 INSERT INTO public.token_ledger (user_id, kind, tokens, balance)
 SELECT user_id, 'opening', tokens_remaining, tokens_remaining
 FROM public.user_accounts;
-
-DO $$
-DECLARE
-  api_role name;
-BEGIN
-  REVOKE ALL ON FUNCTION oblivion.advance_call(uuid,text,boolean,text), oblivion.call_quote(text,text,boolean,text), oblivion.start_call(text,text,text,boolean,text,text), oblivion.explain_call(uuid,text), public.call_quote(text,text,boolean), public.start_call(text,text,text,boolean,text), public.tick_call(uuid), public.set_call_turn(uuid,boolean), public.end_call(uuid), public.explain_call(uuid) FROM PUBLIC CASCADE;
-  FOR api_role IN
-    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
-  LOOP
-    EXECUTE format('REVOKE ALL ON FUNCTION oblivion.advance_call(uuid,text,boolean,text), oblivion.call_quote(text,text,boolean,text), oblivion.start_call(text,text,text,boolean,text,text), oblivion.explain_call(uuid,text), public.call_quote(text,text,boolean), public.start_call(text,text,text,boolean,text), public.tick_call(uuid), public.set_call_turn(uuid,boolean), public.end_call(uuid), public.explain_call(uuid) FROM %I CASCADE', api_role);
-    IF api_role IN ('anon', 'authenticated', 'service_role') THEN
-      EXECUTE format('GRANT EXECUTE ON FUNCTION oblivion.advance_call(uuid,text,boolean,text), oblivion.call_quote(text,text,boolean,text), oblivion.start_call(text,text,text,boolean,text,text), oblivion.explain_call(uuid,text), public.call_quote(text,text,boolean), public.start_call(text,text,text,boolean,text), public.tick_call(uuid), public.set_call_turn(uuid,boolean), public.end_call(uuid), public.explain_call(uuid) TO %I', api_role);
-    END IF;
-  END LOOP;
-END
-$$;
-
-DO $$
-DECLARE
-  api_role name;
-BEGIN
-  REVOKE ALL ON FUNCTION oblivion.top_up(text,integer,text), oblivion.refund_call(uuid,integer,text), oblivion.reap_stale_calls(interval,integer), oblivion.settle_calls(integer), public.top_up(text,integer,text), public.refund_call(uuid,integer,text), public.reap_stale_calls(interval,integer), public.settle_calls(integer) FROM PUBLIC CASCADE;
-  FOR api_role IN
-    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
-  LOOP
-    EXECUTE format('REVOKE ALL ON FUNCTION oblivion.top_up(text,integer,text), oblivion.refund_call(uuid,integer,text), oblivion.reap_stale_calls(interval,integer), oblivion.settle_calls(integer), public.top_up(text,integer,text), public.refund_call(uuid,integer,text), public.reap_stale_calls(interval,integer), public.settle_calls(integer) FROM %I CASCADE', api_role);
-    IF api_role IN ('service_role') THEN
-      EXECUTE format('GRANT EXECUTE ON FUNCTION oblivion.top_up(text,integer,text), oblivion.refund_call(uuid,integer,text), oblivion.reap_stale_calls(interval,integer), oblivion.settle_calls(integer), public.top_up(text,integer,text), public.refund_call(uuid,integer,text), public.reap_stale_calls(interval,integer), public.settle_calls(integer) TO %I', api_role);
-    END IF;
-  END LOOP;
-END
-$$;
-
-DO $$
-DECLARE
-  api_role name;
-BEGIN
-  REVOKE ALL ON FUNCTION oblivion.write_ledger(), oblivion.close_ledger(), oblivion.trim_ledger(timestamp with time zone), oblivion.may_act_for(text,text), oblivion.check_key(text,text), oblivion.note_incident(uuid,text,text,text,text), oblivion.note_outcome(uuid,text,boolean,boolean,boolean), oblivion.bill_call(oblivion.call_meters,text,timestamp with time zone,integer,timestamp with time zone,text), oblivion.turn_call(oblivion.call_meters,boolean,double precision), oblivion.rate_card(text,boolean), oblivion.advance_unmetered_call(uuid,text,text), oblivion.credit_account(text,integer,text,text,uuid,integer), oblivion.guard_metered_call(), oblivion.settle_deleted_call(), oblivion.guard_metered_usage() FROM PUBLIC CASCADE;
-  FOR api_role IN
-    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
-  LOOP
-    EXECUTE format('REVOKE ALL ON FUNCTION oblivion.write_ledger(), oblivion.close_ledger(), oblivion.trim_ledger(timestamp with time zone), oblivion.may_act_for(text,text), oblivion.check_key(text,text), oblivion.note_incident(uuid,text,text,text,text), oblivion.note_outcome(uuid,text,boolean,boolean,boolean), oblivion.bill_call(oblivion.call_meters,text,timestamp with time zone,integer,timestamp with time zone,text), oblivion.turn_call(oblivion.call_meters,boolean,double precision), oblivion.rate_card(text,boolean), oblivion.advance_unmetered_call(uuid,text,text), oblivion.credit_account(text,integer,text,text,uuid,integer), oblivion.guard_metered_call(), oblivion.settle_deleted_call(), oblivion.guard_metered_usage() FROM %I CASCADE', api_role);
-    IF api_role IN (NULL) THEN
-      EXECUTE format('GRANT EXECUTE ON FUNCTION oblivion.write_ledger(), oblivion.close_ledger(), oblivion.trim_ledger(timestamp with time zone), oblivion.may_act_for(text,text), oblivion.check_key(text,text), oblivion.note_incident(uuid,text,text,text,text), oblivion.note_outcome(uuid,text,boolean,boolean,boolean), oblivion.bill_call(oblivion.call_meters,text,timestamp with time zone,integer,timestamp with time zone,text), oblivion.turn_call(oblivion.call_meters,boolean,double precision), oblivion.rate_card(text,boolean), oblivion.advance_unmetered_call(uuid,text,text), oblivion.credit_account(text,integer,text,text,uuid,integer), oblivion.guard_metered_call(), oblivion.settle_deleted_call(), oblivion.guard_metered_usage() TO %I', api_role);
-    END IF;
-  END LOOP;
-END
-$$;
-
-COMMENT ON FUNCTION oblivion.write_ledger() IS 'Trigger: writes a row of the ledger for each change of a balance.';
-
-COMMENT ON FUNCTION oblivion.close_ledger() IS 'Trigger: writes a closing row for each account before TRUNCATE.';
-
-COMMENT ON TABLE public.token_ledger IS 'One row for each change of a balance: a balance is the sum of its rows.';
-
-COMMENT ON COLUMN public.token_ledger.user_id IS 'The account; it may be gone by now.';
-
-COMMENT ON COLUMN public.token_ledger.id IS 'The entry; those of one account are in order.';
-
-COMMENT ON COLUMN public.token_ledger.created_at IS 'When the balance changed.';
-
-COMMENT ON COLUMN public.token_ledger.kind IS 'opening, closing (of the account), charge, refund, top_up; direct (old clients), carried (the past).';
-
-COMMENT ON COLUMN public.token_ledger.tokens IS 'Tokens that came in, or, below zero, went out.';
-
-COMMENT ON COLUMN public.token_ledger.balance IS 'What the account had then.';
-
-COMMENT ON COLUMN public.token_ledger.session_id IS 'The call that was charged or refunded.';
-
-COMMENT ON COLUMN public.token_ledger.key IS 'The key by which a credit is made once.';
-
-COMMENT ON FUNCTION oblivion.trim_ledger(timestamp with time zone) IS 'The owner''s retention: makes one row of an account''s rows before that moment; returns how many went.';
-
-COMMENT ON VIEW oblivion.balance_audit IS 'Each account''s balance beside the sum of its ledger; a row with drift or gaps is wrong.';
-
-COMMENT ON COLUMN oblivion.balance_audit.user_id IS 'The account.';
-
-COMMENT ON COLUMN oblivion.balance_audit.balance IS 'What it has; 0 where it is gone.';
-
-COMMENT ON COLUMN oblivion.balance_audit.ledger IS 'The sum of its rows in the ledger.';
-
-COMMENT ON COLUMN oblivion.balance_audit.drift IS 'balance less ledger: 0, or something changed past the triggers.';
-
-COMMENT ON COLUMN oblivion.balance_audit.gaps IS 'Rows whose balance is not that of the row before and their tokens: 0, or rows are missing.';
-
-COMMENT ON TABLE oblivion.call_meters IS 'What the engine knows of each call that start_call() made.';
-
-COMMENT ON COLUMN oblivion.call_meters.session_id IS 'The call.';
-
-COMMENT ON COLUMN oblivion.call_meters.user_id IS 'Who started it; with client_key what makes a start known.';
-
-COMMENT ON COLUMN oblivion.call_meters.client_key IS 'The key by which its client starts it once.';
-
-COMMENT ON COLUMN oblivion.call_meters.mode IS 'What is priced: voice (a voice-only call) or video.';
-
-COMMENT ON COLUMN oblivion.call_meters.direct_rate IS 'Tokens for each started minute without TURN, as it began.';
-
-COMMENT ON COLUMN oblivion.call_meters.direct_rate_from IS 'The date of that rate.';
-
-COMMENT ON COLUMN oblivion.call_meters.turn_rate IS 'Tokens for each started minute over TURN, as it began.';
-
-COMMENT ON COLUMN oblivion.call_meters.turn_rate_from IS 'The date of that rate.';
-
-COMMENT ON COLUMN oblivion.call_meters.segment IS 'Which of its segments goes on, from 1.';
-
-COMMENT ON COLUMN oblivion.call_meters.usage_id IS 'That one''s row of token_usage, once it has one.';
-
-COMMENT ON COLUMN oblivion.call_meters.used_turn IS 'Whether the TURN rate applies to it.';
-
-COMMENT ON COLUMN oblivion.call_meters.tokens_per_minute IS 'Tokens for each of its started minutes.';
-
-COMMENT ON COLUMN oblivion.call_meters.first_minute IS 'Minutes of the call before it.';
-
-COMMENT ON COLUMN oblivion.call_meters.first_second IS 'Seconds of the call before it.';
-
-COMMENT ON COLUMN oblivion.call_meters.due_before IS 'Tokens that the minutes before it cost.';
-
-COMMENT ON COLUMN oblivion.call_meters.shortfall IS 'Tokens that were due in it while the balance did not cover them.';
-
-COMMENT ON COLUMN oblivion.call_meters.refunded IS 'Tokens given back.';
-
-COMMENT ON COLUMN oblivion.call_meters.settled IS 'It has ended, and is billed to its end.';
-
-COMMENT ON COLUMN oblivion.call_meters.reaped IS 'It was ended as stale: a late tick revives it.';
-
-COMMENT ON COLUMN oblivion.call_meters.has_incident IS 'Its last billing failed: an incident is open.';
-
-COMMENT ON TABLE oblivion.call_segments IS 'The past segments of metered calls: spans at one rate, each with a row of usage.';
-
-COMMENT ON COLUMN oblivion.call_segments.session_id IS 'The call.';
-
-COMMENT ON COLUMN oblivion.call_segments.number IS 'From 1, in the call''s order.';
-
-COMMENT ON COLUMN oblivion.call_segments.usage_id IS 'Its row of token_usage, once it has one.';
-
-COMMENT ON COLUMN oblivion.call_segments.used_turn IS 'Whether the TURN rate applies.';
-
-COMMENT ON COLUMN oblivion.call_segments.tokens_per_minute IS 'Tokens for each of its started minutes.';
-
-COMMENT ON COLUMN oblivion.call_segments.rate_from IS 'The date of that rate.';
-
-COMMENT ON COLUMN oblivion.call_segments.first_minute IS 'Minutes of the call before it.';
-
-COMMENT ON COLUMN oblivion.call_segments.minutes IS 'Its minutes.';
-
-COMMENT ON COLUMN oblivion.call_segments.seconds IS 'Its length in seconds.';
-
-COMMENT ON COLUMN oblivion.call_segments.due_before IS 'Tokens that the minutes before it cost.';
-
-COMMENT ON COLUMN oblivion.call_segments.due_after IS 'Tokens that they cost with its own.';
-
-COMMENT ON COLUMN oblivion.call_segments.shortfall IS 'Tokens that were due in it while the balance did not cover them.';
-
-COMMENT ON TABLE oblivion.billing_incidents IS 'Calls whose billing failed, which their clients never see.';
-
-COMMENT ON COLUMN oblivion.billing_incidents.id IS 'The incident.';
-
-COMMENT ON COLUMN oblivion.billing_incidents.session_id IS 'The call that could not be billed; it may be gone by now.';
-
-COMMENT ON COLUMN oblivion.billing_incidents.user_id IS 'Its user.';
-
-COMMENT ON COLUMN oblivion.billing_incidents.action IS 'What it was billed for: tick, turn, end, reap or settle.';
-
-COMMENT ON COLUMN oblivion.billing_incidents.error_code IS 'PostgreSQL''s SQLSTATE.';
-
-COMMENT ON COLUMN oblivion.billing_incidents.message IS 'PostgreSQL''s message.';
-
-COMMENT ON COLUMN oblivion.billing_incidents.attempts IS 'How often it failed; else of the last time.';
-
-COMMENT ON COLUMN oblivion.billing_incidents.first_at IS 'When it failed first.';
-
-COMMENT ON COLUMN oblivion.billing_incidents.last_at IS 'When it failed last.';
-
-COMMENT ON COLUMN oblivion.billing_incidents.resolved_at IS 'When the call was billed; NULL while it is not.';
-
-COMMENT ON FUNCTION oblivion.may_act_for(text,text) IS 'Whether a role may act for a user, or a call of no user.';
-
-COMMENT ON FUNCTION oblivion.check_key(text,text) IS 'Refuses a key that is empty, or longer than 200 characters.';
-
-COMMENT ON FUNCTION oblivion.note_incident(uuid,text,text,text,text) IS 'Notes that a call could not be billed.';
-
-COMMENT ON FUNCTION oblivion.note_outcome(uuid,text,boolean,boolean,boolean) IS 'Notes what a bill has made of a call.';
-
-COMMENT ON FUNCTION oblivion.bill_call(oblivion.call_meters,text,timestamp with time zone,integer,timestamp with time zone,text) IS 'Charges what a call costs until then, less what it has been billed; a failure is a status.';
-
-COMMENT ON FUNCTION oblivion.turn_call(oblivion.call_meters,boolean,double precision) IS 'Begins a segment at another rate.';
-
-COMMENT ON FUNCTION oblivion.rate_card(text,boolean) IS 'What a minute costs now.';
-
-COMMENT ON FUNCTION oblivion.advance_unmetered_call(uuid,text,text) IS 'What advance_call() does to a call of an old client.';
-
-COMMENT ON FUNCTION oblivion.advance_call(uuid,text,boolean,text) IS 'What tick_call(), set_call_turn(), end_call(), reap_stale_calls() and settle_calls() do to a call.';
-
-COMMENT ON FUNCTION oblivion.credit_account(text,integer,text,text,uuid,integer) IS 'Adds tokens once for each key.';
-
-COMMENT ON FUNCTION oblivion.call_quote(text,text,boolean,text) IS 'What public.call_quote() does, as the owner.';
-
-COMMENT ON FUNCTION oblivion.start_call(text,text,text,boolean,text,text) IS 'What public.start_call() does, as the owner.';
-
-COMMENT ON FUNCTION oblivion.explain_call(uuid,text) IS 'What public.explain_call() does, as the owner.';
-
-COMMENT ON FUNCTION oblivion.top_up(text,integer,text) IS 'What public.top_up() does, as the owner.';
-
-COMMENT ON FUNCTION oblivion.refund_call(uuid,integer,text) IS 'What public.refund_call() does, as the owner.';
-
-COMMENT ON FUNCTION oblivion.reap_stale_calls(interval,integer) IS 'What public.reap_stale_calls() does, as the owner.';
-
-COMMENT ON FUNCTION oblivion.settle_calls(integer) IS 'What public.settle_calls() does, as the owner.';
-
-COMMENT ON FUNCTION public.call_quote(text,text,boolean) IS 'What a call would cost. mode: video or voice-only. Returns a row: status (ok; short, not a minute; not_billed, no account; unknown, another''s), tokens_per_minute, rate_from (the date of that rate), balance (tokens), minutes_left (whole minutes that it covers). Errors: 22023 unknown mode; 55000 no rate.';
-
-COMMENT ON FUNCTION public.start_call(text,text,text,boolean,text) IS 'Starts a metered call by the server''s clock. mode: video or voice-only. With client_key, 1 to 200 characters, a repeated start gives the call of the first one. Returns a row. status: ok; short, the balance did not cover it; not_billed, nobody pays; unsettled, billing failed and is made up for later; ended, it had ended before; unknown, no such call, or not the caller''s. charged and shortfall: tokens, by this time. balance: tokens left. minutes_billed: started minutes in all. minutes_left: whole minutes that the balance covers. credit_cost: tokens due in all. Errors: 22023 unknown mode, no room, or a key of another length; 23505 a key that is known from another room or mode; 42501 another''s user_id; 55000 no rate.';
-
-COMMENT ON FUNCTION public.tick_call(uuid) IS 'Bills the minutes that have started; one that is lost, doubled or late changes no total. Returns a row. status: ok; short, the balance did not cover it; not_billed, nobody pays; unsettled, billing failed and is made up for later; ended, it had ended before; unknown, no such call, or not the caller''s. charged and shortfall: tokens, by this time. balance: tokens left. minutes_billed: started minutes in all. minutes_left: whole minutes that the balance covers. credit_cost: tokens due in all.';
-
-COMMENT ON FUNCTION public.set_call_turn(uuid,boolean) IS 'Bills the minutes that have started, and says whether a TURN relay carries the media from now on, which prices the minutes to come. Returns a row. status: ok; short, the balance did not cover it; not_billed, nobody pays; unsettled, billing failed and is made up for later; ended, it had ended before; unknown, no such call, or not the caller''s. charged and shortfall: tokens, by this time. balance: tokens left. minutes_billed: started minutes in all. minutes_left: whole minutes that the balance covers. credit_cost: tokens due in all.';
-
-COMMENT ON FUNCTION public.end_call(uuid) IS 'Ends the call now, and bills it; it ends although billing fails, and is billed once however often. Returns a row. status: ok; short, the balance did not cover it; not_billed, nobody pays; unsettled, billing failed and is made up for later; ended, it had ended before; unknown, no such call, or not the caller''s. charged and shortfall: tokens, by this time. balance: tokens left. minutes_billed: started minutes in all. minutes_left: whole minutes that the balance covers. credit_cost: tokens due in all.';
-
-COMMENT ON FUNCTION public.explain_call(uuid) IS 'The receipt of a metered call: a row for each segment, with its mode and TURN, its first minute and its minutes, the rate and its date, tokens due, charged, and shortfall.';
-
-COMMENT ON FUNCTION public.top_up(text,integer,text) IS 'Adds tokens to an account, once for each key of 1 to 200 characters. Returns a row: status (ok; known: the answer is the first one''s) and balance (tokens after it). Errors: 22023 no tokens above zero, or no key; 22003 a balance beyond an integer; 23503 no account; 23505 a key that is known with other content.';
-
-COMMENT ON FUNCTION public.refund_call(uuid,integer,text) IS 'Gives tokens of a metered call back, once for each key of 1 to 200 characters, and never more than were charged (22023). An unknown call is a status. Returns a row: status (ok; known: the answer is the first one''s) and balance (tokens after it). Errors: 22023 no tokens above zero, or no key; 22003 a balance beyond an integer; 23503 no account; 23505 a key that is known with other content.';
-
-COMMENT ON FUNCTION public.reap_stale_calls(interval,integer) IS 'Ends metered calls that were not seen for that time, at most so many: each is billed to when it was last seen. A late tick revives one. Returns a row for each: status, charged and shortfall (tokens), end_time. Safe to run by several at once. Errors: 22023 a negative argument.';
-
-COMMENT ON FUNCTION public.settle_calls(integer) IS 'Bills metered calls that have ended and could not be billed then, at most so many. Returns a row for each: status (ok, short, not_billed; unsettled: oblivion.billing_incidents tells why), charged and shortfall (tokens). Safe to run by several at once. Errors: 22023 a negative argument.';
-
-COMMENT ON FUNCTION oblivion.guard_metered_call() IS 'Trigger: keeps an API role from what a metered call costs.';
-
-COMMENT ON FUNCTION oblivion.settle_deleted_call() IS 'Trigger: bills a metered call before somebody deletes it.';
-
-COMMENT ON FUNCTION oblivion.guard_metered_usage() IS 'Trigger: keeps an API role from the usage of metered calls.';
 
   UPDATE oblivion.alembic_version SET version_num = '004' WHERE version_num = '003';
   PERFORM set_config('lock_timeout', coalesce(_callers[1], ''), true);

@@ -110,8 +110,38 @@ CREATE TABLE oblivion.sees_all (
 
 ALTER TABLE oblivion.sees_all ADD CONSTRAINT sees_all_yes_check CHECK (yes);
 
-INSERT INTO oblivion.sees_all (yes)
-  VALUES (true);
+INSERT INTO oblivion.sees_all (yes) VALUES (true);
+
+ALTER TABLE oblivion.sees_all ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY sees_all_select ON oblivion.sees_all FOR SELECT TO public
+  USING (oblivion.open_access() OR oblivion.is_service_role());
+
+CREATE POLICY sees_all_insert ON oblivion.sees_all FOR INSERT TO public WITH CHECK (false);
+
+CREATE POLICY sees_all_update ON oblivion.sees_all FOR UPDATE TO public USING (false) WITH CHECK (false);
+
+CREATE POLICY sees_all_delete ON oblivion.sees_all FOR DELETE TO public USING (false);
+
+DO $$
+DECLARE
+  api_role name;
+BEGIN
+  REVOKE ALL ON TABLE oblivion.sees_all FROM PUBLIC CASCADE;
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON TABLE oblivion.sees_all FROM %I CASCADE', api_role);
+  END LOOP;
+END
+$$;
+
+GRANT SELECT ON TABLE oblivion.sees_all TO PUBLIC;
+
+COMMENT ON TABLE oblivion.sees_all IS
+  'One row, which those see whom row level security shows all rows of calls and usage.';
+
+COMMENT ON COLUMN oblivion.sees_all.yes IS 'True.';
 
 CREATE TABLE oblivion.daily_usage (
   usage_date date NOT NULL,
@@ -123,6 +153,48 @@ CREATE TABLE oblivion.daily_usage (
   CONSTRAINT daily_usage_pkey PRIMARY KEY (usage_date, mode, used_turn)
 );
 
+ALTER TABLE oblivion.daily_usage ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY daily_usage_select ON oblivion.daily_usage FOR SELECT TO public
+  USING (oblivion.open_access() OR oblivion.is_service_role());
+
+CREATE POLICY daily_usage_insert ON oblivion.daily_usage FOR INSERT TO public WITH CHECK (false);
+
+CREATE POLICY daily_usage_update ON oblivion.daily_usage FOR UPDATE TO public
+  USING (false)
+  WITH CHECK (false);
+
+CREATE POLICY daily_usage_delete ON oblivion.daily_usage FOR DELETE TO public USING (false);
+
+DO $$
+DECLARE
+  api_role name;
+BEGIN
+  REVOKE ALL ON TABLE oblivion.daily_usage FROM PUBLIC CASCADE;
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON TABLE oblivion.daily_usage FROM %I CASCADE', api_role);
+  END LOOP;
+END
+$$;
+
+GRANT SELECT ON TABLE oblivion.daily_usage TO PUBLIC;
+
+COMMENT ON TABLE oblivion.daily_usage IS 'Usage by UTC day, mode and TURN, but for what usage_deltas holds.';
+
+COMMENT ON COLUMN oblivion.daily_usage.usage_date IS 'UTC day on which the usage was logged.';
+
+COMMENT ON COLUMN oblivion.daily_usage.mode IS 'voice or video.';
+
+COMMENT ON COLUMN oblivion.daily_usage.used_turn IS 'Whether the TURN rate applied.';
+
+COMMENT ON COLUMN oblivion.daily_usage.sessions IS 'Rows of usage.';
+
+COMMENT ON COLUMN oblivion.daily_usage.tokens IS 'Sum of their tokens.';
+
+COMMENT ON COLUMN oblivion.daily_usage.seconds IS 'Sum of their lengths, unknown ones as zero.';
+
 CREATE TABLE oblivion.user_usage (
   user_id text NOT NULL,
   sessions bigint NOT NULL,
@@ -132,6 +204,45 @@ CREATE TABLE oblivion.user_usage (
   CONSTRAINT user_usage_pkey PRIMARY KEY (user_id)
 )
 WITH (fillfactor = 50);
+
+ALTER TABLE oblivion.user_usage ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY user_usage_select ON oblivion.user_usage FOR SELECT TO public
+  USING (oblivion.open_access() OR oblivion.is_service_role());
+
+CREATE POLICY user_usage_insert ON oblivion.user_usage FOR INSERT TO public WITH CHECK (false);
+
+CREATE POLICY user_usage_update ON oblivion.user_usage FOR UPDATE TO public USING (false) WITH CHECK (false);
+
+CREATE POLICY user_usage_delete ON oblivion.user_usage FOR DELETE TO public USING (false);
+
+DO $$
+DECLARE
+  api_role name;
+BEGIN
+  REVOKE ALL ON TABLE oblivion.user_usage FROM PUBLIC CASCADE;
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON TABLE oblivion.user_usage FROM %I CASCADE', api_role);
+  END LOOP;
+END
+$$;
+
+GRANT SELECT ON TABLE oblivion.user_usage TO PUBLIC;
+
+COMMENT ON TABLE oblivion.user_usage IS 'Usage by account, but for what usage_deltas holds.';
+
+COMMENT ON COLUMN oblivion.user_usage.user_id IS 'The account.';
+
+COMMENT ON COLUMN oblivion.user_usage.sessions IS 'Its rows of usage.';
+
+COMMENT ON COLUMN oblivion.user_usage.tokens IS 'Sum of their tokens.';
+
+COMMENT ON COLUMN oblivion.user_usage.last_usage IS 'The newest of them, unless has_lost_rows.';
+
+COMMENT ON COLUMN oblivion.user_usage.has_lost_rows IS
+  'Rows were deleted, or moved back in time: last_usage may be of one of those.';
 
 CREATE TABLE oblivion.usage_deltas (
   user_id text,
@@ -146,6 +257,54 @@ CREATE TABLE oblivion.usage_deltas (
 )
 WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
+ALTER TABLE oblivion.usage_deltas ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY usage_deltas_select ON oblivion.usage_deltas FOR SELECT TO public
+  USING (oblivion.open_access() OR oblivion.is_service_role());
+
+CREATE POLICY usage_deltas_insert ON oblivion.usage_deltas FOR INSERT TO public WITH CHECK (false);
+
+CREATE POLICY usage_deltas_update ON oblivion.usage_deltas FOR UPDATE TO public
+  USING (false)
+  WITH CHECK (false);
+
+CREATE POLICY usage_deltas_delete ON oblivion.usage_deltas FOR DELETE TO public USING (false);
+
+DO $$
+DECLARE
+  api_role name;
+BEGIN
+  REVOKE ALL ON TABLE oblivion.usage_deltas FROM PUBLIC CASCADE;
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON TABLE oblivion.usage_deltas FROM %I CASCADE', api_role);
+  END LOOP;
+END
+$$;
+
+GRANT SELECT ON TABLE oblivion.usage_deltas TO PUBLIC;
+
+COMMENT ON TABLE oblivion.usage_deltas IS 'What changed in usage and is not yet in daily_usage and user_usage.';
+
+COMMENT ON COLUMN oblivion.usage_deltas.user_id IS 'The account; NULL where it is a day''s alone.';
+
+COMMENT ON COLUMN oblivion.usage_deltas.usage_date IS 'UTC day; NULL where it is an account''s alone.';
+
+COMMENT ON COLUMN oblivion.usage_deltas.mode IS 'voice or video; NULL as the day.';
+
+COMMENT ON COLUMN oblivion.usage_deltas.used_turn IS 'Whether the TURN rate applied; NULL as the day.';
+
+COMMENT ON COLUMN oblivion.usage_deltas.sessions IS 'Rows more, or, below zero, fewer.';
+
+COMMENT ON COLUMN oblivion.usage_deltas.tokens IS 'Tokens more.';
+
+COMMENT ON COLUMN oblivion.usage_deltas.seconds IS 'Seconds more.';
+
+COMMENT ON COLUMN oblivion.usage_deltas.last_usage IS 'The newest of the rows that came.';
+
+COMMENT ON COLUMN oblivion.usage_deltas.has_lost_rows IS 'Rows that went may have been newer than those that came.';
+
 CREATE TABLE oblivion.daily_calls (
   call_date date NOT NULL,
   calls bigint NOT NULL,
@@ -158,6 +317,54 @@ CREATE TABLE oblivion.daily_calls (
   seconds numeric NOT NULL,
   CONSTRAINT daily_calls_pkey PRIMARY KEY (call_date)
 );
+
+ALTER TABLE oblivion.daily_calls ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY daily_calls_select ON oblivion.daily_calls FOR SELECT TO public
+  USING (oblivion.open_access() OR oblivion.is_service_role());
+
+CREATE POLICY daily_calls_insert ON oblivion.daily_calls FOR INSERT TO public WITH CHECK (false);
+
+CREATE POLICY daily_calls_update ON oblivion.daily_calls FOR UPDATE TO public
+  USING (false)
+  WITH CHECK (false);
+
+CREATE POLICY daily_calls_delete ON oblivion.daily_calls FOR DELETE TO public USING (false);
+
+DO $$
+DECLARE
+  api_role name;
+BEGIN
+  REVOKE ALL ON TABLE oblivion.daily_calls FROM PUBLIC CASCADE;
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON TABLE oblivion.daily_calls FROM %I CASCADE', api_role);
+  END LOOP;
+END
+$$;
+
+GRANT SELECT ON TABLE oblivion.daily_calls TO PUBLIC;
+
+COMMENT ON TABLE oblivion.daily_calls IS 'Calls by the UTC day on which they began, but for what call_deltas holds.';
+
+COMMENT ON COLUMN oblivion.daily_calls.call_date IS 'UTC day on which the calls began.';
+
+COMMENT ON COLUMN oblivion.daily_calls.calls IS 'Calls.';
+
+COMMENT ON COLUMN oblivion.daily_calls.turn_calls IS 'Those that a TURN relay carried.';
+
+COMMENT ON COLUMN oblivion.daily_calls.video_calls IS 'Those with video.';
+
+COMMENT ON COLUMN oblivion.daily_calls.voice_calls IS 'Those with voice only.';
+
+COMMENT ON COLUMN oblivion.daily_calls.credits IS 'Sum of their credit_cost, but for NaN.';
+
+COMMENT ON COLUMN oblivion.daily_calls.credits_unknown IS 'Those whose credit_cost is NaN.';
+
+COMMENT ON COLUMN oblivion.daily_calls.ended_calls IS 'Those that ended, and have a length.';
+
+COMMENT ON COLUMN oblivion.daily_calls.seconds IS 'Sum of these lengths.';
 
 CREATE TABLE oblivion.call_deltas (
   call_date date NOT NULL,
@@ -172,36 +379,103 @@ CREATE TABLE oblivion.call_deltas (
 )
 WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
-EXECUTE $statement$CREATE FUNCTION oblivion.call_amounts(start_time timestamp with time zone, end_time timestamp with time zone, mode text, used_turn boolean, credit_cost numeric)
-RETURNS TABLE(call_date date, calls bigint, turn_calls bigint, video_calls bigint, voice_calls bigint, credits numeric, credits_unknown bigint, ended_calls bigint, seconds numeric)
+ALTER TABLE oblivion.call_deltas ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY call_deltas_select ON oblivion.call_deltas FOR SELECT TO public
+  USING (oblivion.open_access() OR oblivion.is_service_role());
+
+CREATE POLICY call_deltas_insert ON oblivion.call_deltas FOR INSERT TO public WITH CHECK (false);
+
+CREATE POLICY call_deltas_update ON oblivion.call_deltas FOR UPDATE TO public
+  USING (false)
+  WITH CHECK (false);
+
+CREATE POLICY call_deltas_delete ON oblivion.call_deltas FOR DELETE TO public USING (false);
+
+DO $$
+DECLARE
+  api_role name;
+BEGIN
+  REVOKE ALL ON TABLE oblivion.call_deltas FROM PUBLIC CASCADE;
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON TABLE oblivion.call_deltas FROM %I CASCADE', api_role);
+  END LOOP;
+END
+$$;
+
+GRANT SELECT ON TABLE oblivion.call_deltas TO PUBLIC;
+
+COMMENT ON TABLE oblivion.call_deltas IS 'What changed in calls and is not yet in daily_calls.';
+
+COMMENT ON COLUMN oblivion.call_deltas.call_date IS 'UTC day on which the calls began.';
+
+COMMENT ON COLUMN oblivion.call_deltas.calls IS 'Calls.';
+
+COMMENT ON COLUMN oblivion.call_deltas.turn_calls IS 'Those that a TURN relay carried.';
+
+COMMENT ON COLUMN oblivion.call_deltas.video_calls IS 'Those with video.';
+
+COMMENT ON COLUMN oblivion.call_deltas.voice_calls IS 'Those with voice only.';
+
+COMMENT ON COLUMN oblivion.call_deltas.credits IS 'Sum of their credit_cost, but for NaN.';
+
+COMMENT ON COLUMN oblivion.call_deltas.credits_unknown IS 'Those whose credit_cost is NaN.';
+
+COMMENT ON COLUMN oblivion.call_deltas.ended_calls IS 'Those that ended, and have a length.';
+
+COMMENT ON COLUMN oblivion.call_deltas.seconds IS 'Sum of these lengths.';
+
+EXECUTE $statement$-- What one call adds to the sums of its day; said here for the trigger, the reports and the recount. A length that is
+-- not finite, and a NaN, would stay in a sum when their row is gone. No search_path: PostgreSQL puts it into the query
+-- that asks, for which its names are bound.
+CREATE FUNCTION oblivion.call_amounts(
+  start_time timestamptz,
+  end_time timestamptz,
+  mode text,
+  used_turn boolean,
+  credit_cost numeric
+)
+RETURNS TABLE (
+  call_date date,
+  calls bigint,
+  turn_calls bigint,
+  video_calls bigint,
+  voice_calls bigint,
+  credits numeric,
+  credits_unknown bigint,
+  ended_calls bigint,
+  seconds numeric
+)
 LANGUAGE sql
 IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
-SELECT ((start_time AT TIME ZONE 'UTC'::text))::date AS timezone,
-     1,
-     (used_turn)::integer AS used_turn,
-     ((mode = 'video'::text))::integer AS int4,
-     ((mode = 'voice-only'::text))::integer AS int4,
-         CASE
-             WHEN (credit_cost = 'NaN'::numeric) THEN (0)::numeric
-             ELSE credit_cost
-         END AS credit_cost,
-     ((credit_cost = 'NaN'::numeric))::integer AS int4,
-         CASE
-             WHEN (isfinite(start_time) AND isfinite(end_time)) THEN 1
-             ELSE 0
-         END AS "case",
-         CASE
-             WHEN (isfinite(start_time) AND isfinite(end_time)) THEN (EXTRACT(epoch FROM end_time) - EXTRACT(epoch FROM start_time))
-             ELSE (0)::numeric
-         END AS "case";
+  SELECT
+    (start_time AT TIME ZONE 'UTC')::date,
+    1,
+    used_turn::integer,
+    (mode = 'video')::integer,
+    (mode = 'voice-only')::integer,
+    CASE WHEN credit_cost = 'NaN' THEN 0 ELSE credit_cost END,
+    (credit_cost = 'NaN')::integer,
+    CASE WHEN isfinite(start_time) AND isfinite(end_time) THEN 1 ELSE 0 END,
+    CASE
+      WHEN isfinite(start_time) AND isfinite(end_time) THEN extract(epoch FROM end_time) - extract(epoch FROM start_time)
+      ELSE 0
+    END;
 END$statement$;
 
-EXECUTE $statement$CREATE FUNCTION oblivion.fold_usage(most integer)
+COMMENT ON FUNCTION oblivion.call_amounts(timestamptz, timestamptz, text, boolean, numeric) IS
+  'What one call adds to the sums of its day.';
+
+EXECUTE $statement$-- In the transaction of whoever's turn it is; others go on, and read the deltas meanwhile. Up to so many, so that nobody
+-- waits long who comes after a time in which none could be folded.
+CREATE FUNCTION oblivion.fold_usage(most integer)
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   emptied_days pg_catalog.date[];
   emptied_users pg_catalog.text[];
@@ -254,13 +528,16 @@ BEGIN
   WHERE u.user_id = ANY (emptied_users) AND u.sessions = 0 AND u.tokens = 0
     AND NOT EXISTS (SELECT FROM oblivion.usage_deltas AS d WHERE d.user_id = u.user_id);
 END
-$function$$statement$;
+$$$statement$;
 
-EXECUTE $statement$CREATE FUNCTION oblivion.fold_calls(most integer)
+COMMENT ON FUNCTION oblivion.fold_usage(integer) IS 'Folds deltas into the roll-ups of usage.';
+
+EXECUTE $statement$-- As fold_usage() does for usage.
+CREATE FUNCTION oblivion.fold_calls(most integer)
 RETURNS void
 LANGUAGE plpgsql
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   emptied pg_catalog.date[];
 BEGIN
@@ -300,14 +577,19 @@ BEGIN
     AND (u.calls, u.turn_calls, u.video_calls, u.voice_calls, u.credits, u.credits_unknown, u.ended_calls, u.seconds)
       = (0, 0, 0, 0, 0, 0, 0, 0);
 END
-$function$$statement$;
+$$$statement$;
 
+COMMENT ON FUNCTION oblivion.fold_calls(integer) IS 'Folds deltas into the roll-up of calls.';
+
+EXECUTE $statement$-- In the transaction of the statement that fires it, so that sums are never behind their rows; appended, not added to a
+-- sum's row, so that nobody waits for, nor deadlocks with, another one who writes. The newest of rows that came is an
+-- account's last usage for as long as none that was newer has gone.
 CREATE FUNCTION oblivion.note_usage()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   noted integer;
   further integer := 0;
@@ -401,14 +683,17 @@ BEGIN
   END IF;
   RETURN NULL;
 END
-$function$;
+$$$statement$;
 
+COMMENT ON FUNCTION oblivion.note_usage() IS 'Trigger: appends what a statement changed in usage.';
+
+EXECUTE $statement$-- As note_usage() does for usage.
 CREATE FUNCTION oblivion.note_calls()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   noted integer;
   change pg_catalog.record;
@@ -486,14 +771,17 @@ BEGIN
   END IF;
   RETURN NULL;
 END
-$function$;
+$$$statement$;
 
+COMMENT ON FUNCTION oblivion.note_calls() IS 'Trigger: appends what a statement changed in calls.';
+
+EXECUTE $statement$-- TRUNCATE fires no trigger of a row; and like it, this looks at no snapshot.
 CREATE FUNCTION oblivion.clear_rollups()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 BEGIN
   IF TG_TABLE_NAME = 'token_usage' THEN
     TRUNCATE oblivion.usage_deltas, oblivion.daily_usage, oblivion.user_usage;
@@ -502,13 +790,17 @@ BEGIN
   END IF;
   RETURN NULL;
 END
-$function$;
+$$$statement$;
 
+COMMENT ON FUNCTION oblivion.clear_rollups() IS 'Trigger: empties what stood for the rows of a table.';
+
+EXECUTE $statement$-- Appends what the sums lack, found in one statement: its snapshot holds of each writer both the rows and the deltas, or
+-- neither. So nothing is locked but for another one who mends, who would add the same.
 CREATE FUNCTION oblivion.rebuild_rollups()
 RETURNS bigint
 LANGUAGE plpgsql
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   off bigint;
   mended bigint := 0;
@@ -543,497 +835,54 @@ BEGIN
   PERFORM oblivion.fold_calls(10000 + off::integer);
   RETURN mended;
 END
-$function$;
+$$$statement$;
 
-DO $$
-DECLARE
-  api_role name;
-BEGIN
-  REVOKE ALL ON FUNCTION oblivion.fold_usage(integer), oblivion.fold_calls(integer), oblivion.note_usage(), oblivion.note_calls(), oblivion.clear_rollups(), oblivion.rebuild_rollups() FROM PUBLIC CASCADE;
-  FOR api_role IN
-    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
-  LOOP
-    EXECUTE format('REVOKE ALL ON FUNCTION oblivion.fold_usage(integer), oblivion.fold_calls(integer), oblivion.note_usage(), oblivion.note_calls(), oblivion.clear_rollups(), oblivion.rebuild_rollups() FROM %I CASCADE', api_role);
-  END LOOP;
-END
-$$;
-
-GRANT EXECUTE ON FUNCTION oblivion.call_amounts(timestamp with time zone,timestamp with time zone,text,boolean,numeric) TO PUBLIC;
-
-ALTER TABLE oblivion.sees_all ENABLE ROW LEVEL SECURITY;
-
-CREATE POLICY sees_all_select ON oblivion.sees_all FOR SELECT TO PUBLIC USING (oblivion.open_access() OR oblivion.is_service_role());
-
-CREATE POLICY sees_all_insert ON oblivion.sees_all FOR INSERT TO PUBLIC WITH CHECK (false);
-
-CREATE POLICY sees_all_update ON oblivion.sees_all FOR UPDATE TO PUBLIC USING (false) WITH CHECK (false);
-
-CREATE POLICY sees_all_delete ON oblivion.sees_all FOR DELETE TO PUBLIC USING (false);
-
-DO $$
-DECLARE
-  api_role name;
-BEGIN
-  REVOKE ALL ON TABLE oblivion.sees_all FROM PUBLIC CASCADE;
-  FOR api_role IN
-    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
-  LOOP
-    EXECUTE format('REVOKE ALL ON TABLE oblivion.sees_all FROM %I CASCADE', api_role);
-  END LOOP;
-END
-$$;
-
-GRANT SELECT ON TABLE oblivion.sees_all TO PUBLIC;
-
-ALTER TABLE oblivion.daily_usage ENABLE ROW LEVEL SECURITY;
-
-CREATE POLICY daily_usage_select ON oblivion.daily_usage FOR SELECT TO PUBLIC USING (oblivion.open_access() OR oblivion.is_service_role());
-
-CREATE POLICY daily_usage_insert ON oblivion.daily_usage FOR INSERT TO PUBLIC WITH CHECK (false);
-
-CREATE POLICY daily_usage_update ON oblivion.daily_usage FOR UPDATE TO PUBLIC USING (false) WITH CHECK (false);
-
-CREATE POLICY daily_usage_delete ON oblivion.daily_usage FOR DELETE TO PUBLIC USING (false);
-
-DO $$
-DECLARE
-  api_role name;
-BEGIN
-  REVOKE ALL ON TABLE oblivion.daily_usage FROM PUBLIC CASCADE;
-  FOR api_role IN
-    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
-  LOOP
-    EXECUTE format('REVOKE ALL ON TABLE oblivion.daily_usage FROM %I CASCADE', api_role);
-  END LOOP;
-END
-$$;
-
-GRANT SELECT ON TABLE oblivion.daily_usage TO PUBLIC;
-
-ALTER TABLE oblivion.user_usage ENABLE ROW LEVEL SECURITY;
-
-CREATE POLICY user_usage_select ON oblivion.user_usage FOR SELECT TO PUBLIC USING (oblivion.open_access() OR oblivion.is_service_role());
-
-CREATE POLICY user_usage_insert ON oblivion.user_usage FOR INSERT TO PUBLIC WITH CHECK (false);
-
-CREATE POLICY user_usage_update ON oblivion.user_usage FOR UPDATE TO PUBLIC USING (false) WITH CHECK (false);
-
-CREATE POLICY user_usage_delete ON oblivion.user_usage FOR DELETE TO PUBLIC USING (false);
-
-DO $$
-DECLARE
-  api_role name;
-BEGIN
-  REVOKE ALL ON TABLE oblivion.user_usage FROM PUBLIC CASCADE;
-  FOR api_role IN
-    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
-  LOOP
-    EXECUTE format('REVOKE ALL ON TABLE oblivion.user_usage FROM %I CASCADE', api_role);
-  END LOOP;
-END
-$$;
-
-GRANT SELECT ON TABLE oblivion.user_usage TO PUBLIC;
-
-ALTER TABLE oblivion.usage_deltas ENABLE ROW LEVEL SECURITY;
-
-CREATE POLICY usage_deltas_select ON oblivion.usage_deltas FOR SELECT TO PUBLIC USING (oblivion.open_access() OR oblivion.is_service_role());
-
-CREATE POLICY usage_deltas_insert ON oblivion.usage_deltas FOR INSERT TO PUBLIC WITH CHECK (false);
-
-CREATE POLICY usage_deltas_update ON oblivion.usage_deltas FOR UPDATE TO PUBLIC USING (false) WITH CHECK (false);
-
-CREATE POLICY usage_deltas_delete ON oblivion.usage_deltas FOR DELETE TO PUBLIC USING (false);
-
-DO $$
-DECLARE
-  api_role name;
-BEGIN
-  REVOKE ALL ON TABLE oblivion.usage_deltas FROM PUBLIC CASCADE;
-  FOR api_role IN
-    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
-  LOOP
-    EXECUTE format('REVOKE ALL ON TABLE oblivion.usage_deltas FROM %I CASCADE', api_role);
-  END LOOP;
-END
-$$;
-
-GRANT SELECT ON TABLE oblivion.usage_deltas TO PUBLIC;
-
-ALTER TABLE oblivion.daily_calls ENABLE ROW LEVEL SECURITY;
-
-CREATE POLICY daily_calls_select ON oblivion.daily_calls FOR SELECT TO PUBLIC USING (oblivion.open_access() OR oblivion.is_service_role());
-
-CREATE POLICY daily_calls_insert ON oblivion.daily_calls FOR INSERT TO PUBLIC WITH CHECK (false);
-
-CREATE POLICY daily_calls_update ON oblivion.daily_calls FOR UPDATE TO PUBLIC USING (false) WITH CHECK (false);
-
-CREATE POLICY daily_calls_delete ON oblivion.daily_calls FOR DELETE TO PUBLIC USING (false);
-
-DO $$
-DECLARE
-  api_role name;
-BEGIN
-  REVOKE ALL ON TABLE oblivion.daily_calls FROM PUBLIC CASCADE;
-  FOR api_role IN
-    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
-  LOOP
-    EXECUTE format('REVOKE ALL ON TABLE oblivion.daily_calls FROM %I CASCADE', api_role);
-  END LOOP;
-END
-$$;
-
-GRANT SELECT ON TABLE oblivion.daily_calls TO PUBLIC;
-
-ALTER TABLE oblivion.call_deltas ENABLE ROW LEVEL SECURITY;
-
-CREATE POLICY call_deltas_select ON oblivion.call_deltas FOR SELECT TO PUBLIC USING (oblivion.open_access() OR oblivion.is_service_role());
-
-CREATE POLICY call_deltas_insert ON oblivion.call_deltas FOR INSERT TO PUBLIC WITH CHECK (false);
-
-CREATE POLICY call_deltas_update ON oblivion.call_deltas FOR UPDATE TO PUBLIC USING (false) WITH CHECK (false);
-
-CREATE POLICY call_deltas_delete ON oblivion.call_deltas FOR DELETE TO PUBLIC USING (false);
-
-DO $$
-DECLARE
-  api_role name;
-BEGIN
-  REVOKE ALL ON TABLE oblivion.call_deltas FROM PUBLIC CASCADE;
-  FOR api_role IN
-    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
-  LOOP
-    EXECUTE format('REVOKE ALL ON TABLE oblivion.call_deltas FROM %I CASCADE', api_role);
-  END LOOP;
-END
-$$;
-
-GRANT SELECT ON TABLE oblivion.call_deltas TO PUBLIC;
-
-CREATE TRIGGER note_insert AFTER INSERT ON public.call_sessions
-  REFERENCING NEW TABLE AS added
-  FOR EACH STATEMENT
-  EXECUTE FUNCTION oblivion.note_calls();
-
-CREATE TRIGGER note_update AFTER UPDATE ON public.call_sessions
-  REFERENCING OLD TABLE AS removed NEW TABLE AS added
-  FOR EACH STATEMENT
-  EXECUTE FUNCTION oblivion.note_calls();
-
-CREATE TRIGGER note_delete AFTER DELETE ON public.call_sessions
-  REFERENCING OLD TABLE AS removed
-  FOR EACH STATEMENT
-  EXECUTE FUNCTION oblivion.note_calls();
-
-CREATE TRIGGER clear_rollups AFTER TRUNCATE ON public.call_sessions
-  FOR EACH STATEMENT
-  EXECUTE FUNCTION oblivion.clear_rollups();
-
-CREATE TRIGGER note_insert AFTER INSERT ON public.token_usage
-  REFERENCING NEW TABLE AS added
-  FOR EACH STATEMENT
-  EXECUTE FUNCTION oblivion.note_usage();
-
-CREATE TRIGGER note_update AFTER UPDATE ON public.token_usage
-  REFERENCING OLD TABLE AS removed NEW TABLE AS added
-  FOR EACH STATEMENT
-  EXECUTE FUNCTION oblivion.note_usage();
-
-CREATE TRIGGER note_delete AFTER DELETE ON public.token_usage
-  REFERENCING OLD TABLE AS removed
-  FOR EACH STATEMENT
-  EXECUTE FUNCTION oblivion.note_usage();
-
-CREATE TRIGGER clear_rollups AFTER TRUNCATE ON public.token_usage
-  FOR EACH STATEMENT
-  EXECUTE FUNCTION oblivion.clear_rollups();
+COMMENT ON FUNCTION oblivion.rebuild_rollups() IS
+  'Mends the roll-ups, while writers go on; returns how many sums were off.';
 
 CREATE OR REPLACE VIEW public.active_calls WITH (security_invoker = true) AS
 SELECT
-  call_sessions.id,
-  call_sessions.room_id,
-  call_sessions.mode,
-  call_sessions.used_turn,
-  call_sessions.start_time,
-      CASE
-          WHEN isfinite(call_sessions.start_time) THEN now() - call_sessions.start_time
-          ELSE NULL::interval
-      END AS duration
+  id,
+  room_id,
+  mode,
+  used_turn,
+  start_time,
+  CASE WHEN isfinite(start_time) THEN now() - start_time END AS duration
 FROM public.call_sessions
-WHERE call_sessions.end_time IS NULL
-ORDER BY call_sessions.start_time DESC;
+WHERE end_time IS NULL
+ORDER BY start_time DESC;
+
+COMMENT ON COLUMN public.active_calls.duration IS
+  'How long it has been going on; NULL where it began at no finite time.';
 
 CREATE VIEW oblivion.daily_usage_drift WITH (security_invoker = true) AS
 SELECT
-  amounts.usage_date,
-  amounts.mode,
-  amounts.used_turn,
-  sum(amounts.sessions)::bigint AS sessions,
-  sum(amounts.tokens)::bigint AS tokens,
-  sum(amounts.seconds)::bigint AS seconds
-FROM ( SELECT (token_usage."timestamp" AT TIME ZONE 'UTC'::text)::date AS usage_date,
-          token_usage.mode,
-          token_usage.used_turn,
-          count(*) AS sessions,
-          sum(token_usage.tokens_used) AS tokens,
-          COALESCE(sum(token_usage.duration_seconds), 0::bigint) AS seconds
-         FROM public.token_usage
-        GROUP BY ((token_usage."timestamp" AT TIME ZONE 'UTC'::text)::date), token_usage.mode, token_usage.used_turn
-      UNION ALL
-       SELECT daily_usage.usage_date,
-          daily_usage.mode,
-          daily_usage.used_turn,
-          - daily_usage.sessions,
-          - daily_usage.tokens,
-          - daily_usage.seconds
-         FROM oblivion.daily_usage
-      UNION ALL
-       SELECT usage_deltas.usage_date,
-          usage_deltas.mode,
-          usage_deltas.used_turn,
-          - usage_deltas.sessions,
-          - usage_deltas.tokens,
-          - usage_deltas.seconds
-         FROM oblivion.usage_deltas
-        WHERE usage_deltas.usage_date IS NOT NULL) amounts
-GROUP BY amounts.usage_date, amounts.mode, amounts.used_turn
-HAVING sum(amounts.sessions) <> 0::numeric OR sum(amounts.tokens) <> 0::numeric OR sum(amounts.seconds) <> 0::numeric;
-
-CREATE VIEW oblivion.user_usage_drift WITH (security_invoker = true) AS
-SELECT
-  amounts.user_id,
-  sum(amounts.sessions)::bigint AS sessions,
-  sum(amounts.tokens)::bigint AS tokens,
-  max(amounts.newest) AS last_usage,
-  NOT bool_or(amounts.has_lost_rows) AND COALESCE(max(amounts.last_usage) > max(amounts.newest), max(amounts.newest) IS NULL) AS has_lost_rows
-FROM ( SELECT token_usage.user_id,
-          count(*) AS sessions,
-          sum(token_usage.tokens_used) AS tokens,
-          max(token_usage."timestamp") AS newest,
-          NULL::timestamp with time zone AS last_usage,
-          false AS has_lost_rows
-         FROM public.token_usage
-        GROUP BY token_usage.user_id
-      UNION ALL
-       SELECT user_usage.user_id,
-          - user_usage.sessions,
-          - user_usage.tokens,
-          NULL::timestamp with time zone AS newest,
-          user_usage.last_usage,
-          user_usage.has_lost_rows
-         FROM oblivion.user_usage
-      UNION ALL
-       SELECT usage_deltas.user_id,
-          - usage_deltas.sessions,
-          - usage_deltas.tokens,
-          NULL::timestamp with time zone AS newest,
-          usage_deltas.last_usage,
-          usage_deltas.has_lost_rows
-         FROM oblivion.usage_deltas
-        WHERE usage_deltas.user_id IS NOT NULL) amounts
-GROUP BY amounts.user_id
-HAVING sum(amounts.sessions) <> 0::numeric OR sum(amounts.tokens) <> 0::numeric OR NOT bool_or(amounts.has_lost_rows) AND max(amounts.newest) IS DISTINCT FROM max(amounts.last_usage);
-
-CREATE OR REPLACE VIEW public.daily_token_usage WITH (security_invoker = true) AS
-SELECT
-  amounts.usage_date,
-  amounts.mode,
-  amounts.used_turn,
-  sum(amounts.sessions)::bigint AS session_count,
-  sum(amounts.tokens)::bigint AS total_tokens,
-  sum(amounts.tokens) / sum(amounts.sessions) AS avg_tokens_per_session,
-  sum(amounts.seconds) / 60.0 AS total_minutes
-FROM ( SELECT (token_usage."timestamp" AT TIME ZONE 'UTC'::text)::date AS usage_date,
-          token_usage.mode,
-          token_usage.used_turn,
-          1::bigint AS sessions,
-          token_usage.tokens_used::bigint AS tokens,
-          COALESCE(token_usage.duration_seconds, 0)::bigint AS seconds
-         FROM public.token_usage
-        WHERE NOT oblivion.open_access() AND NOT (EXISTS ( SELECT
-                 FROM oblivion.sees_all))
-      UNION ALL
-       SELECT daily_usage.usage_date,
-          daily_usage.mode,
-          daily_usage.used_turn,
-          daily_usage.sessions,
-          daily_usage.tokens,
-          daily_usage.seconds
-         FROM oblivion.daily_usage
-        WHERE oblivion.open_access() OR (EXISTS ( SELECT
-                 FROM oblivion.sees_all))
-      UNION ALL
-       SELECT usage_deltas.usage_date,
-          usage_deltas.mode,
-          usage_deltas.used_turn,
-          usage_deltas.sessions,
-          usage_deltas.tokens,
-          usage_deltas.seconds
-         FROM oblivion.usage_deltas
-        WHERE usage_deltas.usage_date IS NOT NULL AND (oblivion.open_access() OR (EXISTS ( SELECT
-                 FROM oblivion.sees_all)))) amounts
-GROUP BY amounts.usage_date, amounts.mode, amounts.used_turn
-HAVING sum(amounts.sessions) <> 0::numeric
-ORDER BY amounts.usage_date DESC, amounts.mode, amounts.used_turn;
-
-CREATE OR REPLACE VIEW public.user_token_summary WITH (security_invoker = true) AS
-SELECT
-  a.user_id,
-  a.tokens_remaining,
-  a.subscription_tier,
-  a.created_at AS account_created,
-  COALESCE(u.tokens, 0::numeric)::bigint AS total_tokens_used,
-  COALESCE(u.sessions, 0::numeric)::bigint AS total_sessions,
-      CASE
-          WHEN u.has_lost_rows THEN ( SELECT max(t."timestamp") AS max
-             FROM public.token_usage t
-            WHERE t.user_id = a.user_id)
-          ELSE u.last_usage
-      END AS last_usage
-FROM public.user_accounts a
-LEFT JOIN ( SELECT amounts.user_id,
-          sum(amounts.sessions) AS sessions,
-          sum(amounts.tokens) AS tokens,
-          max(amounts.last_usage) AS last_usage,
-          bool_or(amounts.has_lost_rows) AS has_lost_rows
-         FROM ( SELECT token_usage.user_id,
-                  1::bigint AS sessions,
-                  token_usage.tokens_used::bigint AS tokens,
-                  token_usage."timestamp" AS last_usage,
-                  false AS has_lost_rows
-                 FROM public.token_usage
-                WHERE NOT oblivion.open_access() AND NOT (EXISTS ( SELECT
-                         FROM oblivion.sees_all))
-              UNION ALL
-               SELECT user_usage.user_id,
-                  user_usage.sessions,
-                  user_usage.tokens,
-                  user_usage.last_usage,
-                  user_usage.has_lost_rows
-                 FROM oblivion.user_usage
-                WHERE oblivion.open_access() OR (EXISTS ( SELECT
-                         FROM oblivion.sees_all))
-              UNION ALL
-               SELECT usage_deltas.user_id,
-                  usage_deltas.sessions,
-                  usage_deltas.tokens,
-                  usage_deltas.last_usage,
-                  usage_deltas.has_lost_rows
-                 FROM oblivion.usage_deltas
-                WHERE usage_deltas.user_id IS NOT NULL AND (oblivion.open_access() OR (EXISTS ( SELECT
-                         FROM oblivion.sees_all)))) amounts
-        GROUP BY amounts.user_id) u ON u.user_id = a.user_id;
-
-CREATE VIEW oblivion.daily_calls_drift WITH (security_invoker = true) AS
-SELECT
-  amounts.call_date,
-  sum(amounts.calls)::bigint AS calls,
-  sum(amounts.turn_calls)::bigint AS turn_calls,
-  sum(amounts.video_calls)::bigint AS video_calls,
-  sum(amounts.voice_calls)::bigint AS voice_calls,
-  sum(amounts.credits) AS credits,
-  sum(amounts.credits_unknown)::bigint AS credits_unknown,
-  sum(amounts.ended_calls)::bigint AS ended_calls,
-  sum(amounts.seconds) AS seconds
-FROM ( SELECT a.call_date,
-          a.calls,
-          a.turn_calls,
-          a.video_calls,
-          a.voice_calls,
-          a.credits,
-          a.credits_unknown,
-          a.ended_calls,
-          a.seconds
-         FROM public.call_sessions c
-           CROSS JOIN LATERAL oblivion.call_amounts(c.start_time, c.end_time, c.mode, c.used_turn, c.credit_cost) a(call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds)
-      UNION ALL
-       SELECT rolled_up.call_date,
-          - rolled_up.calls,
-          - rolled_up.turn_calls,
-          - rolled_up.video_calls,
-          - rolled_up.voice_calls,
-          - rolled_up.credits,
-          - rolled_up.credits_unknown,
-          - rolled_up.ended_calls,
-          - rolled_up.seconds
-         FROM ( SELECT daily_calls.call_date,
-                  daily_calls.calls,
-                  daily_calls.turn_calls,
-                  daily_calls.video_calls,
-                  daily_calls.voice_calls,
-                  daily_calls.credits,
-                  daily_calls.credits_unknown,
-                  daily_calls.ended_calls,
-                  daily_calls.seconds
-                 FROM oblivion.daily_calls
-              UNION ALL
-               SELECT call_deltas.call_date,
-                  call_deltas.calls,
-                  call_deltas.turn_calls,
-                  call_deltas.video_calls,
-                  call_deltas.voice_calls,
-                  call_deltas.credits,
-                  call_deltas.credits_unknown,
-                  call_deltas.ended_calls,
-                  call_deltas.seconds
-                 FROM oblivion.call_deltas) rolled_up) amounts
-GROUP BY amounts.call_date
-HAVING sum(amounts.calls) <> 0::numeric OR sum(amounts.turn_calls) <> 0::numeric OR sum(amounts.video_calls) <> 0::numeric OR sum(amounts.voice_calls) <> 0::numeric OR sum(amounts.credits) <> 0::numeric OR sum(amounts.credits_unknown) <> 0::numeric OR sum(amounts.ended_calls) <> 0::numeric OR sum(amounts.seconds) <> 0::numeric;
-
-CREATE OR REPLACE VIEW public.daily_billing_summary WITH (security_invoker = true) AS
-SELECT
-  amounts.call_date,
-  sum(amounts.calls)::bigint AS total_calls,
-  sum(amounts.turn_calls)::bigint AS turn_calls,
-  sum(amounts.video_calls)::bigint AS video_calls,
-  sum(amounts.voice_calls)::bigint AS voice_calls,
-      CASE
-          WHEN sum(amounts.credits_unknown) > 0::numeric THEN 'NaN'::numeric
-          ELSE sum(amounts.credits)
-      END AS total_credits,
-  sum(amounts.seconds) / (60::numeric * NULLIF(sum(amounts.ended_calls), 0::numeric)) AS avg_duration_minutes
-FROM ( SELECT a.call_date,
-          a.calls,
-          a.turn_calls,
-          a.video_calls,
-          a.voice_calls,
-          a.credits,
-          a.credits_unknown,
-          a.ended_calls,
-          a.seconds
-         FROM public.call_sessions c
-           CROSS JOIN LATERAL oblivion.call_amounts(c.start_time, c.end_time, c.mode, c.used_turn, c.credit_cost) a(call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds)
-        WHERE NOT oblivion.open_access() AND NOT (EXISTS ( SELECT
-                 FROM oblivion.sees_all))
-      UNION ALL
-       SELECT daily_calls.call_date,
-          daily_calls.calls,
-          daily_calls.turn_calls,
-          daily_calls.video_calls,
-          daily_calls.voice_calls,
-          daily_calls.credits,
-          daily_calls.credits_unknown,
-          daily_calls.ended_calls,
-          daily_calls.seconds
-         FROM oblivion.daily_calls
-        WHERE oblivion.open_access() OR (EXISTS ( SELECT
-                 FROM oblivion.sees_all))
-      UNION ALL
-       SELECT call_deltas.call_date,
-          call_deltas.calls,
-          call_deltas.turn_calls,
-          call_deltas.video_calls,
-          call_deltas.voice_calls,
-          call_deltas.credits,
-          call_deltas.credits_unknown,
-          call_deltas.ended_calls,
-          call_deltas.seconds
-         FROM oblivion.call_deltas
-        WHERE oblivion.open_access() OR (EXISTS ( SELECT
-                 FROM oblivion.sees_all))) amounts
-GROUP BY amounts.call_date
-HAVING sum(amounts.calls) <> 0::numeric
-ORDER BY amounts.call_date DESC;
+  usage_date,
+  mode,
+  used_turn,
+  sum(sessions)::bigint AS sessions,
+  sum(tokens)::bigint AS tokens,
+  sum(seconds)::bigint AS seconds
+FROM (
+  SELECT
+    ("timestamp" AT TIME ZONE 'UTC')::date AS usage_date,
+    mode,
+    used_turn,
+    count(*) AS sessions,
+    sum(tokens_used) AS tokens,
+    coalesce(sum(duration_seconds), 0) AS seconds
+  FROM public.token_usage
+  GROUP BY 1, mode, used_turn
+  UNION ALL
+  SELECT usage_date, mode, used_turn, -sessions, -tokens, -seconds
+  FROM oblivion.daily_usage
+  UNION ALL
+  SELECT usage_date, mode, used_turn, -sessions, -tokens, -seconds
+  FROM oblivion.usage_deltas
+  WHERE usage_date IS NOT NULL
+) AS amounts
+GROUP BY usage_date, mode, used_turn
+HAVING (sum(sessions), sum(tokens), sum(seconds)) <> (0, 0, 0);
 
 DO $$
 DECLARE
@@ -1048,6 +897,51 @@ BEGIN
 END
 $$;
 
+COMMENT ON VIEW oblivion.daily_usage_drift IS
+  'What the roll-up of days lacks against the rows of usage; no row where it is right.';
+
+COMMENT ON COLUMN oblivion.daily_usage_drift.usage_date IS 'The day.';
+
+COMMENT ON COLUMN oblivion.daily_usage_drift.mode IS 'voice or video.';
+
+COMMENT ON COLUMN oblivion.daily_usage_drift.used_turn IS 'Whether the TURN rate applied.';
+
+COMMENT ON COLUMN oblivion.daily_usage_drift.sessions IS 'Rows that are missing, or, below zero, too many.';
+
+COMMENT ON COLUMN oblivion.daily_usage_drift.tokens IS 'Tokens that are missing.';
+
+COMMENT ON COLUMN oblivion.daily_usage_drift.seconds IS 'Seconds that are missing.';
+
+CREATE VIEW oblivion.user_usage_drift WITH (security_invoker = true) AS
+SELECT
+  user_id,
+  sum(sessions)::bigint AS sessions,
+  sum(tokens)::bigint AS tokens,
+  max(newest) AS last_usage,
+  NOT bool_or(has_lost_rows) AND coalesce(max(last_usage) > max(newest), max(newest) IS NULL) AS has_lost_rows
+FROM (
+  SELECT
+    user_id,
+    count(*) AS sessions,
+    sum(tokens_used) AS tokens,
+    max("timestamp") AS newest,
+    NULL::timestamptz AS last_usage,
+    false AS has_lost_rows
+  FROM public.token_usage
+  GROUP BY user_id
+  UNION ALL
+  SELECT user_id, -sessions, -tokens, NULL::timestamptz AS newest, last_usage, has_lost_rows
+  FROM oblivion.user_usage
+  UNION ALL
+  SELECT user_id, -sessions, -tokens, NULL::timestamptz AS newest, last_usage, has_lost_rows
+  FROM oblivion.usage_deltas
+  WHERE user_id IS NOT NULL
+) AS amounts
+GROUP BY user_id
+HAVING sum(sessions) <> 0
+  OR sum(tokens) <> 0
+  OR NOT bool_or(has_lost_rows) AND max(newest) IS DISTINCT FROM max(last_usage);
+
 DO $$
 DECLARE
   api_role name;
@@ -1060,6 +954,131 @@ BEGIN
   END LOOP;
 END
 $$;
+
+COMMENT ON VIEW oblivion.user_usage_drift IS
+  'What the roll-up of accounts lacks against the rows of usage; no row where it is right.';
+
+COMMENT ON COLUMN oblivion.user_usage_drift.user_id IS 'The account.';
+
+COMMENT ON COLUMN oblivion.user_usage_drift.sessions IS 'Rows that are missing, or, below zero, too many.';
+
+COMMENT ON COLUMN oblivion.user_usage_drift.tokens IS 'Tokens that are missing.';
+
+COMMENT ON COLUMN oblivion.user_usage_drift.last_usage IS 'When it last used any.';
+
+COMMENT ON COLUMN oblivion.user_usage_drift.has_lost_rows IS 'Whether the roll-up takes a later time for that.';
+
+CREATE OR REPLACE VIEW public.daily_token_usage WITH (security_invoker = true) AS
+SELECT
+  usage_date,
+  mode,
+  used_turn,
+  sum(sessions)::bigint AS session_count,
+  sum(tokens)::bigint AS total_tokens,
+  sum(tokens) / sum(sessions) AS avg_tokens_per_session,
+  sum(seconds) / 60.0 AS total_minutes
+FROM (
+  SELECT
+    ("timestamp" AT TIME ZONE 'UTC')::date AS usage_date,
+    mode,
+    used_turn,
+    1::bigint AS sessions,
+    tokens_used::bigint AS tokens,
+    coalesce(duration_seconds, 0)::bigint AS seconds
+  FROM public.token_usage
+  WHERE NOT oblivion.open_access() AND NOT EXISTS (SELECT FROM oblivion.sees_all)
+  UNION ALL
+  SELECT usage_date, mode, used_turn, sessions, tokens, seconds
+  FROM oblivion.daily_usage
+  WHERE oblivion.open_access() OR EXISTS (SELECT FROM oblivion.sees_all)
+  UNION ALL
+  SELECT usage_date, mode, used_turn, sessions, tokens, seconds
+  FROM oblivion.usage_deltas
+  WHERE usage_date IS NOT NULL AND (oblivion.open_access() OR EXISTS (SELECT FROM oblivion.sees_all))
+) AS amounts
+GROUP BY usage_date, mode, used_turn
+HAVING sum(sessions) <> 0
+ORDER BY usage_date DESC, mode, used_turn;
+
+CREATE OR REPLACE VIEW public.user_token_summary WITH (security_invoker = true) AS
+SELECT
+  a.user_id,
+  a.tokens_remaining,
+  a.subscription_tier,
+  a.created_at AS account_created,
+  coalesce(u.tokens, 0)::bigint AS total_tokens_used,
+  coalesce(u.sessions, 0)::bigint AS total_sessions,
+  CASE
+    WHEN u.has_lost_rows THEN (SELECT max(t."timestamp") FROM public.token_usage AS t WHERE t.user_id = a.user_id)
+    ELSE u.last_usage
+  END AS last_usage
+FROM public.user_accounts AS a
+LEFT JOIN (
+  SELECT
+    user_id,
+    sum(sessions) AS sessions,
+    sum(tokens) AS tokens,
+    max(last_usage) AS last_usage,
+    bool_or(has_lost_rows) AS has_lost_rows
+  FROM (
+    SELECT
+      user_id,
+      1::bigint AS sessions,
+      tokens_used::bigint AS tokens,
+      "timestamp" AS last_usage,
+      false AS has_lost_rows
+    FROM public.token_usage
+    WHERE NOT oblivion.open_access() AND NOT EXISTS (SELECT FROM oblivion.sees_all)
+    UNION ALL
+    SELECT user_id, sessions, tokens, last_usage, has_lost_rows
+    FROM oblivion.user_usage
+    WHERE oblivion.open_access() OR EXISTS (SELECT FROM oblivion.sees_all)
+    UNION ALL
+    SELECT user_id, sessions, tokens, last_usage, has_lost_rows
+    FROM oblivion.usage_deltas
+    WHERE user_id IS NOT NULL AND (oblivion.open_access() OR EXISTS (SELECT FROM oblivion.sees_all))
+  ) AS amounts
+  GROUP BY user_id
+) AS u ON u.user_id = a.user_id;
+
+CREATE VIEW oblivion.daily_calls_drift WITH (security_invoker = true) AS
+SELECT
+  call_date,
+  sum(calls)::bigint AS calls,
+  sum(turn_calls)::bigint AS turn_calls,
+  sum(video_calls)::bigint AS video_calls,
+  sum(voice_calls)::bigint AS voice_calls,
+  sum(credits) AS credits,
+  sum(credits_unknown)::bigint AS credits_unknown,
+  sum(ended_calls)::bigint AS ended_calls,
+  sum(seconds) AS seconds
+FROM (
+  SELECT
+    a.call_date,
+    a.calls,
+    a.turn_calls,
+    a.video_calls,
+    a.voice_calls,
+    a.credits,
+    a.credits_unknown,
+    a.ended_calls,
+    a.seconds
+  FROM public.call_sessions AS c
+  CROSS JOIN LATERAL oblivion.call_amounts(c.start_time, c.end_time, c.mode, c.used_turn, c.credit_cost) AS a
+  UNION ALL
+  SELECT
+    call_date, -calls, -turn_calls, -video_calls, -voice_calls, -credits, -credits_unknown, -ended_calls, -seconds
+  FROM (
+    SELECT * FROM oblivion.daily_calls
+    UNION ALL
+    SELECT * FROM oblivion.call_deltas
+  ) AS rolled_up
+) AS amounts
+GROUP BY call_date
+HAVING (
+  sum(calls), sum(turn_calls), sum(video_calls), sum(voice_calls),
+  sum(credits), sum(credits_unknown), sum(ended_calls), sum(seconds)
+) <> (0, 0, 0, 0, 0, 0, 0, 0);
 
 DO $$
 DECLARE
@@ -1074,22 +1093,81 @@ BEGIN
 END
 $$;
 
+COMMENT ON VIEW oblivion.daily_calls_drift IS
+  'What the roll-up of calls lacks against the rows of calls; no row where it is right.';
+
+COMMENT ON COLUMN oblivion.daily_calls_drift.call_date IS 'UTC day on which the calls began.';
+
+COMMENT ON COLUMN oblivion.daily_calls_drift.calls IS 'Calls.';
+
+COMMENT ON COLUMN oblivion.daily_calls_drift.turn_calls IS 'Those that a TURN relay carried.';
+
+COMMENT ON COLUMN oblivion.daily_calls_drift.video_calls IS 'Those with video.';
+
+COMMENT ON COLUMN oblivion.daily_calls_drift.voice_calls IS 'Those with voice only.';
+
+COMMENT ON COLUMN oblivion.daily_calls_drift.credits IS 'Sum of their credit_cost, but for NaN.';
+
+COMMENT ON COLUMN oblivion.daily_calls_drift.credits_unknown IS 'Those whose credit_cost is NaN.';
+
+COMMENT ON COLUMN oblivion.daily_calls_drift.ended_calls IS 'Those that ended, and have a length.';
+
+COMMENT ON COLUMN oblivion.daily_calls_drift.seconds IS 'Sum of these lengths.';
+
+CREATE OR REPLACE VIEW public.daily_billing_summary WITH (security_invoker = true) AS
+SELECT
+  call_date,
+  sum(calls)::bigint AS total_calls,
+  sum(turn_calls)::bigint AS turn_calls,
+  sum(video_calls)::bigint AS video_calls,
+  sum(voice_calls)::bigint AS voice_calls,
+  CASE WHEN sum(credits_unknown) > 0 THEN 'NaN' ELSE sum(credits) END AS total_credits,
+  sum(seconds) / (60 * nullif(sum(ended_calls), 0)) AS avg_duration_minutes
+FROM (
+  SELECT
+    a.call_date,
+    a.calls,
+    a.turn_calls,
+    a.video_calls,
+    a.voice_calls,
+    a.credits,
+    a.credits_unknown,
+    a.ended_calls,
+    a.seconds
+  FROM public.call_sessions AS c
+  CROSS JOIN LATERAL oblivion.call_amounts(c.start_time, c.end_time, c.mode, c.used_turn, c.credit_cost) AS a
+  WHERE NOT oblivion.open_access() AND NOT EXISTS (SELECT FROM oblivion.sees_all)
+  UNION ALL
+  SELECT call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds
+  FROM oblivion.daily_calls
+  WHERE oblivion.open_access() OR EXISTS (SELECT FROM oblivion.sees_all)
+  UNION ALL
+  SELECT call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds
+  FROM oblivion.call_deltas
+  WHERE oblivion.open_access() OR EXISTS (SELECT FROM oblivion.sees_all)
+) AS amounts
+GROUP BY call_date
+HAVING sum(calls) <> 0
+ORDER BY call_date DESC;
+
 DROP FUNCTION public.host_presence(text);
 
 DROP FUNCTION oblivion.host_presence(text);
 
 ALTER TABLE public.user_presence SET (fillfactor = 60);
 
-CREATE OR REPLACE TRIGGER update_user_presence_updated_at_trigger BEFORE INSERT OR UPDATE ON public.user_presence
-  FOR EACH ROW
-  EXECUTE FUNCTION public.update_user_presence_updated_at();
+COMMENT ON COLUMN public.user_presence.updated_at IS
+  'When the host was last heard of, by the server''s clock; a trigger keeps it.';
 
+EXECUTE $statement$-- As the owner, whom policies do not bind: a visitor may know of one host what this selects, and never the room_token.
+-- The clock is that of this moment, which no committed heartbeat is ahead of; a row from further ahead than stale_after,
+-- as databases that were made by hand took them from clients, is nobody's heartbeat either.
 CREATE FUNCTION oblivion.host_presence(host_id text, stale_after interval)
-RETURNS TABLE(is_available boolean, room_id text, updated_at timestamp with time zone)
+RETURNS TABLE (is_available boolean, room_id text, updated_at timestamptz)
 LANGUAGE plpgsql
 STABLE SECURITY DEFINER
-SET search_path TO ''
-AS $function$
+SET search_path = ''
+AS $$
 DECLARE
   moment pg_catalog.timestamptz = clock_timestamp();
 BEGIN
@@ -1106,43 +1184,104 @@ BEGIN
   FROM public.user_presence AS p
   WHERE p.host_id = host_presence.host_id;
 END
-$function$;
+$$$statement$;
 
-DO $$
-DECLARE
-  api_role name;
-BEGIN
-  REVOKE ALL ON FUNCTION oblivion.host_presence(text,interval) FROM PUBLIC CASCADE;
-  FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
-    EXECUTE format('REVOKE ALL ON FUNCTION oblivion.host_presence(text,interval) FROM %I CASCADE', api_role);
-    EXECUTE format('GRANT EXECUTE ON FUNCTION oblivion.host_presence(text,interval) TO %I', api_role);
-  END LOOP;
-END
-$$;
+COMMENT ON FUNCTION oblivion.host_presence(text, interval) IS
+  'What anybody may know of a host, past row level security.';
 
-EXECUTE $statement$CREATE FUNCTION public.host_presence(host_id text, stale_after interval DEFAULT '00:02:00'::interval)
-RETURNS TABLE(is_available boolean, room_id text, updated_at timestamp with time zone)
+EXECUTE $statement$-- What PostgREST calls. Its body was bound to the function in schema oblivion when it was made, so that whoever may call
+-- this one needs no right to that schema. Browsers let the timers of a hidden page run once a minute: two minutes forgive
+-- such a host one heartbeat that is late or lost.
+CREATE FUNCTION public.host_presence(host_id text, stale_after interval DEFAULT interval '2 minutes')
+RETURNS TABLE (is_available boolean, room_id text, updated_at timestamptz)
 LANGUAGE sql
 STABLE
-SET search_path TO ''
+SET search_path = ''
 BEGIN ATOMIC
-SELECT h.is_available,
-     h.room_id,
-     h.updated_at
-    FROM oblivion.host_presence(host_presence.host_id, host_presence.stale_after) h(is_available, room_id, updated_at);
+  SELECT h.is_available, h.room_id, h.updated_at
+  FROM oblivion.host_presence(host_presence.host_id, host_presence.stale_after) AS h;
 END$statement$;
 
+COMMENT ON FUNCTION public.host_presence(text, interval) IS
+  'Whether a host takes calls, where, and when the host was last heard of; away when that is longer ago than '
+  'stale_after by the server''s clock, 2 minutes unless it is given; no row for one that is not known.';
+
+CREATE TRIGGER note_insert AFTER INSERT ON public.call_sessions
+  REFERENCING NEW TABLE AS added
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.note_calls();
+
+CREATE TRIGGER note_update AFTER UPDATE ON public.call_sessions
+  REFERENCING OLD TABLE AS removed NEW TABLE AS added
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.note_calls();
+
+CREATE TRIGGER note_delete AFTER DELETE ON public.call_sessions
+  REFERENCING OLD TABLE AS removed
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.note_calls();
+
+CREATE TRIGGER clear_rollups AFTER TRUNCATE ON public.call_sessions
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.clear_rollups();
+
+CREATE TRIGGER note_insert AFTER INSERT ON public.token_usage
+  REFERENCING NEW TABLE AS added
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.note_usage();
+
+CREATE TRIGGER note_update AFTER UPDATE ON public.token_usage
+  REFERENCING OLD TABLE AS removed NEW TABLE AS added
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.note_usage();
+
+CREATE TRIGGER note_delete AFTER DELETE ON public.token_usage
+  REFERENCING OLD TABLE AS removed
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.note_usage();
+
+CREATE TRIGGER clear_rollups AFTER TRUNCATE ON public.token_usage
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.clear_rollups();
+
+CREATE OR REPLACE TRIGGER update_user_presence_updated_at_trigger BEFORE INSERT OR UPDATE ON public.user_presence
+  FOR EACH ROW EXECUTE FUNCTION public.update_user_presence_updated_at();
+
+EXECUTE $statement$-- What everybody may execute.
 DO $$
 DECLARE
   api_role name;
+  functions CONSTANT text := '
+    oblivion.host_presence(text, interval),
+    public.host_presence(text, interval)
+  ';
 BEGIN
-  REVOKE ALL ON FUNCTION public.host_presence(text,interval) FROM PUBLIC CASCADE;
-  FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role') LOOP
-    EXECUTE format('REVOKE ALL ON FUNCTION public.host_presence(text,interval) FROM %I CASCADE', api_role);
-    EXECUTE format('GRANT EXECUTE ON FUNCTION public.host_presence(text,interval) TO %I', api_role);
+  EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC CASCADE', functions);
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %I CASCADE', functions, api_role);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', functions, api_role);
   END LOOP;
 END
-$$;
+$$$statement$;
+
+EXECUTE $statement$-- What the owner alone may execute.
+DO $$
+DECLARE
+  api_role name;
+  functions CONSTANT text := '
+    oblivion.fold_usage(integer),
+    oblivion.fold_calls(integer),
+    oblivion.note_usage(),
+    oblivion.note_calls(),
+    oblivion.clear_rollups(),
+    oblivion.rebuild_rollups()
+  ';
+BEGIN
+  EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC CASCADE', functions);
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %I CASCADE', functions, api_role);
+  END LOOP;
+END
+$$$statement$;
+
+EXECUTE $statement$-- It is in the plans of reports: whoever may query one has to be able to execute it.
+GRANT EXECUTE ON FUNCTION oblivion.call_amounts(timestamptz, timestamptz, text, boolean, numeric) TO PUBLIC$statement$;
 
 INSERT INTO oblivion.daily_usage (usage_date, mode, used_turn, sessions, tokens, seconds)
 SELECT
@@ -1165,164 +1304,6 @@ SELECT
 FROM public.call_sessions AS c
 CROSS JOIN LATERAL oblivion.call_amounts(c.start_time, c.end_time, c.mode, c.used_turn, c.credit_cost) AS a
 GROUP BY a.call_date;
-
-COMMENT ON FUNCTION oblivion.call_amounts(timestamp with time zone,timestamp with time zone,text,boolean,numeric) IS 'What one call adds to the sums of its day.';
-
-COMMENT ON FUNCTION oblivion.fold_usage(integer) IS 'Folds deltas into the roll-ups of usage.';
-
-COMMENT ON FUNCTION oblivion.fold_calls(integer) IS 'Folds deltas into the roll-up of calls.';
-
-COMMENT ON FUNCTION oblivion.note_usage() IS 'Trigger: appends what a statement changed in usage.';
-
-COMMENT ON FUNCTION oblivion.note_calls() IS 'Trigger: appends what a statement changed in calls.';
-
-COMMENT ON FUNCTION oblivion.clear_rollups() IS 'Trigger: empties what stood for the rows of a table.';
-
-COMMENT ON FUNCTION oblivion.rebuild_rollups() IS 'Mends the roll-ups, while writers go on; returns how many sums were off.';
-
-COMMENT ON COLUMN public.user_presence.updated_at IS 'When the host was last heard of, by the server''s clock; a trigger keeps it.';
-
-COMMENT ON FUNCTION oblivion.host_presence(text,interval) IS 'What anybody may know of a host, past row level security.';
-
-COMMENT ON FUNCTION public.host_presence(text,interval) IS 'Whether a host takes calls, where, and when the host was last heard of; away when that is longer ago than stale_after by the server''s clock, 2 minutes unless it is given; no row for one that is not known.';
-
-COMMENT ON TABLE oblivion.sees_all IS 'One row, which those see whom row level security shows all rows of calls and usage.';
-
-COMMENT ON COLUMN oblivion.sees_all.yes IS 'True.';
-
-COMMENT ON TABLE oblivion.daily_usage IS 'Usage by UTC day, mode and TURN, but for what usage_deltas holds.';
-
-COMMENT ON COLUMN oblivion.daily_usage.usage_date IS 'UTC day on which the usage was logged.';
-
-COMMENT ON COLUMN oblivion.daily_usage.mode IS 'voice or video.';
-
-COMMENT ON COLUMN oblivion.daily_usage.used_turn IS 'Whether the TURN rate applied.';
-
-COMMENT ON COLUMN oblivion.daily_usage.sessions IS 'Rows of usage.';
-
-COMMENT ON COLUMN oblivion.daily_usage.tokens IS 'Sum of their tokens.';
-
-COMMENT ON COLUMN oblivion.daily_usage.seconds IS 'Sum of their lengths, unknown ones as zero.';
-
-COMMENT ON TABLE oblivion.user_usage IS 'Usage by account, but for what usage_deltas holds.';
-
-COMMENT ON COLUMN oblivion.user_usage.user_id IS 'The account.';
-
-COMMENT ON COLUMN oblivion.user_usage.sessions IS 'Its rows of usage.';
-
-COMMENT ON COLUMN oblivion.user_usage.tokens IS 'Sum of their tokens.';
-
-COMMENT ON COLUMN oblivion.user_usage.last_usage IS 'The newest of them, unless has_lost_rows.';
-
-COMMENT ON COLUMN oblivion.user_usage.has_lost_rows IS 'Rows were deleted, or moved back in time: last_usage may be of one of those.';
-
-COMMENT ON TABLE oblivion.usage_deltas IS 'What changed in usage and is not yet in daily_usage and user_usage.';
-
-COMMENT ON COLUMN oblivion.usage_deltas.user_id IS 'The account; NULL where it is a day''s alone.';
-
-COMMENT ON COLUMN oblivion.usage_deltas.usage_date IS 'UTC day; NULL where it is an account''s alone.';
-
-COMMENT ON COLUMN oblivion.usage_deltas.mode IS 'voice or video; NULL as the day.';
-
-COMMENT ON COLUMN oblivion.usage_deltas.used_turn IS 'Whether the TURN rate applied; NULL as the day.';
-
-COMMENT ON COLUMN oblivion.usage_deltas.sessions IS 'Rows more, or, below zero, fewer.';
-
-COMMENT ON COLUMN oblivion.usage_deltas.tokens IS 'Tokens more.';
-
-COMMENT ON COLUMN oblivion.usage_deltas.seconds IS 'Seconds more.';
-
-COMMENT ON COLUMN oblivion.usage_deltas.last_usage IS 'The newest of the rows that came.';
-
-COMMENT ON COLUMN oblivion.usage_deltas.has_lost_rows IS 'Rows that went may have been newer than those that came.';
-
-COMMENT ON TABLE oblivion.daily_calls IS 'Calls by the UTC day on which they began, but for what call_deltas holds.';
-
-COMMENT ON COLUMN oblivion.daily_calls.call_date IS 'UTC day on which the calls began.';
-
-COMMENT ON COLUMN oblivion.daily_calls.calls IS 'Calls.';
-
-COMMENT ON COLUMN oblivion.daily_calls.turn_calls IS 'Those that a TURN relay carried.';
-
-COMMENT ON COLUMN oblivion.daily_calls.video_calls IS 'Those with video.';
-
-COMMENT ON COLUMN oblivion.daily_calls.voice_calls IS 'Those with voice only.';
-
-COMMENT ON COLUMN oblivion.daily_calls.credits IS 'Sum of their credit_cost, but for NaN.';
-
-COMMENT ON COLUMN oblivion.daily_calls.credits_unknown IS 'Those whose credit_cost is NaN.';
-
-COMMENT ON COLUMN oblivion.daily_calls.ended_calls IS 'Those that ended, and have a length.';
-
-COMMENT ON COLUMN oblivion.daily_calls.seconds IS 'Sum of these lengths.';
-
-COMMENT ON COLUMN public.active_calls.duration IS 'How long it has been going on; NULL where it began at no finite time.';
-
-COMMENT ON TABLE oblivion.call_deltas IS 'What changed in calls and is not yet in daily_calls.';
-
-COMMENT ON COLUMN oblivion.call_deltas.call_date IS 'UTC day on which the calls began.';
-
-COMMENT ON COLUMN oblivion.call_deltas.calls IS 'Calls.';
-
-COMMENT ON COLUMN oblivion.call_deltas.turn_calls IS 'Those that a TURN relay carried.';
-
-COMMENT ON COLUMN oblivion.call_deltas.video_calls IS 'Those with video.';
-
-COMMENT ON COLUMN oblivion.call_deltas.voice_calls IS 'Those with voice only.';
-
-COMMENT ON COLUMN oblivion.call_deltas.credits IS 'Sum of their credit_cost, but for NaN.';
-
-COMMENT ON COLUMN oblivion.call_deltas.credits_unknown IS 'Those whose credit_cost is NaN.';
-
-COMMENT ON COLUMN oblivion.call_deltas.ended_calls IS 'Those that ended, and have a length.';
-
-COMMENT ON COLUMN oblivion.call_deltas.seconds IS 'Sum of these lengths.';
-
-COMMENT ON VIEW oblivion.daily_usage_drift IS 'What the roll-up of days lacks against the rows of usage; no row where it is right.';
-
-COMMENT ON COLUMN oblivion.daily_usage_drift.usage_date IS 'The day.';
-
-COMMENT ON COLUMN oblivion.daily_usage_drift.mode IS 'voice or video.';
-
-COMMENT ON COLUMN oblivion.daily_usage_drift.used_turn IS 'Whether the TURN rate applied.';
-
-COMMENT ON COLUMN oblivion.daily_usage_drift.sessions IS 'Rows that are missing, or, below zero, too many.';
-
-COMMENT ON COLUMN oblivion.daily_usage_drift.tokens IS 'Tokens that are missing.';
-
-COMMENT ON COLUMN oblivion.daily_usage_drift.seconds IS 'Seconds that are missing.';
-
-COMMENT ON VIEW oblivion.user_usage_drift IS 'What the roll-up of accounts lacks against the rows of usage; no row where it is right.';
-
-COMMENT ON COLUMN oblivion.user_usage_drift.user_id IS 'The account.';
-
-COMMENT ON COLUMN oblivion.user_usage_drift.sessions IS 'Rows that are missing, or, below zero, too many.';
-
-COMMENT ON COLUMN oblivion.user_usage_drift.tokens IS 'Tokens that are missing.';
-
-COMMENT ON COLUMN oblivion.user_usage_drift.last_usage IS 'When it last used any.';
-
-COMMENT ON COLUMN oblivion.user_usage_drift.has_lost_rows IS 'Whether the roll-up takes a later time for that.';
-
-COMMENT ON VIEW oblivion.daily_calls_drift IS 'What the roll-up of calls lacks against the rows of calls; no row where it is right.';
-
-COMMENT ON COLUMN oblivion.daily_calls_drift.call_date IS 'UTC day on which the calls began.';
-
-COMMENT ON COLUMN oblivion.daily_calls_drift.calls IS 'Calls.';
-
-COMMENT ON COLUMN oblivion.daily_calls_drift.turn_calls IS 'Those that a TURN relay carried.';
-
-COMMENT ON COLUMN oblivion.daily_calls_drift.video_calls IS 'Those with video.';
-
-COMMENT ON COLUMN oblivion.daily_calls_drift.voice_calls IS 'Those with voice only.';
-
-COMMENT ON COLUMN oblivion.daily_calls_drift.credits IS 'Sum of their credit_cost, but for NaN.';
-
-COMMENT ON COLUMN oblivion.daily_calls_drift.credits_unknown IS 'Those whose credit_cost is NaN.';
-
-COMMENT ON COLUMN oblivion.daily_calls_drift.ended_calls IS 'Those that ended, and have a length.';
-
-COMMENT ON COLUMN oblivion.daily_calls_drift.seconds IS 'Sum of these lengths.';
 
   UPDATE oblivion.alembic_version SET version_num = '005' WHERE version_num = '004';
   PERFORM set_config('lock_timeout', coalesce(_callers[1], ''), true);

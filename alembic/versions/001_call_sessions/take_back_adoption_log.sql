@@ -1,0 +1,12 @@
+-- A downgrade leaves the log in schema public where it holds rows that were moved there.
+DO $$
+BEGIN
+  IF to_regclass('oblivion.adoption_log') IS NULL
+    AND obj_description(to_regclass('public.adoption_log'), 'pg_class')
+      = 'What upgrades found in tables that were made by hand, and what became of it.'
+  THEN
+    ALTER TABLE public.adoption_log SET SCHEMA oblivion;
+    ALTER TABLE oblivion.adoption_log DISABLE ROW LEVEL SECURITY;
+  END IF;
+END
+$$;

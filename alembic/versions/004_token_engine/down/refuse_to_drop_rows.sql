@@ -1,0 +1,23 @@
+DO $$
+DECLARE
+  holding text;
+BEGIN
+  IF coalesce(current_setting('oblivion.drop_data', true), '') = 'yes' THEN
+    RETURN;
+  END IF;
+  -- An opening says no more than the account itself.
+  SELECT string_agg(name, ', ') INTO holding
+  FROM (
+    SELECT 'public.token_ledger' AS name WHERE EXISTS (SELECT FROM public.token_ledger WHERE kind <> 'opening')
+    UNION ALL
+    SELECT 'oblivion.call_meters' WHERE EXISTS (SELECT FROM oblivion.call_meters)
+    UNION ALL
+    SELECT 'oblivion.billing_incidents' WHERE EXISTS (SELECT FROM oblivion.billing_incidents)
+  ) AS tables;
+  IF holding IS NOT NULL THEN
+    RAISE EXCEPTION '% holds rows, which this downgrade would drop', holding
+      USING ERRCODE = 'object_not_in_prerequisite_state',
+        HINT = 'Save them first, then say alembic -x drop-data=yes downgrade';
+  END IF;
+END
+$$;

@@ -1,0 +1,65 @@
+CREATE TABLE oblivion.call_meters (
+  session_id uuid NOT NULL,
+  user_id text,
+  client_key text,
+  mode text NOT NULL,
+  direct_rate integer NOT NULL,
+  direct_rate_from timestamp with time zone NOT NULL,
+  turn_rate integer NOT NULL,
+  turn_rate_from timestamp with time zone NOT NULL,
+  segment integer DEFAULT 1 NOT NULL,
+  usage_id uuid DEFAULT gen_random_uuid() NOT NULL,
+  used_turn boolean NOT NULL,
+  tokens_per_minute integer NOT NULL,
+  first_minute integer DEFAULT 0 NOT NULL,
+  first_second integer DEFAULT 0 NOT NULL,
+  due_before bigint DEFAULT 0 NOT NULL,
+  shortfall integer DEFAULT 0 NOT NULL,
+  refunded integer DEFAULT 0 NOT NULL,
+  settled boolean DEFAULT false NOT NULL,
+  reaped boolean DEFAULT false NOT NULL,
+  has_incident boolean DEFAULT false NOT NULL,
+  CONSTRAINT call_meters_pkey PRIMARY KEY (session_id),
+  CONSTRAINT call_meters_usage_id_key UNIQUE (usage_id),
+  CONSTRAINT call_meters_session_id_fkey FOREIGN KEY (session_id) REFERENCES public.call_sessions(id) ON DELETE CASCADE
+);
+
+CREATE UNIQUE INDEX call_meters_client_key ON oblivion.call_meters (user_id, client_key) NULLS NOT DISTINCT
+  WHERE client_key IS NOT NULL;
+
+CREATE INDEX call_meters_unsettled ON oblivion.call_meters (session_id) WHERE NOT settled;
+
+DO $$
+DECLARE
+  api_role name;
+BEGIN
+  REVOKE ALL ON TABLE oblivion.call_meters FROM PUBLIC CASCADE;
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON TABLE oblivion.call_meters FROM %I CASCADE', api_role);
+  END LOOP;
+END
+$$;
+
+COMMENT ON TABLE oblivion.call_meters IS 'What the engine knows of each call that start_call() made.';
+COMMENT ON COLUMN oblivion.call_meters.session_id IS 'The call.';
+COMMENT ON COLUMN oblivion.call_meters.user_id IS 'Who started it; with client_key what makes a start known.';
+COMMENT ON COLUMN oblivion.call_meters.client_key IS 'The key by which its client starts it once.';
+COMMENT ON COLUMN oblivion.call_meters.mode IS 'What is priced: voice (a voice-only call) or video.';
+COMMENT ON COLUMN oblivion.call_meters.direct_rate IS 'Tokens for each started minute without TURN, as it began.';
+COMMENT ON COLUMN oblivion.call_meters.direct_rate_from IS 'The date of that rate.';
+COMMENT ON COLUMN oblivion.call_meters.turn_rate IS 'Tokens for each started minute over TURN, as it began.';
+COMMENT ON COLUMN oblivion.call_meters.turn_rate_from IS 'The date of that rate.';
+COMMENT ON COLUMN oblivion.call_meters.segment IS 'Which of its segments goes on, from 1.';
+COMMENT ON COLUMN oblivion.call_meters.usage_id IS 'That one''s row of token_usage, once it has one.';
+COMMENT ON COLUMN oblivion.call_meters.used_turn IS 'Whether the TURN rate applies to it.';
+COMMENT ON COLUMN oblivion.call_meters.tokens_per_minute IS 'Tokens for each of its started minutes.';
+COMMENT ON COLUMN oblivion.call_meters.first_minute IS 'Minutes of the call before it.';
+COMMENT ON COLUMN oblivion.call_meters.first_second IS 'Seconds of the call before it.';
+COMMENT ON COLUMN oblivion.call_meters.due_before IS 'Tokens that the minutes before it cost.';
+COMMENT ON COLUMN oblivion.call_meters.shortfall IS 'Tokens that were due in it while the balance did not cover them.';
+COMMENT ON COLUMN oblivion.call_meters.refunded IS 'Tokens given back.';
+COMMENT ON COLUMN oblivion.call_meters.settled IS 'It has ended, and is billed to its end.';
+COMMENT ON COLUMN oblivion.call_meters.reaped IS 'It was ended as stale: a late tick revives it.';
+COMMENT ON COLUMN oblivion.call_meters.has_incident IS 'Its last billing failed: an incident is open.';

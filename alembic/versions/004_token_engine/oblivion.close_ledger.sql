@@ -1,0 +1,16 @@
+-- TRUNCATE fires no trigger of a row.
+CREATE FUNCTION oblivion.close_ledger()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = ''
+AS $$
+BEGIN
+  INSERT INTO public.token_ledger (user_id, kind, tokens, balance)
+  SELECT a.user_id, 'closing', -a.tokens_remaining, 0
+  FROM public.user_accounts AS a;
+  RETURN NULL;
+END
+$$;
+
+COMMENT ON FUNCTION oblivion.close_ledger() IS 'Trigger: writes a closing row for each account before TRUNCATE.';

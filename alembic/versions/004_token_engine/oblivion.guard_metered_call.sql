@@ -1,0 +1,39 @@
+-- What an API role writes to a metered call directly: nothing that its price depends on, and an end is end_call()'s.
+CREATE FUNCTION oblivion.guard_metered_call()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = ''
+AS $$
+DECLARE
+  meter oblivion.call_meters;
+  bill pg_catalog.record;
+BEGIN
+  SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = OLD.id FOR NO KEY UPDATE;
+  IF NOT FOUND THEN
+    RETURN NEW;
+  END IF;
+  IF OLD.end_time IS NULL AND NEW.end_time IS NOT NULL THEN
+    NEW.end_time := clock_timestamp();
+  ELSE
+    NEW.end_time := OLD.end_time;
+  END IF;
+  NEW.id := OLD.id;
+  NEW.start_time := OLD.start_time;
+  NEW.mode := OLD.mode;
+  NEW.used_turn := OLD.used_turn;
+  NEW.credit_cost := OLD.credit_cost;
+  NEW.user_id := OLD.user_id;
+  NEW.created_at := OLD.created_at;
+  IF OLD.end_time IS NULL AND NEW.end_time IS NOT NULL THEN
+    bill := oblivion.bill_call(
+      meter, OLD.user_id, OLD.start_time, OLD.credit_cost::integer, NEW.end_time, 'end'
+    );
+    NEW.credit_cost := bill.cost;
+    PERFORM oblivion.note_outcome(OLD.id, bill.status, true, false, meter.has_incident);
+  END IF;
+  RETURN NEW;
+END
+$$;
+
+COMMENT ON FUNCTION oblivion.guard_metered_call() IS 'Trigger: keeps an API role from what a metered call costs.';

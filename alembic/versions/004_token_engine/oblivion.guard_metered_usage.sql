@@ -1,0 +1,18 @@
+-- What the engine has written to the log of usage, an API role changes nothing of; it goes with its account.
+CREATE FUNCTION oblivion.guard_metered_usage()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = ''
+AS $$
+BEGIN
+  IF EXISTS (SELECT FROM oblivion.call_meters AS m WHERE m.usage_id = OLD.id)
+    OR EXISTS (SELECT FROM oblivion.call_segments AS s WHERE s.usage_id = OLD.id)
+  THEN
+    RETURN CASE TG_OP WHEN 'UPDATE' THEN OLD END;
+  END IF;
+  RETURN CASE TG_OP WHEN 'UPDATE' THEN NEW ELSE OLD END;
+END
+$$;
+
+COMMENT ON FUNCTION oblivion.guard_metered_usage() IS 'Trigger: keeps an API role from the usage of metered calls.';

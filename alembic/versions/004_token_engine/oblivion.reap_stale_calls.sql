@@ -1,0 +1,62 @@
+-- Several at once each take other calls; one that is being ticked at this moment is not stale. All are locked before the
+-- first is billed, and billed by user: two that lock accounts in different orders would wait for each other.
+CREATE FUNCTION oblivion.reap_stale_calls(not_seen_for interval, max_calls integer)
+RETURNS TABLE (
+  session_id uuid, status text, charged integer, shortfall integer, end_time timestamptz
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = ''
+SET lock_timeout = '1s'
+AS $$
+DECLARE
+  call pg_catalog.record;
+  held pg_catalog.text;
+BEGIN
+  IF not_seen_for IS NULL OR not_seen_for < interval '0' OR max_calls IS NULL OR max_calls < 0 THEN
+    RAISE invalid_parameter_value
+      USING MESSAGE = format('Calls not seen for %s, at most %s', not_seen_for, max_calls),
+        HINT = 'Give a time and a number of zero or more';
+  END IF;
+  FOR call IN
+    SELECT s.id, s.user_id
+    FROM (
+      SELECT c.id, c.user_id
+      FROM oblivion.call_meters AS m
+      JOIN public.call_sessions AS c ON c.id = m.session_id
+      WHERE NOT m.settled AND c.end_time IS NULL AND c.updated_at <= clock_timestamp() - not_seen_for
+      LIMIT max_calls
+      FOR NO KEY UPDATE OF c SKIP LOCKED
+    ) AS s
+    ORDER BY s.user_id
+  LOOP
+    CONTINUE WHEN call.user_id = held;
+    BEGIN
+      PERFORM FROM public.user_accounts AS a WHERE a.user_id = call.user_id FOR NO KEY UPDATE;
+    EXCEPTION
+      WHEN lock_not_available OR deadlock_detected THEN
+        -- Whose account somebody holds for long has his turn another time.
+        held := call.user_id;
+        CONTINUE;
+    END;
+    BEGIN
+      SELECT a.session_id, a.status, a.charged, a.shortfall
+      INTO session_id, status, charged, shortfall
+      FROM oblivion.advance_call(call.id, 'reap', NULL, 'service_role') AS a;
+    EXCEPTION
+      WHEN OTHERS THEN
+        session_id := call.id;
+        status := 'unsettled';
+        charged := 0;
+        shortfall := 0;
+        PERFORM oblivion.note_incident(call.id, call.user_id, 'reap', SQLSTATE, SQLERRM);
+        UPDATE oblivion.call_meters AS m SET has_incident = true WHERE m.session_id = call.id;
+    END;
+    SELECT c.end_time INTO end_time FROM public.call_sessions AS c WHERE c.id = call.id;
+    RETURN NEXT;
+  END LOOP;
+END
+$$;
+
+COMMENT ON FUNCTION oblivion.reap_stale_calls(interval, integer) IS
+  'What public.reap_stale_calls() does, as the owner.';

@@ -1,0 +1,99 @@
+CREATE FUNCTION oblivion.start_call(
+  user_id text,
+  room_id text,
+  mode text,
+  used_turn boolean,
+  client_key text,
+  caller text,
+  OUT session_id uuid,
+  OUT status text,
+  OUT charged integer,
+  OUT shortfall integer,
+  OUT balance integer,
+  OUT minutes_billed integer,
+  OUT minutes_left integer,
+  OUT credit_cost numeric
+)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = ''
+AS $$
+DECLARE
+  called_mode CONSTANT pg_catalog.text := CASE mode WHEN 'voice' THEN 'voice-only' ELSE mode END;
+  turn CONSTANT boolean := coalesce(used_turn, false);
+  quote pg_catalog.record;
+  known pg_catalog.record;
+  card pg_catalog.record;
+BEGIN
+  quote := oblivion.call_quote(user_id, mode, turn, caller);
+  IF NOT (oblivion.open_access() OR oblivion.may_act_for(user_id, caller)) THEN
+    RAISE insufficient_privilege
+      USING MESSAGE = 'A call of another user cannot be started',
+        HINT = 'Give as user_id who is signed in, or NULL for a visitor';
+  END IF;
+  IF room_id IS NULL THEN
+    RAISE invalid_parameter_value USING MESSAGE = 'A call needs a room', HINT = 'Give room_id';
+  END IF;
+  PERFORM oblivion.check_key(client_key, 'client_key');
+  charged := 0;
+  shortfall := 0;
+  minutes_billed := 0;
+  credit_cost := 0;
+
+  FOR attempt IN 1..5 LOOP
+    SELECT c.id, c.room_id, c.mode, c.end_time, c.credit_cost
+    INTO known
+    FROM oblivion.call_meters AS m
+    JOIN public.call_sessions AS c ON c.id = m.session_id
+    -- For IS NOT DISTINCT FROM the index of keys would be read from end to end.
+    WHERE m.client_key = start_call.client_key
+      AND (m.user_id = start_call.user_id OR m.user_id IS NULL AND start_call.user_id IS NULL);
+    IF FOUND THEN
+      IF (known.room_id, known.mode) <> (start_call.room_id, called_mode) THEN
+        RAISE unique_violation
+          USING MESSAGE = 'client_key is known from another call of this user, in another room or mode',
+            HINT = 'Give each call a key of its own, such as a random UUID';
+      END IF;
+      session_id := known.id;
+      credit_cost := known.credit_cost;
+      minutes_billed := NULL;
+      EXIT;
+    END IF;
+    BEGIN
+      INSERT INTO public.call_sessions AS c (room_id, start_time, mode, used_turn, credit_cost, user_id)
+      VALUES (start_call.room_id, clock_timestamp(), called_mode, turn, 0, start_call.user_id)
+      RETURNING c.id INTO session_id;
+      INSERT INTO oblivion.call_meters (
+        session_id, user_id, client_key, mode, used_turn, tokens_per_minute,
+        direct_rate, direct_rate_from, turn_rate, turn_rate_from
+      )
+      SELECT
+        start_call.session_id,
+        start_call.user_id,
+        start_call.client_key,
+        direct.mode,
+        turn,
+        quote.tokens_per_minute,
+        direct.tokens_per_minute,
+        direct.effective_from,
+        over_turn.tokens_per_minute,
+        over_turn.effective_from
+      FROM oblivion.rate_card(called_mode, false) AS direct
+      CROSS JOIN oblivion.rate_card(called_mode, true) AS over_turn;
+      EXIT;
+    EXCEPTION
+      WHEN unique_violation THEN
+        -- The same start, at the same time: what that one made is there now.
+        IF client_key IS NULL OR attempt = 5 THEN
+          RAISE;
+        END IF;
+    END;
+  END LOOP;
+  status := CASE WHEN known.end_time IS NOT NULL THEN 'ended' ELSE quote.status END;
+  balance := quote.balance;
+  minutes_left := quote.minutes_left;
+END
+$$;
+
+COMMENT ON FUNCTION oblivion.start_call(text, text, text, boolean, text, text) IS
+  'What public.start_call() does, as the owner.';

@@ -1,0 +1,43 @@
+-- What everybody may execute.
+DO $$
+DECLARE
+  api_role name;
+  functions CONSTANT text := '
+    oblivion.host_presence(text, interval),
+    public.host_presence(text, interval)
+  ';
+BEGIN
+  EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC CASCADE', functions);
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %I CASCADE', functions, api_role);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', functions, api_role);
+  END LOOP;
+END
+$$;
+
+-- What the owner alone may execute.
+DO $$
+DECLARE
+  api_role name;
+  functions CONSTANT text := '
+    oblivion.fold_usage(integer),
+    oblivion.fold_calls(integer),
+    oblivion.note_usage(),
+    oblivion.note_calls(),
+    oblivion.clear_rollups(),
+    oblivion.rebuild_rollups()
+  ';
+BEGIN
+  EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC CASCADE', functions);
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %I CASCADE', functions, api_role);
+  END LOOP;
+END
+$$;
+
+-- It is in the plans of reports: whoever may query one has to be able to execute it.
+GRANT EXECUTE ON FUNCTION oblivion.call_amounts(timestamptz, timestamptz, text, boolean, numeric) TO PUBLIC;

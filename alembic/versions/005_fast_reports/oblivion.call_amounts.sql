@@ -1,0 +1,41 @@
+-- What one call adds to the sums of its day; said here for the trigger, the reports and the recount. A length that is
+-- not finite, and a NaN, would stay in a sum when their row is gone. No search_path: PostgreSQL puts it into the query
+-- that asks, for which its names are bound.
+CREATE FUNCTION oblivion.call_amounts(
+  start_time timestamptz,
+  end_time timestamptz,
+  mode text,
+  used_turn boolean,
+  credit_cost numeric
+)
+RETURNS TABLE (
+  call_date date,
+  calls bigint,
+  turn_calls bigint,
+  video_calls bigint,
+  voice_calls bigint,
+  credits numeric,
+  credits_unknown bigint,
+  ended_calls bigint,
+  seconds numeric
+)
+LANGUAGE sql
+IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+  SELECT
+    (start_time AT TIME ZONE 'UTC')::date,
+    1,
+    used_turn::integer,
+    (mode = 'video')::integer,
+    (mode = 'voice-only')::integer,
+    CASE WHEN credit_cost = 'NaN' THEN 0 ELSE credit_cost END,
+    (credit_cost = 'NaN')::integer,
+    CASE WHEN isfinite(start_time) AND isfinite(end_time) THEN 1 ELSE 0 END,
+    CASE
+      WHEN isfinite(start_time) AND isfinite(end_time) THEN extract(epoch FROM end_time) - extract(epoch FROM start_time)
+      ELSE 0
+    END;
+END;
+
+COMMENT ON FUNCTION oblivion.call_amounts(timestamptz, timestamptz, text, boolean, numeric) IS
+  'What one call adds to the sums of its day.';

@@ -1,0 +1,62 @@
+-- In the transaction of whoever's turn it is; others go on, and read the deltas meanwhile. Up to so many, so that nobody
+-- waits long who comes after a time in which none could be folded.
+CREATE FUNCTION oblivion.fold_usage(most integer)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = ''
+AS $$
+DECLARE
+  emptied_days pg_catalog.date[];
+  emptied_users pg_catalog.text[];
+BEGIN
+  -- One at a time, who else would waits for nothing; and not from an older snapshot, in which a delta may be there that
+  -- somebody has folded since.
+  IF current_setting('transaction_isolation') <> 'read committed'
+    OR NOT pg_try_advisory_xact_lock(hashtextextended('oblivion.fold_usage', 0))
+  THEN
+    RETURN;
+  END IF;
+  WITH folded AS (
+    DELETE FROM oblivion.usage_deltas AS d
+    WHERE d.ctid = ANY (ARRAY(SELECT o.ctid FROM oblivion.usage_deltas AS o LIMIT most))
+    RETURNING d.*
+  ),
+  days AS (
+    INSERT INTO oblivion.daily_usage AS u (usage_date, mode, used_turn, sessions, tokens, seconds)
+    SELECT f.usage_date, f.mode, f.used_turn, sum(f.sessions), sum(f.tokens), sum(f.seconds)
+    FROM folded AS f
+    WHERE f.usage_date IS NOT NULL
+    GROUP BY f.usage_date, f.mode, f.used_turn
+    ON CONFLICT (usage_date, mode, used_turn) DO UPDATE
+    SET sessions = u.sessions + excluded.sessions,
+      tokens = u.tokens + excluded.tokens,
+      seconds = u.seconds + excluded.seconds
+    RETURNING u.usage_date, u.sessions
+  ),
+  users AS (
+    INSERT INTO oblivion.user_usage AS u (user_id, sessions, tokens, last_usage, has_lost_rows)
+    SELECT f.user_id, sum(f.sessions), sum(f.tokens), max(f.last_usage), bool_or(f.has_lost_rows)
+    FROM folded AS f
+    WHERE f.user_id IS NOT NULL
+    GROUP BY f.user_id
+    ON CONFLICT (user_id) DO UPDATE
+    SET sessions = u.sessions + excluded.sessions,
+      tokens = u.tokens + excluded.tokens,
+      last_usage = greatest(u.last_usage, excluded.last_usage),
+      has_lost_rows = u.has_lost_rows OR excluded.has_lost_rows
+    RETURNING u.user_id, u.sessions
+  )
+  SELECT
+    (SELECT array_agg(d.usage_date) FROM days AS d WHERE d.sessions = 0),
+    (SELECT array_agg(s.user_id) FROM users AS s WHERE s.sessions = 0)
+  INTO emptied_days, emptied_users;
+  DELETE FROM oblivion.daily_usage AS u
+  WHERE u.usage_date = ANY (emptied_days) AND u.sessions = 0 AND u.tokens = 0 AND u.seconds = 0;
+  -- Not where deltas are left: the row may have lost what one of them says.
+  DELETE FROM oblivion.user_usage AS u
+  WHERE u.user_id = ANY (emptied_users) AND u.sessions = 0 AND u.tokens = 0
+    AND NOT EXISTS (SELECT FROM oblivion.usage_deltas AS d WHERE d.user_id = u.user_id);
+END
+$$;
+
+COMMENT ON FUNCTION oblivion.fold_usage(integer) IS 'Folds deltas into the roll-ups of usage.';

@@ -1,0 +1,105 @@
+-- In the transaction of the statement that fires it, so that sums are never behind their rows; appended, not added to a
+-- sum's row, so that nobody waits for, nor deadlocks with, another one who writes. The newest of rows that came is an
+-- account's last usage for as long as none that was newer has gone.
+CREATE FUNCTION oblivion.note_usage()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = ''
+AS $$
+DECLARE
+  noted integer;
+  further integer := 0;
+  change pg_catalog.record;
+BEGIN
+  IF TG_OP = 'INSERT' THEN
+    -- One row at a time is what happens most: as they are; of more than some, sums.
+    INSERT INTO oblivion.usage_deltas (
+      user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
+    )
+    SELECT
+      a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, a.mode, a.used_turn,
+      1, a.tokens_used, coalesce(a.duration_seconds, 0), a."timestamp", false
+    FROM added AS a
+    LIMIT 100;
+    GET DIAGNOSTICS noted = ROW_COUNT;
+    IF noted = 100 THEN
+      INSERT INTO oblivion.usage_deltas (
+        user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
+      )
+      SELECT
+        a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, a.mode, a.used_turn,
+        count(*), sum(a.tokens_used), coalesce(sum(a.duration_seconds), 0), max(a."timestamp"), false
+      FROM (SELECT * FROM added OFFSET 100) AS a
+      GROUP BY GROUPING SETS (((a."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, a.mode, a.used_turn), (a.user_id));
+      GET DIAGNOSTICS further = ROW_COUNT;
+    END IF;
+  ELSIF TG_OP = 'DELETE' THEN
+    INSERT INTO oblivion.usage_deltas (
+      user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
+    )
+    SELECT
+      r.user_id, (r."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, r.mode, r.used_turn,
+      -count(*), -sum(r.tokens_used), -coalesce(sum(r.duration_seconds), 0), NULL, true
+    FROM removed AS r
+    GROUP BY GROUPING SETS (((r."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, r.mode, r.used_turn), (r.user_id));
+    GET DIAGNOSTICS noted = ROW_COUNT;
+  ELSE
+    SELECT
+      a.tokens_used - r.tokens_used AS tokens,
+      coalesce(a.duration_seconds, 0) - coalesce(r.duration_seconds, 0) AS seconds,
+      (a.user_id, a."timestamp", a.mode, a.used_turn) = (r.user_id, r."timestamp", r.mode, r.used_turn)
+        AND NOT EXISTS (SELECT FROM added OFFSET 1) AS is_plain,
+      a.user_id, a."timestamp", a.mode, a.used_turn
+    INTO change
+    FROM added AS a
+    CROSS JOIN removed AS r
+    LIMIT 1;
+    IF NOT FOUND THEN
+      RETURN NULL;
+    ELSIF change.is_plain THEN
+      -- Of one row, the tokens or the length: what billing does each minute.
+      noted := 0;
+      IF (change.tokens, change.seconds) <> (0, 0) THEN
+        noted := 1;
+        INSERT INTO oblivion.usage_deltas (
+          user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
+        )
+        VALUES (
+          change.user_id, (change."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, change.mode, change.used_turn,
+          0, change.tokens, change.seconds, NULL, false
+        );
+      END IF;
+    ELSE
+      INSERT INTO oblivion.usage_deltas (
+        user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
+      )
+      SELECT
+        c.user_id, c.usage_date, c.mode, c.used_turn,
+        sum(c.sign), sum(c.sign * c.tokens_used), sum(c.sign * c.seconds),
+        max(c.came), coalesce(max(c.went) > max(c.came), max(c.came) IS NULL)
+      FROM (
+        SELECT
+          1 AS sign, a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date AS usage_date, a.mode, a.used_turn,
+          a.tokens_used, coalesce(a.duration_seconds, 0) AS seconds, a."timestamp" AS came, NULL::timestamp with time zone AS went
+        FROM added AS a
+        UNION ALL
+        SELECT
+          -1, r.user_id, (r."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, r.mode, r.used_turn,
+          r.tokens_used, coalesce(r.duration_seconds, 0), NULL, r."timestamp"
+        FROM removed AS r
+      ) AS c
+      GROUP BY GROUPING SETS ((c.usage_date, c.mode, c.used_turn), (c.user_id))
+      HAVING (sum(c.sign), sum(c.sign * c.tokens_used), sum(c.sign * c.seconds)) <> (0, 0, 0)
+        OR max(c.came) <> max(c.went);
+      GET DIAGNOSTICS noted = ROW_COUNT;
+    END IF;
+  END IF;
+  IF random() * 1000 < noted + further THEN
+    PERFORM oblivion.fold_usage(10000 + noted + further);
+  END IF;
+  RETURN NULL;
+END
+$$;
+
+COMMENT ON FUNCTION oblivion.note_usage() IS 'Trigger: appends what a statement changed in usage.';
