@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pytest_postgresql import factories
 from pytest_postgresql.janitor import DatabaseJanitor
+from revisions_cache import build_once
 from sqlalchemy import URL, Engine, NullPool, create_engine, make_url
-from support import API_ROLES, PROJECT, ROWS_OF_TWO_USERS, SERVER_VARIABLE, execute, temporary_home
+from support import API_ROLES, PROJECT, QUICK_VARIABLE, ROWS_OF_TWO_USERS, SERVER_VARIABLE, execute, temporary_home
 
 import oblivion_schema
 from oblivion_schema.server import embedded
@@ -55,6 +56,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Start the run's server, unless one is given; no test sees the caller's databases."""
     if any("::" in argument for argument in config.args) and config.option.markexpr == _QUICK:
         config.option.markexpr = ""  # a test that is named is run
+    os.environ.pop(QUICK_VARIABLE, None)
+    if config.option.markexpr == _QUICK:
+        os.environ[QUICK_VARIABLE] = "yes"
     for name in (*VARIABLES, "ALEMBIC_CONFIG"):
         os.environ.pop(name, None)
     if hasattr(config, "workerinput") or config.option.collectonly:
@@ -152,8 +156,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if left:
         terminalreporter.stats.setdefault("deselected", [None] * left)  # which xdist does not count
         terminalreporter.write_line(
-            f"Quick set: {left:,} of {collected:,} tests were left out. pytest -m '' runs all of them."
+            f"Quick set: {left:,} of {collected:,} tests were left out, and each property tries fewer examples."
+            " pytest -m '' runs all of them."
         )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _revisions_are_built_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        build_once(monkeypatch)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 
-@pytest.fixture
-def statements(new_database: Callable[..., URL]) -> int:
+@pytest.fixture(scope="module")
+def statements(module_database: Callable[[str], URL]) -> int:
     """How many statements an upgrade takes; the tests cut it off at points between."""
     ran: list[object] = []
 
@@ -37,7 +37,7 @@ def statements(new_database: Callable[..., URL]) -> int:
 
     event.listen(Engine, "before_cursor_execute", count)
     try:
-        oblivion_schema.upgrade(new_database())
+        oblivion_schema.upgrade(module_database("superuser"))
     finally:
         event.remove(Engine, "before_cursor_execute", count)
     return len(ran)
@@ -118,10 +118,18 @@ def held_up(url: URL, table: str, module: str, *arguments: str) -> Iterator[subp
     with create_engine(url, poolclass=NullPool).connect() as holder:
         holder.execute(text(f"LOCK TABLE {table}"))
         waiting = spawn("python", "-m", module, "-x", f"url={written}", *arguments)
-        # For several locks at once it polls.
-        polls = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
-        wait_until(lambda: query(url, f"SELECT FROM pg_locks WHERE NOT granted UNION ALL {polls}"))
-        yield waiting
+        # For several locks at once it polls. Others, who work in other databases of the server, wait for locks, too: a
+        # signal that comes between two statements is not heard by the next one.
+        waits = (
+            "SELECT FROM pg_stat_activity WHERE datname = current_database()"
+            " AND (wait_event_type = 'Lock' OR wait_event = 'PgSleep')"
+        )
+        try:
+            wait_until(lambda: query(url, waits))
+            yield waiting
+        finally:
+            waiting.kill()
+            waiting.communicate()
 
 
 def test_upgrade_killed_while_it_waits_in_a_statement_leaves_the_old_state(upgraded: URL) -> None:
@@ -140,7 +148,7 @@ def test_control_c_is_heard_while_a_statement_waits(upgraded: URL) -> None:
     before = dump(upgraded)
     with held_up(upgraded, "token_usage", "alembic", "-x", "lock-timeout=9min", "downgrade", "base") as waiting:
         waiting.send_signal(signal.SIGINT)
-        out, err = waiting.communicate(timeout=20)
+        out, err = waiting.communicate(timeout=60)
     assert (waiting.returncode, out) == (255, f"FAILED: {interrupted()}\n")
     assert "Traceback" not in err
     assert dump(upgraded) == before
@@ -186,8 +194,9 @@ def cut_off(server: URL) -> Iterator[Callable[[int], None]]:
         event.listen(Engine, "before_cursor_execute", listening[0])
 
     yield start
-    event.remove(Engine, "connect", remember_pid)
-    event.remove(Engine, "before_cursor_execute", listening[0])
+    for cut in listening:
+        event.remove(Engine, "connect", remember_pid)
+        event.remove(Engine, "before_cursor_execute", cut)
 
 
 @pytest.mark.parametrize("point", [0.05, 0.25, 0.5, 0.75, 1])
@@ -284,7 +293,7 @@ def test_upgrade_that_waited_sees_what_was_done_meanwhile_whatever_the_isolation
         second.start()
         polling = "SELECT FROM pg_stat_activity WHERE query LIKE '%pg_try_advisory%' AND state LIKE 'idle%'"
         wait_until(lambda: query(empty, polling))
-    second.join(timeout=20)
+    second.join(timeout=60)
     assert (failures, second.is_alive()) == ([], False)
 
 

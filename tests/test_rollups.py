@@ -21,7 +21,7 @@ from legacy_states import STATES, State
 from plain_reports import PLAIN, REPORTS, wrong
 from psycopg import IsolationLevel
 from sqlalchemy.exc import ProgrammingError
-from support import execute, function_sql, libpq, psql, query, request, run, signed_in, wait_until
+from support import examples, execute, function_sql, libpq, psql, query, request, run, signed_in, wait_until
 
 import oblivion_schema
 from oblivion_schema.commands.verify import verify
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 # The same examples each time; OBLIVION_TEST_EXAMPLES looks for others, as many as it says.
 _EXAMPLES: Final = int(os.environ.get("OBLIVION_TEST_EXAMPLES", "0"))
 _SETTINGS: Final = settings(
-    max_examples=_EXAMPLES or 10,
+    max_examples=_EXAMPLES or examples(10, quick=3),
     derandomize=not _EXAMPLES,
     database=None,
     deadline=None,
