@@ -6,18 +6,20 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
-from support import PROJECT, dump, execute, query, run, spawn, wait_until
+from support import PROJECT, dump, examples, execute, query, run, spawn, wait_until
 
 from oblivion_schema.commands.verify import verify
 from oblivion_schema.server import embedded
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from sqlalchemy import URL
@@ -100,7 +102,8 @@ def objects(connection: Connection) -> list[tuple[str, str]]:
         SELECT format('DROP FUNCTION %s CASCADE', p.oid::regprocedure), concat('FAIL  function ', proname)
         FROM pg_proc AS p WHERE pronamespace = 'public'::regnamespace
         UNION ALL
-        SELECT format('ALTER TABLE %s DROP CONSTRAINT %I CASCADE', conrelid::regclass, conname),
+        SELECT format('ALTER TABLE %s %s DROP CONSTRAINT %I CASCADE',
+          CASE WHEN contype IN ('p', 'u') THEN 'ONLY' END, conrelid::regclass, conname),
           format('FAIL  constraint %s.%s', conrelid::regclass, conname)
         FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype IN ('c', 'f', 'p')
         UNION ALL
@@ -120,7 +123,8 @@ def objects(connection: Connection) -> list[tuple[str, str]]:
         WHERE relnamespace = 'oblivion'::regnamespace
           AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
         UNION ALL
-        SELECT format('ALTER TABLE %s DROP CONSTRAINT %I CASCADE', conrelid::regclass, conname),
+        SELECT format('ALTER TABLE %s %s DROP CONSTRAINT %I CASCADE',
+          CASE WHEN contype IN ('p', 'u') THEN 'ONLY' END, conrelid::regclass, conname),
           format('FAIL  constraint %s.%s', conrelid::regclass, conname)
         FROM pg_constraint WHERE connamespace = 'oblivion'::regnamespace AND contype IN ('c', 'f', 'p', 'u')
           AND conname <> 'alembic_version_pkc'
@@ -140,28 +144,44 @@ def objects(connection: Connection) -> list[tuple[str, str]]:
 
 # What goes alone: all of such a kind can go at once, and then nothing else may be named.
 ALONE = re.compile(r"DROP (POLICY|INDEX|TRIGGER) |ALTER (TABLE|VIEW) \S+ (DISABLE|SET) ")
+# What takes something of another kind with it, and nothing of its own: one of each line can go at once.
+TOGETHER = re.compile(r"DROP (VIEW|TABLE) |ALTER TABLE (ONLY )?\S+ (DROP (COLUMN|CONSTRAINT)|ALTER \S+ DROP NOT NULL)")
 
 
-@pytest.mark.server
+def taken(cases: list[tuple[str, str]]) -> Iterator[tuple[bool, list[tuple[str, str]]]]:
+    """What is tried at once, and whether nothing else may be named then."""
+    alone: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    together: dict[tuple[object, ...], list[tuple[str, str]]] = defaultdict(list)
+    seen: Counter[tuple[object, ...]] = Counter()
+    singly = []
+    for sql, line in cases:
+        if match := ALONE.match(sql):
+            kind = line.partition(".")[0].rpartition(" ")[0] if match[1] else line.split()[1]
+            alone[f"{match[1]} {match[3]} {kind}"].append((sql, line))
+        elif match := TOGETHER.match(sql):
+            kinds = (match[1], match[2], (match[3] or "").split(" ")[0], match[4], "oblivion." in line)
+            seen[*kinds, line] += 1
+            together[*kinds, seen[*kinds, line]].append((sql, line))
+        else:
+            singly.append([(sql, line)])
+    yield from ((True, its) for its in alone.values())
+    yield from ((False, its) for its in together.values())
+    yield from ((False, its) for its in singly[:: examples(1, quick=6)])
+
+
 def test_verify_names_each_object_that_is_gone(engine: Engine) -> None:
     with engine.connect() as connection:
         cases = objects(connection)
         assert len(cases) > 200
-        at_once: dict[str, list[tuple[str, str]]] = {}
-        for sql, line in cases:
-            if alone := ALONE.match(sql):
-                kind = line.partition(".")[0].rpartition(" ")[0] if alone[1] else line.split()[1]
-                at_once.setdefault(f"{alone[1]} {alone[3]} {kind}", []).append((sql, line))
-                continue
-            with connection.begin_nested() as savepoint:
-                connection.execute(text(sql))
-                assert any(found.startswith(line) for found in failed(connection)), sql
-                savepoint.rollback()
-        for kind, its in at_once.items():
+        for nothing_else, its in taken(cases):
             with connection.begin_nested() as savepoint:
                 connection.execute(text("; ".join(sql for sql, _ in its)))
-                found = [re.split(r"(?<!FAIL)[:,] ", said)[0] for said in failed(connection)]
-                assert sorted(found) == sorted(line for _, line in its), kind
+                said = failed(connection)
+                if nothing_else:
+                    found = [re.split(r"(?<!FAIL)[:,] ", line)[0] for line in said]
+                    assert sorted(found) == sorted(line for _, line in its), its
+                for sql, line in its:
+                    assert any(found.startswith(line) for found in said), sql
                 savepoint.rollback()
         assert failed(connection) == []
 
