@@ -18,7 +18,17 @@ from pytest_postgresql import factories
 from pytest_postgresql.janitor import DatabaseJanitor
 from revisions_cache import build_once
 from sqlalchemy import URL, Engine, NullPool, create_engine, make_url
-from support import API_ROLES, PROJECT, QUICK_VARIABLE, ROWS_OF_TWO_USERS, SERVER_VARIABLE, execute, temporary_home
+from support import (
+    API_ROLES,
+    PROJECT,
+    QUICK_VARIABLE,
+    ROWS_OF_TWO_USERS,
+    SERVER_VARIABLE,
+    dump,
+    execute,
+    run,
+    temporary_home,
+)
 
 import oblivion_schema
 from oblivion_schema.server import embedded
@@ -28,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import alembic.config
+    from legacy_states import State
 
 _RUN = os.environ.setdefault("OBLIVION_TEST_RUN", uuid.uuid4().hex[:8])  # the workers inherit it
 
@@ -45,6 +56,7 @@ max_connections = 60
 _FEW = {
     "database": "supabase-old",
     "shared_database": "supabase-old",
+    "upgraded_database": "supabase-old",
     "sort": "supabase-old",
     "state": ("calls only, billing", "presence fixed and safe, billing"),
 }
@@ -290,6 +302,56 @@ def _databases(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[...
         execute(server, f"DROP ROLE {name}")
 
 
+@pytest.fixture(scope="session")
+def templates(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[..., URL]]:
+    """Make a database once for this worker, only to be copied: of one of the `SORTS`, or a copy of such a template.
+
+    `templates(sort_or_template, fill, *of)` calls `fill(url, *of)`, once for the same arguments.
+    """
+    with _databases(pg_server, server) as make:
+        made: dict[tuple[object, ...], URL] = {}
+
+        def template(origin: str | URL, fill: Callable[..., object], *of: object) -> URL:
+            key = origin, fill, *of
+            if key not in made:
+                url = make(origin) if isinstance(origin, str) else make(copy_of=origin)
+                fill(url, *of)
+                made[key] = url
+            return made[key]
+
+        yield template
+
+
+def _upgraded(url: URL, *options: str) -> None:
+    result = run(*options, "upgrade", "head", url=url)
+    assert result.status == 0, result
+
+
+def _by_hand(url: URL, state: State) -> None:
+    if state.ran:
+        execute(url, state.script(rows=True, by_hand=True))
+
+
+@pytest.fixture
+def upgraded_sort(new_sort: Callable[..., URL], templates: Callable[..., URL]) -> Callable[..., URL]:
+    """A database of one of the `SORTS` that was upgraded, with options such as ("-x", "access=authenticated")."""
+    return lambda sort, *options: new_sort(copy_of=templates(sort, _upgraded, *options))
+
+
+@pytest.fixture(scope="session")
+def state_by_hand(templates: Callable[..., URL]) -> Callable[[str, State], URL]:
+    """Template of one of the `SORTS` in a state that people made, with awkward rows, and with what they added."""
+    return lambda sort, state: templates(sort, _by_hand, state)
+
+
+@pytest.fixture(scope="session")
+def adopted_state(
+    templates: Callable[..., URL], state_by_hand: Callable[[str, State], URL]
+) -> Callable[[str, State], URL]:
+    """Template in the same state, once it is upgraded."""
+    return lambda sort, state: templates(state_by_hand(sort, state), _upgraded)
+
+
 @pytest.fixture
 def new_sort(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[..., URL]]:
     """Make an empty database of one of the `SORTS`, or, with `copy_of=url`, a copy, of the same owner."""
@@ -312,18 +374,31 @@ def database(request: pytest.FixtureRequest, pg_server: SimpleNamespace, server:
 
 
 @pytest.fixture(scope="module")
-def module_database(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[[str], URL]]:
-    """Make an empty database of one of the `SORTS`, which a module's tests share."""
+def module_database(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[..., URL]]:
+    """Make a database as `new_sort` does, which a module's tests share."""
     with _databases(pg_server, server) as make:
         yield make
 
 
 @pytest.fixture(scope="module", params=SORTS)
-def shared_database(request: pytest.FixtureRequest, module_database: Callable[[str], URL]) -> URL:
+def shared_database(
+    request: pytest.FixtureRequest, module_database: Callable[..., URL], templates: Callable[..., URL]
+) -> URL:
     """An upgraded database of each sort that a module's tests share: each of them rolls back."""
-    url = module_database(str(request.param))
-    oblivion_schema.upgrade(url)
-    return url
+    return module_database(copy_of=templates(str(request.param), _upgraded))
+
+
+@pytest.fixture(params=SORTS)
+def upgraded_database(request: pytest.FixtureRequest, upgraded_sort: Callable[..., URL]) -> URL:
+    """An upgraded database of each sort."""
+    return upgraded_sort(str(request.param))
+
+
+@pytest.fixture(scope="module")
+def as_made(module_database: Callable[..., URL], templates: Callable[..., URL]) -> tuple[URL, str]:
+    """A database like `upgraded` that a module's tests share, none of which changes it, and its dump."""
+    url = module_database(copy_of=templates("superuser", _upgraded))
+    return url, dump(url)
 
 
 @pytest.fixture(scope="module")
