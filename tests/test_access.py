@@ -53,7 +53,7 @@ MATRIX = {
     # Read by whoever may query a report, and guarded by row level security; the schema is closed.
     **{
         f"table oblivion.{name}": ((READ,) * 4,) * 2
-        for name in ("sees_all", "daily_usage", "user_usage", "usage_deltas", "daily_calls", "call_deltas")
+        for name in ("daily_usage", "user_usage", "usage_deltas", "daily_calls", "call_deltas")
     },
     **{
         f"view oblivion.{name}": ((NONE,) * 4,) * 2

@@ -67,7 +67,7 @@ def test_every_public_name_is_there_and_says_what_it_is() -> None:
     assert documented == tables | private | {"metadata", "upgrade", "tokens_for"}
     # Of the roll-ups a service reads the reports.
     rollups = {
-        "sees_all", "daily_usage", "user_usage", "usage_deltas", "daily_calls", "call_deltas",
+        "daily_usage", "user_usage", "usage_deltas", "daily_calls", "call_deltas",
         "daily_usage_drift", "user_usage_drift", "daily_calls_drift",
     }  # fmt: skip
     assert set(oblivion_schema.metadata.tables) == tables | {f"oblivion.{name}" for name in private | rollups}

@@ -891,14 +891,6 @@ def test_prepared_statement_follows_the_mode(shared_rows: URL) -> None:
             assert wrong(connection.execute, REPORTS) == []
 
 
-def test_sums_are_not_lost_nor_doubled_without_the_row_that_opens_them(shared_rows: URL) -> None:
-    everything = query(shared_rows, ROWS)
-    execute(shared_rows, "DELETE FROM oblivion.sees_all")
-    for mode in ("open", "authenticated"):
-        assert run("access", mode, url=shared_rows).status == 0
-        assert query(shared_rows, TOTALS) == everything
-
-
 def test_owner_of_the_tables_who_owns_no_sums_sees_all_rows_in_reports(shared_rows: URL, outsider: str) -> None:
     for relation in ("user_accounts", "token_usage", "call_sessions", *PLAIN):
         execute(shared_rows, f"ALTER TABLE {relation} OWNER TO {outsider}")

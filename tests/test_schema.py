@@ -152,7 +152,7 @@ NAMES = {
     "call_meters_unsettled",
     "call_segments_pkey", "call_segments_session_id_fkey", "call_segments_usage_id_key",
     "billing_incidents_pkey", "billing_incidents_open",
-    "sees_all_pkey", "sees_all_yes_check", "daily_usage_pkey", "user_usage_pkey", "daily_calls_pkey",
+    "daily_usage_pkey", "user_usage_pkey", "daily_calls_pkey",
 }  # fmt: skip
 
 
@@ -295,7 +295,7 @@ SERVED_BY = [
 
 
 # Of tables that stay small PostgreSQL reads the pages: their keys are there for what they keep single.
-KEEPS_SINGLE = {"token_rates_pkey", "adoption_log_pkey", "alembic_version_pkc", "sees_all_pkey"}
+KEEPS_SINGLE = {"token_rates_pkey", "adoption_log_pkey", "alembic_version_pkc"}
 
 # Three years of a thousand accounts, a tenth of the calls over TURN, some going on.
 THREE_YEARS = """

@@ -43,7 +43,6 @@ def upgrade() -> None:
         """
     )
     # The roll-ups, and what is not yet in them.
-    run_file(SQL / "oblivion.sees_all.sql")
     run_file(SQL / "oblivion.daily_usage.sql")
     run_file(SQL / "oblivion.user_usage.sql")
     run_file(SQL / "oblivion.usage_deltas.sql")
@@ -102,7 +101,6 @@ def downgrade() -> None:
     run_sql("DROP TABLE oblivion.usage_deltas")
     run_sql("DROP TABLE oblivion.user_usage")
     run_sql("DROP TABLE oblivion.daily_usage")
-    run_sql("DROP TABLE oblivion.sees_all")
     run_sql("DROP FUNCTION public.host_presence(text,interval)")
     run_sql("DROP FUNCTION oblivion.host_presence(text,interval)")
     run_sql("DROP TRIGGER clear_rollups ON public.call_sessions")

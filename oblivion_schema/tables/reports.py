@@ -17,7 +17,7 @@ from oblivion_schema.declare.ddl import view
 from oblivion_schema.tables.accounts import user_accounts
 from oblivion_schema.tables.base import Timestamp, metadata
 from oblivion_schema.tables.calls import call_sessions
-from oblivion_schema.tables.rollups import call_deltas, daily_calls, daily_usage, sees_all, usage_deltas, user_usage
+from oblivion_schema.tables.rollups import call_deltas, daily_calls, daily_usage, usage_deltas, user_usage
 from oblivion_schema.tables.usage import token_usage
 
 SQL: Final = Path(__file__).with_suffix("")
@@ -41,7 +41,7 @@ daily_billing_summary: Final = view(
     SQL / "public.daily_billing_summary.sql",
     metadata,
     DailyBillingSummaryColumns,
-    reads=[call_sessions, daily_calls, call_deltas, sees_all],
+    reads=[call_sessions, daily_calls, call_deltas],
 )
 grant_reading(daily_billing_summary)
 
@@ -62,7 +62,7 @@ daily_token_usage: Final = view(
     SQL / "public.daily_token_usage.sql",
     metadata,
     DailyTokenUsageColumns,
-    reads=[token_usage, daily_usage, usage_deltas, sees_all],
+    reads=[token_usage, daily_usage, usage_deltas],
 )
 grant_reading(daily_token_usage)
 
@@ -83,6 +83,6 @@ user_token_summary: Final = view(
     SQL / "public.user_token_summary.sql",
     metadata,
     UserTokenSummaryColumns,
-    reads=[user_accounts, token_usage, user_usage, usage_deltas, sees_all],
+    reads=[user_accounts, token_usage, user_usage, usage_deltas],
 )
 grant_reading(user_token_summary)

@@ -15,7 +15,6 @@ from typing import Final
 from sqlalchemy import (
     BigInteger,
     Boolean,
-    CheckConstraint,
     Column,
     Date,
     Named,
@@ -32,7 +31,6 @@ from oblivion_schema.declare.ddl import (
     function,
     grants,
     qualified,
-    reference_rows,
     view,
 )
 from oblivion_schema.declare.privileges import PUBLIC
@@ -41,23 +39,6 @@ from oblivion_schema.tables.calls import call_sessions
 from oblivion_schema.tables.usage import token_usage
 
 SQL: Final = Path(__file__).with_suffix("")
-
-
-class SeesAllColumns(TypedColumns):
-    """Columns of `oblivion.sees_all`."""
-
-    yes: Named[bool] = Column(Boolean, primary_key=True, comment="True.")
-
-
-sees_all: Final = Table(
-    "sees_all",
-    metadata,
-    SeesAllColumns,
-    CheckConstraint("yes", name="yes"),
-    schema=PRIVATE_SCHEMA,
-    comment="One row, which those see whom row level security shows all rows of calls and usage.",
-)
-reference_rows(sees_all, {"yes": True})
 
 
 class DailyUsageColumns(TypedColumns):
@@ -171,10 +152,10 @@ for _deltas in (usage_deltas, call_deltas):
         f"ALTER TABLE {qualified(_deltas)} SET (autovacuum_vacuum_threshold = 1000)",
     )
 
-# Sums are for those who see all rows: for others a policy that somebody added would hold for rows alone. Whoever may
-# query a report, an operator's own role too, has to be able to read what it reads; by themselves none get here, for the
-# schema is private.
-for _table in (sees_all, daily_usage, user_usage, usage_deltas, daily_calls, call_deltas):
+# A policy that somebody added to a table of rows filters rows, not sums. So reports give sums only to roles that row
+# level security does not filter here (row_security_active), and count the visible rows for all others. PUBLIC may read
+# these tables because an operator's own role may query a report; the schema is private, so nobody reads them directly.
+for _table in (daily_usage, user_usage, usage_deltas, daily_calls, call_deltas):
     row_level_security(_table, select=WHEN_OPEN, insert="false", update="false", delete="false")
     grants(_table, _table.name, f"TABLE {qualified(_table)}", {PUBLIC: READ})
 

@@ -103,46 +103,6 @@ CREATE INDEX IF NOT EXISTS idx_token_usage_session ON public.token_usage USING h
 DELETE FROM oblivion.adoption_log
 WHERE kind = 'index' AND name = 'public.idx_token_usage_session on public.token_usage';
 
-CREATE TABLE oblivion.sees_all (
-  yes boolean NOT NULL,
-  CONSTRAINT sees_all_pkey PRIMARY KEY (yes)
-);
-
-ALTER TABLE oblivion.sees_all ADD CONSTRAINT sees_all_yes_check CHECK (yes);
-
-INSERT INTO oblivion.sees_all (yes) VALUES (true);
-
-ALTER TABLE oblivion.sees_all ENABLE ROW LEVEL SECURITY;
-
-CREATE POLICY sees_all_select ON oblivion.sees_all FOR SELECT TO public
-  USING (oblivion.open_access() OR oblivion.is_service_role());
-
-CREATE POLICY sees_all_insert ON oblivion.sees_all FOR INSERT TO public WITH CHECK (false);
-
-CREATE POLICY sees_all_update ON oblivion.sees_all FOR UPDATE TO public USING (false) WITH CHECK (false);
-
-CREATE POLICY sees_all_delete ON oblivion.sees_all FOR DELETE TO public USING (false);
-
-DO $$
-DECLARE
-  api_role name;
-BEGIN
-  REVOKE ALL ON TABLE oblivion.sees_all FROM PUBLIC CASCADE;
-  FOR api_role IN
-    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
-  LOOP
-    EXECUTE format('REVOKE ALL ON TABLE oblivion.sees_all FROM %I CASCADE', api_role);
-  END LOOP;
-END
-$$;
-
-GRANT SELECT ON TABLE oblivion.sees_all TO PUBLIC;
-
-COMMENT ON TABLE oblivion.sees_all IS
-  'One row, which those see whom row level security shows all rows of calls and usage.';
-
-COMMENT ON COLUMN oblivion.sees_all.yes IS 'True.';
-
 CREATE TABLE oblivion.daily_usage (
   usage_date date NOT NULL,
   mode text NOT NULL,
@@ -986,15 +946,21 @@ FROM (
     tokens_used::bigint AS tokens,
     coalesce(duration_seconds, 0)::bigint AS seconds
   FROM public.token_usage
-  WHERE NOT oblivion.open_access() AND NOT EXISTS (SELECT FROM oblivion.sees_all)
+  WHERE NOT oblivion.open_access() AND NOT oblivion.is_service_role()
+    AND row_security_active('oblivion.daily_usage'::regclass)
   UNION ALL
   SELECT usage_date, mode, used_turn, sessions, tokens, seconds
   FROM oblivion.daily_usage
-  WHERE oblivion.open_access() OR EXISTS (SELECT FROM oblivion.sees_all)
+  WHERE oblivion.open_access() OR oblivion.is_service_role()
+    OR NOT row_security_active('oblivion.daily_usage'::regclass)
   UNION ALL
   SELECT usage_date, mode, used_turn, sessions, tokens, seconds
   FROM oblivion.usage_deltas
-  WHERE usage_date IS NOT NULL AND (oblivion.open_access() OR EXISTS (SELECT FROM oblivion.sees_all))
+  WHERE usage_date IS NOT NULL
+    AND (
+      oblivion.open_access() OR oblivion.is_service_role()
+      OR NOT row_security_active('oblivion.daily_usage'::regclass)
+    )
 ) AS amounts
 GROUP BY usage_date, mode, used_turn
 HAVING sum(sessions) <> 0
@@ -1028,15 +994,21 @@ LEFT JOIN (
       "timestamp" AS last_usage,
       false AS has_lost_rows
     FROM public.token_usage
-    WHERE NOT oblivion.open_access() AND NOT EXISTS (SELECT FROM oblivion.sees_all)
+    WHERE NOT oblivion.open_access() AND NOT oblivion.is_service_role()
+      AND row_security_active('oblivion.user_usage'::regclass)
     UNION ALL
     SELECT user_id, sessions, tokens, last_usage, has_lost_rows
     FROM oblivion.user_usage
-    WHERE oblivion.open_access() OR EXISTS (SELECT FROM oblivion.sees_all)
+    WHERE oblivion.open_access() OR oblivion.is_service_role()
+      OR NOT row_security_active('oblivion.user_usage'::regclass)
     UNION ALL
     SELECT user_id, sessions, tokens, last_usage, has_lost_rows
     FROM oblivion.usage_deltas
-    WHERE user_id IS NOT NULL AND (oblivion.open_access() OR EXISTS (SELECT FROM oblivion.sees_all))
+    WHERE user_id IS NOT NULL
+      AND (
+        oblivion.open_access() OR oblivion.is_service_role()
+        OR NOT row_security_active('oblivion.user_usage'::regclass)
+      )
   ) AS amounts
   GROUP BY user_id
 ) AS u ON u.user_id = a.user_id;
@@ -1136,15 +1108,18 @@ FROM (
     a.seconds
   FROM public.call_sessions AS c
   CROSS JOIN LATERAL oblivion.call_amounts(c.start_time, c.end_time, c.mode, c.used_turn, c.credit_cost) AS a
-  WHERE NOT oblivion.open_access() AND NOT EXISTS (SELECT FROM oblivion.sees_all)
+  WHERE NOT oblivion.open_access() AND NOT oblivion.is_service_role()
+    AND row_security_active('oblivion.daily_calls'::regclass)
   UNION ALL
   SELECT call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds
   FROM oblivion.daily_calls
-  WHERE oblivion.open_access() OR EXISTS (SELECT FROM oblivion.sees_all)
+  WHERE oblivion.open_access() OR oblivion.is_service_role()
+    OR NOT row_security_active('oblivion.daily_calls'::regclass)
   UNION ALL
   SELECT call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds
   FROM oblivion.call_deltas
-  WHERE oblivion.open_access() OR EXISTS (SELECT FROM oblivion.sees_all)
+  WHERE oblivion.open_access() OR oblivion.is_service_role()
+    OR NOT row_security_active('oblivion.daily_calls'::regclass)
 ) AS amounts
 GROUP BY call_date
 HAVING sum(calls) <> 0

@@ -16,15 +16,21 @@ FROM (
     tokens_used::bigint AS tokens,
     coalesce(duration_seconds, 0)::bigint AS seconds
   FROM public.token_usage
-  WHERE NOT oblivion.open_access() AND NOT EXISTS (SELECT FROM oblivion.sees_all)
+  WHERE NOT oblivion.open_access() AND NOT oblivion.is_service_role()
+    AND row_security_active('oblivion.daily_usage'::regclass)
   UNION ALL
   SELECT usage_date, mode, used_turn, sessions, tokens, seconds
   FROM oblivion.daily_usage
-  WHERE oblivion.open_access() OR EXISTS (SELECT FROM oblivion.sees_all)
+  WHERE oblivion.open_access() OR oblivion.is_service_role()
+    OR NOT row_security_active('oblivion.daily_usage'::regclass)
   UNION ALL
   SELECT usage_date, mode, used_turn, sessions, tokens, seconds
   FROM oblivion.usage_deltas
-  WHERE usage_date IS NOT NULL AND (oblivion.open_access() OR EXISTS (SELECT FROM oblivion.sees_all))
+  WHERE usage_date IS NOT NULL
+    AND (
+      oblivion.open_access() OR oblivion.is_service_role()
+      OR NOT row_security_active('oblivion.daily_usage'::regclass)
+    )
 ) AS amounts
 GROUP BY usage_date, mode, used_turn
 HAVING sum(sessions) <> 0

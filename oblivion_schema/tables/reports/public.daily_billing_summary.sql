@@ -20,15 +20,18 @@ FROM (
     a.seconds
   FROM public.call_sessions AS c
   CROSS JOIN LATERAL oblivion.call_amounts(c.start_time, c.end_time, c.mode, c.used_turn, c.credit_cost) AS a
-  WHERE NOT oblivion.open_access() AND NOT EXISTS (SELECT FROM oblivion.sees_all)
+  WHERE NOT oblivion.open_access() AND NOT oblivion.is_service_role()
+    AND row_security_active('oblivion.daily_calls'::regclass)
   UNION ALL
   SELECT call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds
   FROM oblivion.daily_calls
-  WHERE oblivion.open_access() OR EXISTS (SELECT FROM oblivion.sees_all)
+  WHERE oblivion.open_access() OR oblivion.is_service_role()
+    OR NOT row_security_active('oblivion.daily_calls'::regclass)
   UNION ALL
   SELECT call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds
   FROM oblivion.call_deltas
-  WHERE oblivion.open_access() OR EXISTS (SELECT FROM oblivion.sees_all)
+  WHERE oblivion.open_access() OR oblivion.is_service_role()
+    OR NOT row_security_active('oblivion.daily_calls'::regclass)
 ) AS amounts
 GROUP BY call_date
 HAVING sum(calls) <> 0

@@ -26,15 +26,21 @@ LEFT JOIN (
       "timestamp" AS last_usage,
       false AS has_lost_rows
     FROM public.token_usage
-    WHERE NOT oblivion.open_access() AND NOT EXISTS (SELECT FROM oblivion.sees_all)
+    WHERE NOT oblivion.open_access() AND NOT oblivion.is_service_role()
+      AND row_security_active('oblivion.user_usage'::regclass)
     UNION ALL
     SELECT user_id, sessions, tokens, last_usage, has_lost_rows
     FROM oblivion.user_usage
-    WHERE oblivion.open_access() OR EXISTS (SELECT FROM oblivion.sees_all)
+    WHERE oblivion.open_access() OR oblivion.is_service_role()
+      OR NOT row_security_active('oblivion.user_usage'::regclass)
     UNION ALL
     SELECT user_id, sessions, tokens, last_usage, has_lost_rows
     FROM oblivion.usage_deltas
-    WHERE user_id IS NOT NULL AND (oblivion.open_access() OR EXISTS (SELECT FROM oblivion.sees_all))
+    WHERE user_id IS NOT NULL
+      AND (
+        oblivion.open_access() OR oblivion.is_service_role()
+        OR NOT row_security_active('oblivion.user_usage'::regclass)
+      )
   ) AS amounts
   GROUP BY user_id
 ) AS u ON u.user_id = a.user_id;
