@@ -168,7 +168,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if left:
         terminalreporter.stats.setdefault("deselected", [None] * left)  # which xdist does not count
         terminalreporter.write_line(
-            f"Quick set: {left:,} of {collected:,} tests were left out, and each property tries fewer examples."
+            f"Quick set: {left:,} of {collected:,} tests were left out, and others try fewer cases."
             " pytest -m '' runs all of them."
         )
 

@@ -64,7 +64,7 @@ class Result:
 
 
 def examples(full: int, *, quick: int) -> int:
-    """How many examples a property tries, in the full set or in the quick one."""
+    """A number for the full set, and one for the quick set: of examples of a property, or every how many cases."""
     return quick if QUICK_VARIABLE in os.environ else full
 
 

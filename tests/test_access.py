@@ -330,6 +330,7 @@ def million(empty: URL) -> URL:
 
 
 @pytest.mark.server
+@pytest.mark.full
 def test_user_reads_the_own_usage_by_its_index_and_no_other_row(million: URL) -> None:
     for plan_cache_mode, sql in itertools.product(
         ["force_custom_plan", "force_generic_plan"],
@@ -455,6 +456,7 @@ def test_only_the_owner_switches(upgraded: URL) -> None:
 
 @pytest.mark.parametrize("offline", [False, True], ids=["online", "offline"])
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.few(mode="authenticated")
 def test_upgrade_sets_the_mode_that_it_is_told(empty: URL, mode: Mode, *, offline: bool) -> None:
     def upgrade(mode: Mode) -> None:
         if offline:
@@ -722,6 +724,7 @@ def test_publication_that_is_made_later_is_joined_by_the_next_switch(upgraded: U
 
 
 @pytest.mark.parametrize("members", ["", "FOR TABLE user_presence"])
+@pytest.mark.few(members="FOR TABLE user_presence")
 def test_publication_of_somebody_else_is_left_as_it_is(
     new_database: Callable[..., URL], server: URL, members: str
 ) -> None:

@@ -177,7 +177,7 @@ ADDED_BY_HAND = (
     ("ALTER TABLE token_usage ADD CONSTRAINT extra CHECK (true)", "check constraint extra on public.token_usage"),
     ("CREATE POLICY extra ON token_usage USING (true)", "policy extra on public.token_usage"),
     ("CREATE TABLE oblivion.extra (id integer)", "table oblivion.extra"),
-    ("CREATE TYPE oblivion.extra AS ENUM ('a')", "type oblivion.extra"),
+    ("CREATE TYPE oblivion.extra_type AS ENUM ('a')", "type oblivion.extra_type"),
     ("CREATE RULE extra AS ON DELETE TO token_usage DO INSTEAD NOTHING", "rule extra on public.token_usage"),
     ("ALTER VIEW active_calls ALTER mode SET DEFAULT 'x'", "default of view column public.active_calls.mode"),
     (
@@ -530,6 +530,7 @@ def bare_server() -> Iterator[URL]:
 
 @pytest.mark.server
 @pytest.mark.user
+@pytest.mark.full
 def test_without_the_api_roles_grants_are_not_compared_and_revisions_not_written(
     bare_server: URL, checkout: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

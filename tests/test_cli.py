@@ -351,6 +351,7 @@ def test_psql_takes_our_place_so_that_control_c_ends_its_query_and_not_itself(up
 
 
 @pytest.mark.user
+@pytest.mark.full
 def test_installed_wheel_upgrades_away_from_the_checkout(empty: URL, tmp_path: Path) -> None:
     [wheel] = WheelBuilder(str(PROJECT)).build(directory=str(tmp_path), versions=["standard"])
     site = tmp_path / "site"

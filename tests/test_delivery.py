@@ -581,6 +581,7 @@ def test_push_adopts_what_was_made_by_hand_as_alembic_does(
     assert without_history(url) == adopted
 
 
+@pytest.mark.full
 def test_push_after_alembic_changes_nothing_and_both_histories_agree(
     upgraded_sort: Callable[..., URL], by_alembic: Callable[..., str], project: Project
 ) -> None:
@@ -592,6 +593,7 @@ def test_push_after_alembic_changes_nothing_and_both_histories_agree(
     assert without_history(url) == expected
 
 
+@pytest.mark.full
 def test_push_that_fails_leaves_the_files_before_and_goes_on_from_there(
     new_sort: Callable[..., URL], project: Project
 ) -> None:
@@ -614,6 +616,7 @@ def test_push_that_fails_leaves_the_files_before_and_goes_on_from_there(
     assert without_history(url) == upgrade(stopped)
 
 
+@pytest.mark.full
 def test_push_goes_on_after_a_downgrade_once_its_history_is_told(
     new_sort: Callable[..., URL], project: Project
 ) -> None:
@@ -629,6 +632,7 @@ def test_push_goes_on_after_a_downgrade_once_its_history_is_told(
     assert f"{HEAD} (head)" in run("current", url=url).out
 
 
+@pytest.mark.full
 def test_push_beside_later_migrations_of_a_projects_own_needs_include_all(
     new_sort: Callable[..., URL], project: Project
 ) -> None:
