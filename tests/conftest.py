@@ -16,8 +16,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pytest_postgresql import factories
 from pytest_postgresql.janitor import DatabaseJanitor
+from revisions_cache import build_once
 from sqlalchemy import URL, Engine, NullPool, create_engine, make_url
-from support import API_ROLES, PROJECT, ROWS_OF_TWO_USERS, SERVER_VARIABLE, execute, temporary_home
+from support import (
+    API_ROLES,
+    PROJECT,
+    QUICK_VARIABLE,
+    ROWS_OF_TWO_USERS,
+    SERVER_VARIABLE,
+    dump,
+    execute,
+    run,
+    temporary_home,
+)
 
 import oblivion_schema
 from oblivion_schema.server import embedded
@@ -27,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import alembic.config
+    from legacy_states import State
 
 _RUN = os.environ.setdefault("OBLIVION_TEST_RUN", uuid.uuid4().hex[:8])  # the workers inherit it
 
@@ -40,8 +52,25 @@ max_connections = 60
 """
 
 
+# Which values the quick set takes wherever a test runs with each of them; a test's own `few` says otherwise.
+_FEW = {
+    "database": "supabase-old",
+    "shared_database": "supabase-old",
+    "upgraded_database": "supabase-old",
+    "sort": "supabase-old",
+    "state": ("calls only, billing", "presence fixed and safe, billing"),
+}
+_QUICK = "not full"
+_LEFT_OUT = pytest.StashKey[tuple[int, int]]()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Start the run's server, unless one is given; no test sees the caller's databases."""
+    if any("::" in argument for argument in config.args) and config.option.markexpr == _QUICK:
+        config.option.markexpr = ""  # a test that is named is run
+    os.environ.pop(QUICK_VARIABLE, None)
+    if config.option.markexpr == _QUICK:
+        os.environ[QUICK_VARIABLE] = "yes"
     for name in (*VARIABLES, "ALEMBIC_CONFIG"):
         os.environ.pop(name, None)
     if hasattr(config, "workerinput") or config.option.collectonly:
@@ -81,11 +110,74 @@ def pytest_report_header() -> str:
     )
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Count the attacks, of which a test repels many."""
+def _is_taken(item: pytest.Item, arguments: dict[str, Any]) -> bool:
+    """Whether the values that `item` runs with are among those named: by their text, or by their position."""
+    callspec = getattr(item, "callspec", None)
+    for name, taken in arguments.items():
+        if callspec is not None and name in callspec.params:
+            several = (taken,) if isinstance(taken, str | int) else taken
+            if str(callspec.params[name]) not in several and callspec.indices[name] not in several:
+                return False
+    return True
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give the mark `full` to what the mark `few` does not take."""
+    quick: set[str] = set()
+    few: set[str] = set()
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        own: dict[str, Any] = {}
+        for mark in item.iter_markers("few"):
+            own = {**mark.kwargs, **own}
+        if _is_taken(item, _FEW | own):
+            quick.add(test)
+        else:
+            few.add(test)
+            item.add_marker("full")
+    if (lost := few - quick) and not any("::" in argument for argument in config.args):
+        raise pytest.UsageError(f"The quick set takes no case of {', '.join(sorted(lost))}: mend its mark `few`.")
+    if config.option.markexpr == _QUICK:
+        left = sum(item.get_closest_marker("full") is not None for item in items)
+        config.stash[_LEFT_OUT] = left, len(items)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that prints how much this worker left out."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(_LEFT_OUT, (0, 0))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Hear what a worker left out: each of them collects the same."""
+    left, collected = getattr(node, "workeroutput", {}).get("left_out", (0, 0))
+    if left:
+        node.config.stash[_LEFT_OUT] = left, collected
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> Iterator[None]:
+    """Say last what was left out; and count the attacks, of which a test repels many."""
+    yield
     passed = [dict(report.user_properties).get("attacks", 0) for report in terminalreporter.getreports("passed")]
     if repelled := sum(map(int, passed)):
         terminalreporter.write_line(f"Attacks repelled: {repelled}")
+    left, collected = config.stash.get(_LEFT_OUT, (0, 0))
+    if left:
+        terminalreporter.stats.setdefault("deselected", [None] * left)  # which xdist does not count
+        terminalreporter.write_line(
+            f"Quick set: {left:,} of {collected:,} tests were left out, and others try fewer cases."
+            " pytest -m '' runs all of them."
+        )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _revisions_are_built_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        build_once(monkeypatch)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -210,6 +302,56 @@ def _databases(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[...
         execute(server, f"DROP ROLE {name}")
 
 
+@pytest.fixture(scope="session")
+def templates(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[..., URL]]:
+    """Make a database once for this worker, only to be copied: of one of the `SORTS`, or a copy of such a template.
+
+    `templates(sort_or_template, fill, *of)` calls `fill(url, *of)`, once for the same arguments.
+    """
+    with _databases(pg_server, server) as make:
+        made: dict[tuple[object, ...], URL] = {}
+
+        def template(origin: str | URL, fill: Callable[..., object], *of: object) -> URL:
+            key = origin, fill, *of
+            if key not in made:
+                url = make(origin) if isinstance(origin, str) else make(copy_of=origin)
+                fill(url, *of)
+                made[key] = url
+            return made[key]
+
+        yield template
+
+
+def _upgraded(url: URL, *options: str) -> None:
+    result = run(*options, "upgrade", "head", url=url)
+    assert result.status == 0, result
+
+
+def _by_hand(url: URL, state: State) -> None:
+    if state.ran:
+        execute(url, state.script(rows=True, by_hand=True))
+
+
+@pytest.fixture
+def upgraded_sort(new_sort: Callable[..., URL], templates: Callable[..., URL]) -> Callable[..., URL]:
+    """A database of one of the `SORTS` that was upgraded, with options such as ("-x", "access=authenticated")."""
+    return lambda sort, *options: new_sort(copy_of=templates(sort, _upgraded, *options))
+
+
+@pytest.fixture(scope="session")
+def state_by_hand(templates: Callable[..., URL]) -> Callable[[str, State], URL]:
+    """Template of one of the `SORTS` in a state that people made, with awkward rows, and with what they added."""
+    return lambda sort, state: templates(sort, _by_hand, state)
+
+
+@pytest.fixture(scope="session")
+def adopted_state(
+    templates: Callable[..., URL], state_by_hand: Callable[[str, State], URL]
+) -> Callable[[str, State], URL]:
+    """Template in the same state, once it is upgraded."""
+    return lambda sort, state: templates(state_by_hand(sort, state), _upgraded)
+
+
 @pytest.fixture
 def new_sort(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[..., URL]]:
     """Make an empty database of one of the `SORTS`, or, with `copy_of=url`, a copy, of the same owner."""
@@ -232,18 +374,31 @@ def database(request: pytest.FixtureRequest, pg_server: SimpleNamespace, server:
 
 
 @pytest.fixture(scope="module")
-def module_database(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[[str], URL]]:
-    """Make an empty database of one of the `SORTS`, which a module's tests share."""
+def module_database(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[..., URL]]:
+    """Make a database as `new_sort` does, which a module's tests share."""
     with _databases(pg_server, server) as make:
         yield make
 
 
 @pytest.fixture(scope="module", params=SORTS)
-def shared_database(request: pytest.FixtureRequest, module_database: Callable[[str], URL]) -> URL:
+def shared_database(
+    request: pytest.FixtureRequest, module_database: Callable[..., URL], templates: Callable[..., URL]
+) -> URL:
     """An upgraded database of each sort that a module's tests share: each of them rolls back."""
-    url = module_database(str(request.param))
-    oblivion_schema.upgrade(url)
-    return url
+    return module_database(copy_of=templates(str(request.param), _upgraded))
+
+
+@pytest.fixture(params=SORTS)
+def upgraded_database(request: pytest.FixtureRequest, upgraded_sort: Callable[..., URL]) -> URL:
+    """An upgraded database of each sort."""
+    return upgraded_sort(str(request.param))
+
+
+@pytest.fixture(scope="module")
+def as_made(module_database: Callable[..., URL], templates: Callable[..., URL]) -> tuple[URL, str]:
+    """A database like `upgraded` that a module's tests share, none of which changes it, and its dump."""
+    url = module_database(copy_of=templates("superuser", _upgraded))
+    return url, dump(url)
 
 
 @pytest.fixture(scope="module")

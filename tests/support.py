@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PROJECT: Final = Path(__file__).parent.parent
 SERVER_VARIABLE: Final = "OBLIVION_TEST_DATABASE_URL"
+QUICK_VARIABLE: Final = "OBLIVION_TEST_QUICK"
 API_ROLES: Final = ("anon", "authenticated", "service_role")
 ROWS_OF_TWO_USERS: Final = "".join(
     f"""
@@ -60,6 +61,11 @@ class Result:
         assert "Traceback" not in self.err
         assert "FAILED" not in self.out
         return lines[0]
+
+
+def examples(full: int, *, quick: int) -> int:
+    """A number for the full set, and one for the quick set: of examples of a property, or every how many cases."""
+    return quick if QUICK_VARIABLE in os.environ else full
 
 
 @contextmanager

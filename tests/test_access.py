@@ -185,6 +185,7 @@ ORDER BY object.object, role.place
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.server
 def test_every_role_has_exactly_the_documented_privileges_on_every_object(database: URL, mode: Mode) -> None:
     oblivion_schema.upgrade(database, access=mode)
     found: dict[object, list[object]] = {}
@@ -328,6 +329,8 @@ def million(empty: URL) -> URL:
     return empty
 
 
+@pytest.mark.server
+@pytest.mark.full
 def test_user_reads_the_own_usage_by_its_index_and_no_other_row(million: URL) -> None:
     for plan_cache_mode, sql in itertools.product(
         ["force_custom_plan", "force_generic_plan"],
@@ -351,6 +354,7 @@ def test_user_reads_the_own_usage_by_its_index_and_no_other_row(million: URL) ->
 
 
 @pytest.mark.parametrize("claims", [signed_in("mine"), "not json"])
+@pytest.mark.server
 def test_query_that_may_run_in_parallel_is_answered(closed: URL, claims: str) -> None:
     """Up to PostgreSQL 16 a function that handles errors may not be called there."""
     version = query(closed, "SELECT current_setting('server_version_num')::integer >= 160000")
@@ -368,6 +372,7 @@ def test_query_that_may_run_in_parallel_is_answered(closed: URL, claims: str) ->
 
 
 @pytest.mark.parametrize("role", ["authenticated", "service_role"])
+@pytest.mark.server
 def test_plan_for_who_may_read_everything_has_no_filter(upgraded: URL, role: str) -> None:
     with request(upgraded, role) as connection:
         [plan] = connection.scalar(text("EXPLAIN (VERBOSE, FORMAT json) SELECT * FROM token_usage"))
@@ -391,6 +396,7 @@ def test_access_says_which_mode_there_is_and_switches(upgraded: URL) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.few(mode="authenticated")
 def test_sql_of_the_switch_does_the_same(upgraded: URL, mode: Mode) -> None:
     [other] = set(MODES) - {mode}
     assert run("access", mode, url=upgraded).status == 0
@@ -420,10 +426,12 @@ def test_sql_of_the_switch_does_the_same(upgraded: URL, mode: Mode) -> None:
         (("-x", "access=open", "upgrade", "001:002", "--sql"), "-x access=... goes with upgrade head"),
     ],
 )
-def test_wrong_mode_or_command_is_refused_by_name(upgraded: URL, arguments: tuple[str, ...], message: str) -> None:
-    before = dump(upgraded)
-    assert message in run(*arguments, url=upgraded).error
-    assert dump(upgraded) == before
+def test_wrong_mode_or_command_is_refused_by_name(
+    as_made: tuple[URL, str], arguments: tuple[str, ...], message: str
+) -> None:
+    url, before = as_made
+    assert message in run(*arguments, url=url).error
+    assert dump(url) == before
 
 
 def test_switch_needs_an_upgraded_database(empty: URL) -> None:
@@ -448,6 +456,7 @@ def test_only_the_owner_switches(upgraded: URL) -> None:
 
 @pytest.mark.parametrize("offline", [False, True], ids=["online", "offline"])
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.few(mode="authenticated")
 def test_upgrade_sets_the_mode_that_it_is_told(empty: URL, mode: Mode, *, offline: bool) -> None:
     def upgrade(mode: Mode) -> None:
         if offline:
@@ -490,11 +499,11 @@ def test_create_all_leaves_the_mode_as_it_is(open_to_both: URL) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_check_is_clean_in_both_modes(database: URL, mode: Mode) -> None:
-    assert run("upgrade", "head", url=database).status == 0
-    assert run("access", mode, url=database).status == 0
-    assert run("check", url=database).status == 0
-    assert run("verify", url=database).status == 0
+@pytest.mark.server
+def test_check_is_clean_in_both_modes(upgraded_database: URL, mode: Mode) -> None:
+    assert run("access", mode, url=upgraded_database).status == 0
+    assert run("check", url=upgraded_database).status == 0
+    assert run("verify", url=upgraded_database).status == 0
 
 
 def test_check_sees_what_is_granted_beyond_the_mode(upgraded: URL) -> None:
@@ -513,6 +522,7 @@ def test_check_sees_a_mode_that_is_none(upgraded: URL) -> None:
     assert "function oblivion.open_access() differs" in run("check", url=upgraded).error
 
 
+@pytest.mark.server
 def test_switch_reaches_running_sessions_and_their_prepared_statements_at_once(open_to_both: URL) -> None:
     """From their next transaction on, which for PostgREST is the next request."""
     authenticator = open_to_both.set(username="authenticator", password="authenticator")
@@ -543,6 +553,7 @@ def test_switch_reaches_running_sessions_and_their_prepared_statements_at_once(o
             assert run("access", "open", url=open_to_both).status == 0
 
 
+@pytest.mark.server
 def test_plan_of_one_role_is_not_another_roles(closed: URL) -> None:
     """The constants that the planner folds are those of the role, which may change in a session."""
     with request(closed, "authenticated", signed_in("mine")) as connection:
@@ -554,6 +565,7 @@ def test_plan_of_one_role_is_not_another_roles(closed: URL) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.server
 def test_switch_locks_no_table(engine: Engine, mode: Mode) -> None:
     statement = run("access", mode, "--sql").out
     with engine.connect() as connection:
@@ -676,6 +688,7 @@ MEMBERS = "SELECT tablename::text FROM pg_publication_tables WHERE pubname = 'su
 PUBLISHED = [("call_sessions",), ("user_accounts",), ("user_presence",)]
 
 
+@pytest.mark.server
 def test_realtime_tells_of_calls_accounts_and_presence(empty: URL) -> None:
     execute(empty, "CREATE PUBLICATION supabase_realtime")
     for _ in range(2):
@@ -711,6 +724,7 @@ def test_publication_that_is_made_later_is_joined_by_the_next_switch(upgraded: U
 
 
 @pytest.mark.parametrize("members", ["", "FOR TABLE user_presence"])
+@pytest.mark.few(members="FOR TABLE user_presence")
 def test_publication_of_somebody_else_is_left_as_it_is(
     new_database: Callable[..., URL], server: URL, members: str
 ) -> None:
@@ -732,6 +746,7 @@ NOBODY = ["", "{}", "null", '{"sub": null}', '{"sub": ""}', "not json", '{"sub"'
 
 
 @pytest.mark.parametrize("claims", NOBODY, ids=range(len(NOBODY)))
+@pytest.mark.server
 def test_who_is_not_signed_in_reads_no_rows_and_gets_no_error(closed: URL, claims: str) -> None:
     with request(closed, "authenticated", claims) as connection:
         for name in PUBLIC:

@@ -67,12 +67,14 @@ def adopted(table: str, row: dict[str, Any], now: str, *, default_availability: 
 
 
 @pytest.fixture(params=["superuser", "supabase-old"])
-def by_hand(request: pytest.FixtureRequest, new_sort: Callable[[str], URL], state: State) -> URL:
-    """A database in a state that people made, with awkward rows, and with what they added of their own."""
-    url = new_sort(str(request.param))
-    if state.ran:
-        execute(url, state.script(rows=True, by_hand=True))
-    return url
+def sort(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def adopted_url(new_sort: Callable[..., URL], adopted_state: Callable[..., URL], sort: str, state: State) -> URL:
+    """A database in a state that people made, with awkward rows, and with what they added of their own; upgraded."""
+    return new_sort(copy_of=adopted_state(sort, state))
 
 
 @pytest.fixture(params=STATES, ids=str)
@@ -81,16 +83,17 @@ def state(request: pytest.FixtureRequest) -> State:
     return found
 
 
-def test_state_is_adopted_with_every_row(by_hand: URL, state: State) -> None:
-    before = rows(by_hand)
+@pytest.mark.server
+def test_state_is_adopted_with_every_row(
+    adopted_url: URL, state_by_hand: Callable[..., URL], sort: str, state: State
+) -> None:
+    before = rows(state_by_hand(sort, state))
     default = [("true",)] if state.has_hosts else [("false",)]
-    upgraded = run("upgrade", "head", url=by_hand)
-    assert upgraded.status == 0, upgraded
-    after = rows(by_hand)
-    [(now,)] = query(by_hand, "SELECT to_jsonb(max(logged_at))#>>'{}' FROM oblivion.adoption_log") or [(None,)]
+    after = rows(adopted_url)
+    [(now,)] = query(adopted_url, "SELECT to_jsonb(max(logged_at))#>>'{}' FROM oblivion.adoption_log") or [(None,)]
     moved = {
         str(row["id"]): row
-        for (row,) in query(by_hand, "SELECT was FROM oblivion.adoption_log WHERE kind = 'row'")
+        for (row,) in query(adopted_url, "SELECT was FROM oblivion.adoption_log WHERE kind = 'row'")
         if isinstance(row, dict)
     }
     for table, its in before.items():
@@ -112,14 +115,14 @@ def test_state_is_adopted_with_every_row(by_hand: URL, state: State) -> None:
         assert {row["room_id"] for row in after["user_presence"].values()} >= {"newest", "room"}
         assert len(moved) == 4
     opened = "SELECT user_id, kind, tokens, balance, session_id, key FROM token_ledger ORDER BY user_id"
-    assert query(by_hand, opened) == [
+    assert query(adopted_url, opened) == [
         (name, "opening", account["tokens_remaining"], account["tokens_remaining"], None, None)
         for name, account in sorted(after["user_accounts"].items())
     ]
-    assert run("check", url=by_hand).status == 0
-    verified = run("verify", url=by_hand)
+    assert run("check", url=adopted_url).status == 0
+    verified = run("verify", url=adopted_url)
     assert verified.status == 0, verified.out
-    clients_go_on(by_hand)
+    clients_go_on(adopted_url)
 
 
 def clients_go_on(url: URL) -> None:
@@ -245,6 +248,7 @@ WITHOUT_RULE = {
 
 
 @pytest.mark.parametrize("case", WITHOUT_RULE.values(), ids=WITHOUT_RULE)
+@pytest.mark.few(case=0)
 def test_row_that_breaks_a_rule_stays_and_is_named_until_it_is_mended(
     all_scripts: URL, caplog: pytest.LogCaptureFixture, case: tuple[str, str, str, str]
 ) -> None:
@@ -310,6 +314,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("sql", "said"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.few(sql=(0, 2, 5))
 def test_what_cannot_be_taken_over_is_refused_before_anything_changes(empty: URL, sql: str, said: str) -> None:
     [state] = (state for state in STATES if state.name == "presence fixed and safe, billing")
     execute(empty, sql.replace("{all}", state.script(rows=True, by_hand=True).rstrip().rstrip(";")))
@@ -348,6 +353,7 @@ STRANGE = {
 
 
 @pytest.mark.parametrize("sql", STRANGE.values(), ids=STRANGE)
+@pytest.mark.few(sql=(0, 2, 6))
 def test_stranger_database_is_adopted_too(all_scripts: URL, sql: str) -> None:
     execute(all_scripts, sql)
     upgraded = run("upgrade", "head", url=all_scripts)
@@ -368,6 +374,7 @@ def test_adoption_into_the_authenticated_mode_names_policies_that_let_more_throu
 
 
 @pytest.mark.parametrize("forced", ["", "FORCE"], ids=["", "forced"])
+@pytest.mark.few(forced="FORCE")
 def test_host_id_that_somebody_put_beside_user_id_takes_it_over(empty: URL, forced: str) -> None:
     [state] = (state for state in STATES if state.name == "presence safe only")
     execute(empty, state.script(rows=True))
@@ -394,6 +401,8 @@ def test_host_id_that_somebody_put_beside_user_id_takes_it_over(empty: URL, forc
     ],
     ids=["interrupted build", "not unique", "name of another table's"],
 )
+@pytest.mark.few(sql=0)
+@pytest.mark.server
 def test_index_of_our_name_that_does_not_serve_is_made_anew(all_scripts: URL, sql: str) -> None:
     execute(all_scripts, sql)
     assert run("upgrade", "head", url=all_scripts).status == 0
@@ -423,6 +432,7 @@ def test_usage_without_accounts_is_adopted_and_given_back(all_scripts: URL) -> N
     assert rows(all_scripts)["token_usage"] == before
 
 
+@pytest.mark.server
 def test_script_adopts_as_the_upgrade_does(all_scripts: URL, new_database: Callable[..., URL]) -> None:
     other = new_database()
     [state] = (state for state in STATES if state.name == "presence fixed and safe, billing")
@@ -432,26 +442,28 @@ def test_script_adopts_as_the_upgrade_does(all_scripts: URL, new_database: Calla
     assert dump(other) == dump(all_scripts)
 
 
-def test_downgrade_leaves_rows_and_lets_clients_go_on(by_hand: URL) -> None:
-    by_scripts = rows(by_hand).keys()
+@pytest.mark.server
+def test_downgrade_leaves_rows_and_lets_clients_go_on(
+    adopted_url: URL, state_by_hand: Callable[..., URL], sort: str, state: State
+) -> None:
+    by_scripts = rows(state_by_hand(sort, state)).keys()
 
     def kept() -> dict[str, Rows]:
-        return {name: its for name, its in rows(by_hand).items() if name in by_scripts}
+        return {name: its for name, its in rows(adopted_url).items() if name in by_scripts}
 
-    assert run("upgrade", "head", url=by_hand).status == 0
     between = kept()
-    moved = query(by_hand, "SELECT was::text FROM oblivion.adoption_log WHERE kind = 'row' ORDER BY id")
+    moved = query(adopted_url, "SELECT was::text FROM oblivion.adoption_log WHERE kind = 'row' ORDER BY id")
     for _ in range(2):
-        downgraded = run("downgrade", "base", url=by_hand)
+        downgraded = run("downgrade", "base", url=adopted_url)
         assert downgraded.status == 0, downgraded
         assert kept() == between
-        assert query(by_hand, "SELECT to_regnamespace('oblivion')") == [(None,)]
+        assert query(adopted_url, "SELECT to_regnamespace('oblivion')") == [(None,)]
         if moved:
-            assert query(by_hand, "SELECT was::text FROM public.adoption_log ORDER BY id") == moved
+            assert query(adopted_url, "SELECT was::text FROM public.adoption_log ORDER BY id") == moved
         for table in by_scripts & {"call_sessions", "token_usage", "user_accounts", "user_presence"}:
-            with request(by_hand, "anon") as connection:
+            with request(adopted_url, "anon") as connection:
                 assert connection.scalar(text(f"SELECT count(*) FROM {table}")) == len(between[table])
-        assert run("upgrade", "head", url=by_hand).status == 0
-        assert run("check", url=by_hand).status == 0
+        assert run("upgrade", "head", url=adopted_url).status == 0
+        assert run("check", url=adopted_url).status == 0
         assert kept() == between
-        assert query(by_hand, "SELECT was::text FROM oblivion.adoption_log WHERE kind = 'row' ORDER BY id") == moved
+        assert query(adopted_url, "SELECT was::text FROM oblivion.adoption_log WHERE kind = 'row' ORDER BY id") == moved

@@ -6,6 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+import pytest
 from legacy_states import STATES
 from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import URL
+
+pytestmark = pytest.mark.server
 
 FULL = next(state for state in STATES if state.name == "presence fixed and safe, billing")
 

@@ -109,6 +109,7 @@ def test_server_older_than_15_is_refused() -> None:
     ],
     ids=["schema", "database"],
 )
+@pytest.mark.server
 def test_role_that_may_not_create_is_told_what_it_lacks(
     new_database: Callable[..., URL], server: URL, revoke: str, message: str
 ) -> None:
@@ -158,6 +159,7 @@ def test_second_role_that_owns_nothing_is_told_whose_role_to_take(upgraded: URL,
     ],
 )
 @pytest.mark.parametrize("command", [["upgrade", "head"], ["upgrade", "head", "--sql"], ["verify"], ["heads"]])
+@pytest.mark.few(command=0)
 def test_wrong_option_is_named_before_anything_runs(empty: URL, option: str, message: str, command: list[str]) -> None:
     before = dump(empty)
     assert message in run("-x", option, *command, url=empty).error

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
     Mode = Literal["open", "authenticated"]
 
+pytestmark = pytest.mark.server
+
 DOCUMENTATION = (PROJECT / "docs" / "billing.md").read_text(encoding="utf-8")
 Columns = TypeVar("Columns", bound="TypedColumns")
 

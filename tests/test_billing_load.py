@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("seed", range(2))
+@pytest.mark.few(seed=0)
+@pytest.mark.server
 def test_whatever_clients_do_at_once_the_books_are_right(upgraded: URL, seed: int) -> None:
     load = Load(upgraded, seed)
     load.prepare()
@@ -30,6 +32,7 @@ def test_whatever_clients_do_at_once_the_books_are_right(upgraded: URL, seed: in
     assert min(load.suffered[event] for event in ("session killed", "statement retried", "reply dropped")) > 0
 
 
+@pytest.mark.user
 def test_server_killed_under_load_keeps_all_that_was_acknowledged() -> None:
     home = temporary_home()
     server = embedded.start(home / "server", settings="fsync = on\nsynchronous_commit = on\n")

@@ -583,11 +583,13 @@ MUTATIONS: Final = {
 
 
 @pytest.mark.parametrize("scenario", SOUND, ids=lambda scenario: scenario.__name__)
+@pytest.mark.server
 def test_engine_holds(engine: Engine, scenario: Scenario) -> None:
     assert scenario(engine) == SOUND[scenario]
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS)
+@pytest.mark.few(mutation=range(0, 99, 4))
 def test_mutant_is_caught(engine: Engine, mutation: Mutation) -> None:
     assert mutation.outcome != SOUND[mutation.scenario]
     mutation.apply(engine)

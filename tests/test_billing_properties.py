@@ -42,6 +42,7 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
+from support import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 # The same examples each time; OBLIVION_TEST_EXAMPLES looks for others, as many as it says.
 _EXAMPLES: Final = int(os.environ.get("OBLIVION_TEST_EXAMPLES", "0"))
 _SETTINGS: Final = settings(
-    max_examples=_EXAMPLES or 80,
+    max_examples=_EXAMPLES or examples(80, quick=12),
     stateful_step_count=20,
     derandomize=not _EXAMPLES,
     database=None,

@@ -42,6 +42,7 @@ TOGETHER = next(
 ).partition("\n")[2]
 
 
+@pytest.mark.server
 def test_check_is_clean_after_an_upgrade_and_revisions_written_here_work(database: URL, checkout: Path) -> None:
     """The whole round: a changed metadata, check, the revision, upgrade, check, and downgrade."""
     here = ("-c", str(checkout / "alembic.ini"))
@@ -159,6 +160,7 @@ def test_downgrade_that_drops_a_column_refuses_to_lose_what_was_written(upgraded
     assert run(*here, "-x", "drop-data=yes", "downgrade", "-1", url=upgraded).status == 0
 
 
+@pytest.mark.server
 def test_revision_of_several_heads_of_text_is_exact(upgraded: URL, checkout: Path) -> None:
     body = "\nBEGIN\n  -- 100 %, a:b, \"\"\", ''' and \\\\ \n\n\t  NEW.updated_at = now(); \n    \nRETURN NEW;\nEND\n"
     here = ("-c", str(checkout / "alembic.ini"))
@@ -205,6 +207,7 @@ NOT_OURS = (
 )
 
 
+@pytest.mark.server
 def test_what_is_not_ours_is_named_and_left_alone(
     upgraded: URL, checkout: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -236,38 +239,42 @@ def test_unknown_is_dropped_when_asked(upgraded: URL, checkout: Path) -> None:
     assert dump(upgraded) == before
 
 
-@pytest.mark.parametrize(
-    ("sql", "named"),
-    [
-        ("CREATE INDEX extra ON token_usage (mode)", "index public.extra on public.token_usage"),
-        ("ALTER TABLE token_usage ADD extra text", "column public.token_usage.extra"),
-        ("ALTER TABLE token_usage ADD CONSTRAINT extra CHECK (true)", "check constraint extra on public.token_usage"),
-        ("CREATE POLICY extra ON token_usage USING (true)", "policy extra on public.token_usage"),
-        ("CREATE TABLE oblivion.extra (id integer)", "table oblivion.extra"),
-        ("CREATE TYPE oblivion.extra AS ENUM ('a')", "type oblivion.extra"),
-        ("CREATE RULE extra AS ON DELETE TO token_usage DO INSTEAD NOTHING", "rule extra on public.token_usage"),
-        ("ALTER VIEW active_calls ALTER mode SET DEFAULT 'x'", "default of view column public.active_calls.mode"),
-        (
-            "ALTER TABLE token_usage DISABLE TRIGGER ALL, ENABLE TRIGGER USER",
-            "disabled triggers of fk_token_usage_user_id on public.token_usage",
-        ),
-        (
-            "CREATE STATISTICS extra ON mode, used_turn FROM token_usage",
-            "statistics object public.extra on public.token_usage",
-        ),
-        (
-            "CREATE TABLE public.above (note text); ALTER TABLE token_usage ADD note text, INHERIT public.above",
-            "inheritance of public.token_usage from public.above",
-        ),
-    ],
+ADDED_BY_HAND = (
+    ("CREATE INDEX extra ON token_usage (mode)", "index public.extra on public.token_usage"),
+    ("ALTER TABLE token_usage ADD extra text", "column public.token_usage.extra"),
+    ("ALTER TABLE token_usage ADD CONSTRAINT extra CHECK (true)", "check constraint extra on public.token_usage"),
+    ("CREATE POLICY extra ON token_usage USING (true)", "policy extra on public.token_usage"),
+    ("CREATE TABLE oblivion.extra (id integer)", "table oblivion.extra"),
+    ("CREATE TYPE oblivion.extra_type AS ENUM ('a')", "type oblivion.extra_type"),
+    ("CREATE RULE extra AS ON DELETE TO token_usage DO INSTEAD NOTHING", "rule extra on public.token_usage"),
+    ("ALTER VIEW active_calls ALTER mode SET DEFAULT 'x'", "default of view column public.active_calls.mode"),
+    (
+        "ALTER TABLE token_usage DISABLE TRIGGER ALL, ENABLE TRIGGER USER",
+        "disabled triggers of fk_token_usage_user_id on public.token_usage",
+    ),
+    (
+        "CREATE STATISTICS extra ON mode, used_turn FROM token_usage",
+        "statistics object public.extra on public.token_usage",
+    ),
+    (
+        "CREATE TABLE public.above (note text); ALTER TABLE token_usage ADD note text, INHERIT public.above",
+        "inheritance of public.token_usage from public.above",
+    ),
 )
-def test_what_was_added_to_ours_by_hand_is_seen_and_not_dropped(
-    upgraded: URL, checkout: Path, sql: str, named: str
-) -> None:
-    execute(upgraded, sql)
+
+
+@pytest.mark.server
+def test_what_was_added_to_ours_by_hand_is_seen_and_not_dropped(upgraded: URL, checkout: Path) -> None:
+    """All of it at once, each of which is named."""
+    for sql, _ in ADDED_BY_HAND:
+        execute(upgraded, sql)
     before = dump(upgraded)
     here = ("-c", str(checkout / "alembic.ini"))
-    assert re.search(f"{named}\\S* is in neither the metadata nor a revision", run(*here, "check", url=upgraded).error)
+    error = run(*here, "check", url=upgraded).error
+    for _, named in ADDED_BY_HAND:
+        assert len(re.findall(f"{named}\\S* is in neither the metadata nor a revision", error)) == 1, (named, error)
+    # The column comes with what is inherited.
+    assert error.count(" is in neither the metadata nor a revision") == len(ADDED_BY_HAND) + 1, error
     assert run(*here, "revision", "--autogenerate", "-m", "nothing", url=upgraded).status == 0
     assert "run_sql" not in next((checkout / "alembic" / "versions").glob("*_nothing.py")).read_text()
     assert dump(upgraded) == before
@@ -297,6 +304,7 @@ def test_column_of_somebody_else_is_not_taken_for_one_with_another_name(upgraded
     assert "column public.user_accounts.role is in neither the metadata nor a revision" in error
 
 
+@pytest.mark.server
 def test_members_of_an_extension_are_not_ours(upgraded: URL, caplog: pytest.LogCaptureFixture) -> None:
     execute(
         upgraded,
@@ -316,6 +324,7 @@ def test_members_of_an_extension_are_not_ours(upgraded: URL, caplog: pytest.LogC
     assert "member" not in caplog.text
 
 
+@pytest.mark.server
 def test_restored_database_is_not_a_difference(new_database: Callable[..., URL]) -> None:
     """PostgreSQL prints some expressions differently once it has read its own print."""
     first, second = new_database(), new_database()
@@ -332,6 +341,7 @@ def test_restored_database_is_not_a_difference(new_database: Callable[..., URL])
         assert run("check", url=second).status == 0
 
 
+@pytest.mark.server
 def test_check_keeps_nobody_waiting(upgraded: URL) -> None:
     """While the stand-in is there, others read, write and create as if it were not."""
     seen: list[object] = []
@@ -433,6 +443,8 @@ def test_check_against_reads_production_only(upgraded: URL, reader: URL, scratch
     drop(upgraded, reader)
 
 
+@pytest.mark.server
+@pytest.mark.user
 def test_check_against_builds_on_the_embedded_server_of_that_version(upgraded: URL) -> None:
     [(number,)] = query(upgraded, "SELECT current_setting('server_version_num')::integer / 10000")
     ended = spawn("python", "-m", "oblivion_schema", *against(upgraded))
@@ -457,6 +469,7 @@ def test_check_against_builds_on_the_embedded_server_of_that_version(upgraded: U
         ),
     ],
 )
+@pytest.mark.few(prepare=(0, 1))
 def test_check_against_another_revision_says_so(upgraded: URL, prepare: str, said: str) -> None:
     execute(upgraded, prepare)
     assert said in run(*against(upgraded)).error
@@ -482,13 +495,13 @@ def test_check_against_names_the_rights_that_are_missing(upgraded: URL, scratch:
 
 @pytest.mark.parametrize("mode", ["open", "authenticated"])
 @pytest.mark.parametrize("where", ["production", "scratch", "both"])
+@pytest.mark.few(where="both", mode="authenticated")
 def test_check_against_knows_the_mode_and_the_publication_of_production(
-    new_sort: Callable[[str], URL], scratch: URL, where: str, mode: str
+    upgraded_sort: Callable[..., URL], scratch: URL, where: str, mode: str
 ) -> None:
-    production = new_sort("owner" if where == "scratch" else "supabase-new")
+    production = upgraded_sort("owner" if where == "scratch" else "supabase-new", "-x", f"access={mode}")
     if where != "production":
         execute(scratch, "CREATE PUBLICATION supabase_realtime")
-    assert run("-x", f"access={mode}", "upgrade", "head", url=production).status == 0
     assert run(*against(production, *to_scratch(scratch))).status == 0
 
 
@@ -552,13 +565,15 @@ def test_scratch_alone_is_refused_and_passwords_are_not_shown(upgraded: URL) -> 
         ("GRANT SELECT ON public.token_usage TO nobody_there", 'role "nobody_there" does not exist'),
     ],
 )
-def test_invalid_definition_is_named_with_its_line(upgraded: URL, sql: str, said: str) -> None:
-    before = dump(upgraded)
+@pytest.mark.few(sql=(0, 2, 7))
+@pytest.mark.server
+def test_invalid_definition_is_named_with_its_line(as_made: tuple[URL, str], sql: str, said: str) -> None:
+    url, before = as_made
     with declared(sql):
-        error = run("check", url=upgraded).error
+        error = run("check", url=url).error
     assert said in error
     assert error.endswith("Nothing was changed.")
-    assert dump(upgraded) == before
+    assert dump(url) == before
 
 
 def test_kind_that_is_not_compared_is_refused_in_the_metadata(upgraded: URL) -> None:
@@ -581,6 +596,9 @@ def bare_server() -> Iterator[URL]:
     shutil.rmtree(home)
 
 
+@pytest.mark.server
+@pytest.mark.user
+@pytest.mark.full
 def test_without_the_api_roles_grants_are_not_compared_and_revisions_not_written(
     bare_server: URL, checkout: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -638,6 +656,7 @@ def reference_table() -> Iterator[Table[Any]]:
     metadata.remove(table)
 
 
+@pytest.mark.server
 def test_reference_rows_are_written_whatever_the_names(
     upgraded: URL, checkout: Path, reference_table: Table[Any]
 ) -> None:
@@ -654,13 +673,13 @@ def test_reference_rows_are_written_whatever_the_names(
 
 
 @pytest.fixture
-def in_both_modes(upgraded: URL, empty: URL) -> tuple[URL, URL]:
+def in_both_modes(upgraded: URL, upgraded_sort: Callable[..., URL]) -> tuple[URL, URL]:
     """A database in the open mode, and one in the authenticated mode."""
-    assert run("-x", "access=authenticated", "upgrade", "head", url=empty).status == 0
-    return upgraded, empty
+    return upgraded, upgraded_sort("superuser", "-x", "access=authenticated")
 
 
 @pytest.mark.parametrize("written_on", [0, 1], ids=["open", "authenticated"])
+@pytest.mark.few(written_on=1)
 def test_revision_written_in_one_access_mode_is_right_in_the_other(
     in_both_modes: tuple[URL, URL], checkout: Path, reference_table: Table[Any], written_on: int
 ) -> None:
@@ -678,6 +697,8 @@ def test_revision_written_in_one_access_mode_is_right_in_the_other(
 
 
 @pytest.mark.parametrize("written_on", [0, 1], ids=["open", "authenticated"])
+@pytest.mark.few(written_on=0)
+@pytest.mark.server
 def test_grants_that_change_in_one_access_mode_alone_are_in_the_revision(
     in_both_modes: tuple[URL, URL], checkout: Path, written_on: int, caplog: pytest.LogCaptureFixture
 ) -> None:

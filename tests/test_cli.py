@@ -6,18 +6,20 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
-from support import PROJECT, dump, execute, query, run, spawn, wait_until
+from support import PROJECT, dump, examples, execute, query, run, spawn, wait_until
 
 from oblivion_schema.commands.verify import verify
 from oblivion_schema.server import embedded
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from sqlalchemy import URL
@@ -27,6 +29,7 @@ def failed(connection: Connection) -> list[str]:
     return [str(check) for check in verify(connection) if not check.passed]
 
 
+@pytest.mark.server
 def test_verify_passes_line_by_line_and_leaves_nothing(upgraded: URL) -> None:
     before = dump(upgraded)
     with create_engine(upgraded, poolclass=NullPool).connect() as connection:
@@ -99,7 +102,8 @@ def objects(connection: Connection) -> list[tuple[str, str]]:
         SELECT format('DROP FUNCTION %s CASCADE', p.oid::regprocedure), concat('FAIL  function ', proname)
         FROM pg_proc AS p WHERE pronamespace = 'public'::regnamespace
         UNION ALL
-        SELECT format('ALTER TABLE %s DROP CONSTRAINT %I CASCADE', conrelid::regclass, conname),
+        SELECT format('ALTER TABLE %s %s DROP CONSTRAINT %I CASCADE',
+          CASE WHEN contype IN ('p', 'u') THEN 'ONLY' END, conrelid::regclass, conname),
           format('FAIL  constraint %s.%s', conrelid::regclass, conname)
         FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype IN ('c', 'f', 'p')
         UNION ALL
@@ -119,7 +123,8 @@ def objects(connection: Connection) -> list[tuple[str, str]]:
         WHERE relnamespace = 'oblivion'::regnamespace
           AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)
         UNION ALL
-        SELECT format('ALTER TABLE %s DROP CONSTRAINT %I CASCADE', conrelid::regclass, conname),
+        SELECT format('ALTER TABLE %s %s DROP CONSTRAINT %I CASCADE',
+          CASE WHEN contype IN ('p', 'u') THEN 'ONLY' END, conrelid::regclass, conname),
           format('FAIL  constraint %s.%s', conrelid::regclass, conname)
         FROM pg_constraint WHERE connamespace = 'oblivion'::regnamespace AND contype IN ('c', 'f', 'p', 'u')
           AND conname <> 'alembic_version_pkc'
@@ -139,27 +144,44 @@ def objects(connection: Connection) -> list[tuple[str, str]]:
 
 # What goes alone: all of such a kind can go at once, and then nothing else may be named.
 ALONE = re.compile(r"DROP (POLICY|INDEX|TRIGGER) |ALTER (TABLE|VIEW) \S+ (DISABLE|SET) ")
+# What takes something of another kind with it, and nothing of its own: one of each line can go at once.
+TOGETHER = re.compile(r"DROP (VIEW|TABLE) |ALTER TABLE (ONLY )?\S+ (DROP (COLUMN|CONSTRAINT)|ALTER \S+ DROP NOT NULL)")
+
+
+def taken(cases: list[tuple[str, str]]) -> Iterator[tuple[bool, list[tuple[str, str]]]]:
+    """What is tried at once, and whether nothing else may be named then."""
+    alone: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    together: dict[tuple[object, ...], list[tuple[str, str]]] = defaultdict(list)
+    seen: Counter[tuple[object, ...]] = Counter()
+    singly = []
+    for sql, line in cases:
+        if match := ALONE.match(sql):
+            kind = line.partition(".")[0].rpartition(" ")[0] if match[1] else line.split()[1]
+            alone[f"{match[1]} {match[3]} {kind}"].append((sql, line))
+        elif match := TOGETHER.match(sql):
+            kinds = (match[1], match[2], (match[3] or "").split(" ")[0], match[4], "oblivion." in line)
+            seen[*kinds, line] += 1
+            together[*kinds, seen[*kinds, line]].append((sql, line))
+        else:
+            singly.append([(sql, line)])
+    yield from ((True, its) for its in alone.values())
+    yield from ((False, its) for its in together.values())
+    yield from ((False, its) for its in singly[:: examples(1, quick=6)])
 
 
 def test_verify_names_each_object_that_is_gone(engine: Engine) -> None:
     with engine.connect() as connection:
         cases = objects(connection)
         assert len(cases) > 200
-        at_once: dict[str, list[tuple[str, str]]] = {}
-        for sql, line in cases:
-            if alone := ALONE.match(sql):
-                kind = line.partition(".")[0].rpartition(" ")[0] if alone[1] else line.split()[1]
-                at_once.setdefault(f"{alone[1]} {alone[3]} {kind}", []).append((sql, line))
-                continue
-            with connection.begin_nested() as savepoint:
-                connection.execute(text(sql))
-                assert any(found.startswith(line) for found in failed(connection)), sql
-                savepoint.rollback()
-        for kind, its in at_once.items():
+        for nothing_else, its in taken(cases):
             with connection.begin_nested() as savepoint:
                 connection.execute(text("; ".join(sql for sql, _ in its)))
-                found = [re.split(r"(?<!FAIL)[:,] ", said)[0] for said in failed(connection)]
-                assert sorted(found) == sorted(line for _, line in its), kind
+                said = failed(connection)
+                if nothing_else:
+                    found = [re.split(r"(?<!FAIL)[:,] ", line)[0] for line in said]
+                    assert sorted(found) == sorted(line for _, line in its), its
+                for sql, line in its:
+                    assert any(found.startswith(line) for found in said), sql
                 savepoint.rollback()
         assert failed(connection) == []
 
@@ -300,6 +322,7 @@ def test_psql_gets_all_further_arguments_and_no_password(upgraded: URL) -> None:
     assert failing.returncode == 1
 
 
+@pytest.mark.user
 def test_psql_is_told_every_host_and_option_and_the_password_by_its_environment_alone(tmp_path: Path) -> None:
     spy = tmp_path / "psql"
     spy.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/arguments\necho "$PGPASSWORD" > {tmp_path}/password\n')
@@ -327,6 +350,8 @@ def test_psql_takes_our_place_so_that_control_c_ends_its_query_and_not_itself(up
     assert name == "psql"
 
 
+@pytest.mark.user
+@pytest.mark.full
 def test_installed_wheel_upgrades_away_from_the_checkout(empty: URL, tmp_path: Path) -> None:
     [wheel] = WheelBuilder(str(PROJECT)).build(directory=str(tmp_path), versions=["standard"])
     site = tmp_path / "site"
@@ -357,6 +382,7 @@ def test_installed_wheel_upgrades_away_from_the_checkout(empty: URL, tmp_path: P
     assert query(empty, "SELECT version_num FROM oblivion.alembic_version") == [("005",)]
 
 
+@pytest.mark.user
 def test_stop_says_when_there_is_nothing_to_stop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(embedded.DIRECTORY_VARIABLE, str(tmp_path))
     result = run("stop")

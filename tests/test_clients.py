@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL, Engine
 
+pytestmark = pytest.mark.server
+
 
 @pytest.fixture(params=["owner", *API_ROLES])
 def client(shared_database: URL, request: pytest.FixtureRequest) -> Iterator[Connection]:

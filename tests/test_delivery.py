@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
@@ -17,7 +18,7 @@ import psycopg2
 import pytest
 from alembic.script import ScriptDirectory
 from conftest import SORTS
-from legacy_states import STATES
+from legacy_states import STATES, State
 from pushing import Project, SupabaseCLI, by_tcp
 from sqlalchemy import NullPool, create_engine, text
 from support import PROJECT, dump, execute, libpq, query, run, wait_until
@@ -183,6 +184,7 @@ def test_export_writes_nothing_where_another_file_has_one_of_its_numbers(tmp_pat
     assert theirs.read_text() == "SELECT 1"
 
 
+@pytest.mark.user
 def test_export_says_where_it_cannot_write(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert "Name a folder that may be written to." in run("export", str(tmp_path / "file")).error
@@ -239,6 +241,7 @@ def upgrade():
 '''
 
 
+@pytest.mark.server
 def test_any_statement_of_a_revision_does_what_it_does_by_alembic(new_sort: Callable[..., URL], tmp_path: Path) -> None:
     shutil.copytree(PROJECT / "alembic", tmp_path / "alembic", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(PROJECT / "alembic.ini", tmp_path)
@@ -308,6 +311,18 @@ def state(url: URL) -> str:
     return dump(url).replace(str(url.username), "<owner>")
 
 
+@pytest.fixture(scope="session")
+def state_of() -> Callable[[URL], str]:
+    """The state of a template, which nothing changes."""
+    return functools.cache(state)
+
+
+@pytest.fixture(scope="session")
+def by_alembic(templates: Callable[..., URL], state_of: Callable[[URL], str]) -> Callable[..., str]:
+    """The state of a database of one of the sorts after Alembic's upgrade, with what it is told."""
+    return lambda sort, *options: state_of(templates(sort, upgrade, *options, "upgrade", "head"))
+
+
 def upgrade(url: URL, *arguments: str) -> str:
     """The state after Alembic's upgrade."""
     result = run(*(arguments or ("upgrade", "head")), url=url)
@@ -316,8 +331,11 @@ def upgrade(url: URL, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("sort", SORTS)
-def test_every_way_ends_where_alembic_does(new_sort: Callable[..., URL], sort: str) -> None:
-    expected = upgrade(new_sort(sort))
+@pytest.mark.server
+def test_every_way_ends_where_alembic_does(
+    new_sort: Callable[..., URL], by_alembic: Callable[..., str], sort: str
+) -> None:
+    expected = by_alembic(sort)
     for way in WAYS:
         url = new_sort(sort)
         assert way(url, FILES) == "", "something to read where nothing is to say"
@@ -328,34 +346,49 @@ def test_every_way_ends_where_alembic_does(new_sort: Callable[..., URL], sort: s
     assert run("check", url=url).status == 0
 
 
+@pytest.fixture(params=STATES, ids=str)
+def legacy(request: pytest.FixtureRequest) -> State:
+    """A state of databases that somebody made by hand, with rows, and with additions, on Supabase."""
+    its: State = request.param
+    return its
+
+
 @pytest.fixture
-def by_hand(request: pytest.FixtureRequest, new_sort: Callable[..., URL]) -> URL:
-    """A database that somebody made by hand, with rows, and with additions, on Supabase."""
-    url = new_sort("supabase-old")
-    if script := request.param.script(rows=True, by_hand=True):
-        execute(url, script)
-    return url
+def adopted(adopted_state: Callable[[str, State], URL], state_of: Callable[[URL], str], legacy: State) -> str:
+    """The state of such a database after Alembic's upgrade."""
+    return state_of(adopted_state("supabase-old", legacy))
 
 
-@pytest.mark.parametrize("by_hand", STATES, indirect=True, ids=str)
-def test_every_way_adopts_what_was_made_by_hand_as_alembic_does(by_hand: URL, new_sort: Callable[..., URL]) -> None:
-    copies = [new_sort(copy_of=by_hand) for _ in WAYS]
-    expected = upgrade(by_hand)
-    for way, url in zip(WAYS, copies, strict=True):
+@pytest.fixture
+def by_hand(
+    new_sort: Callable[..., URL], state_by_hand: Callable[[str, State], URL], legacy: State
+) -> Callable[[], URL]:
+    """Make one."""
+    return lambda: new_sort(copy_of=state_by_hand("supabase-old", legacy))
+
+
+@pytest.mark.few(legacy="presence fixed and safe, billing")
+@pytest.mark.server
+def test_every_way_adopts_what_was_made_by_hand_as_alembic_does(by_hand: Callable[[], URL], adopted: str) -> None:
+    for way in WAYS:
+        url = by_hand()
         way(url, FILES)
-        assert state(url) == expected, way.__doc__
+        assert state(url) == adopted, way.__doc__
     way(url, FILES)
-    assert state(url) == expected, "the second time"
+    assert state(url) == adopted, "the second time"
 
 
 @pytest.mark.parametrize("options", [["demo=no"], ["access=authenticated"], ["demo=no", "access=open"]], ids=str)
-def test_options_are_in_the_files(new_sort: Callable[..., URL], tmp_path: Path, options: list[str]) -> None:
+@pytest.mark.few(options=1)
+def test_options_are_in_the_files(
+    new_sort: Callable[..., URL], by_alembic: Callable[..., str], tmp_path: Path, options: list[str]
+) -> None:
     given = [word for option in options for word in ("-x", option)]
     assert run(*given, "export", str(tmp_path)).status == 0
     files = sorted(tmp_path.iterdir())
     for path in files:
         assert set(options) <= set(path.read_text(encoding="utf-8").splitlines()[1].split())
-    expected = upgrade(new_sort("supabase-new"), *given, "upgrade", "head")
+    expected = by_alembic("supabase-new", *given)
     for way in WAYS:
         url = new_sort("supabase-new")
         way(url, files)
@@ -366,6 +399,7 @@ def test_options_are_in_the_files(new_sort: Callable[..., URL], tmp_path: Path, 
 
 
 @pytest.mark.parametrize("done", range(len(FILES)))
+@pytest.mark.few(done=3)
 def test_alembic_and_the_files_go_on_from_each_other(new_sort: Callable[..., URL], done: int) -> None:
     files_first, alembic_first = new_sort("owner"), new_sort("owner")
     by_psql(files_first, FILES[:done])
@@ -379,6 +413,7 @@ def test_alembic_and_the_files_go_on_from_each_other(new_sort: Callable[..., URL
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("done", [0, 1])
+@pytest.mark.few(way=0)
 def test_file_whose_turn_has_not_come_refuses(empty: URL, way: Way, done: int) -> None:
     by_psql(empty, FILES[:done])
     before = dump(empty)
@@ -389,10 +424,13 @@ def test_file_whose_turn_has_not_come_refuses(empty: URL, way: Way, done: int) -
     assert dump(empty) == before
 
 
-def test_files_keep_the_access_mode_that_a_database_is_in(new_sort: Callable[..., URL], tmp_path: Path) -> None:
+def test_files_keep_the_access_mode_that_a_database_is_in(
+    new_sort: Callable[..., URL], by_alembic: Callable[..., str], tmp_path: Path
+) -> None:
     assert run("-x", "access=authenticated", "export", str(tmp_path)).status == 0
     closed, closed_at_first = new_sort("supabase-old"), new_sort("supabase-old")
-    expected = upgrade(closed, "-x", "access=authenticated", "upgrade", "head")
+    expected = by_alembic("supabase-old", "-x", "access=authenticated")
+    upgrade(closed, "-x", "access=authenticated", "upgrade", "head")
     by_psql(closed, FILES)
     assert state(closed) == expected
     by_psql(closed_at_first, [tmp_path / FILES[0].name, *FILES[1:]])
@@ -420,6 +458,7 @@ def test_files_for_an_access_mode_refuse_where_it_would_not_hold(
 
 
 @pytest.mark.parametrize(("mode", "other"), [("open", "authenticated"), ("authenticated", "open")])
+@pytest.mark.few(mode="authenticated")
 def test_files_for_one_access_mode_refuse_a_database_in_the_other(
     upgraded: URL, tmp_path: Path, mode: str, other: str
 ) -> None:
@@ -434,6 +473,8 @@ def test_files_for_one_access_mode_refuse_a_database_in_the_other(
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.few(way=1)
+@pytest.mark.server
 def test_file_cut_off_in_the_middle_leaves_nothing(empty: URL, tmp_path: Path, way: Way) -> None:
     """The server's process ends when all is done but the last line."""
     by_psql(empty, FILES[:-1])
@@ -461,8 +502,8 @@ def test_file_stops_at_a_table_that_is_held(upgraded: URL, tmp_path: Path) -> No
     assert dump(upgraded) == before
 
 
-def test_deployers_of_all_ways_take_turns(new_sort: Callable[..., URL]) -> None:
-    expected, url = upgrade(new_sort()), new_sort()
+def test_deployers_of_all_ways_take_turns(new_sort: Callable[..., URL], by_alembic: Callable[..., str]) -> None:
+    expected, url = by_alembic("superuser"), new_sort()
     with create_engine(url, poolclass=NullPool).begin() as holder:
         holder.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
         with ThreadPoolExecutor(5) as threads:
@@ -517,8 +558,10 @@ def without_history(url: URL) -> str:
 
 
 @pytest.mark.parametrize("sort", SORTS)
-def test_push_ends_where_alembic_does(new_sort: Callable[..., URL], sort: str, project: Project) -> None:
-    expected, url = upgrade(new_sort(sort)), new_sort(sort)
+def test_push_ends_where_alembic_does(
+    new_sort: Callable[..., URL], by_alembic: Callable[..., str], sort: str, project: Project
+) -> None:
+    expected, url = by_alembic(sort), new_sort(sort)
     with by_tcp(url) as target:
         pushed = project.push(target)
         assert (pushed.status, pushed.err.count("Applying migration")) == (0, len(FILES)), pushed
@@ -527,23 +570,22 @@ def test_push_ends_where_alembic_does(new_sort: Callable[..., URL], sort: str, p
     assert without_history(url) == expected
 
 
-@pytest.mark.parametrize("by_hand", STATES, indirect=True, ids=str)
+@pytest.mark.few(legacy="presence fixed and safe, billing")
 def test_push_adopts_what_was_made_by_hand_as_alembic_does(
-    by_hand: URL, new_sort: Callable[..., URL], project: Project
+    by_hand: Callable[[], URL], adopted: str, project: Project
 ) -> None:
-    url = new_sort(copy_of=by_hand)
-    expected = upgrade(by_hand)
+    url = by_hand()
     with by_tcp(url) as target:
         pushed = project.push(target)
     assert pushed.status == 0, pushed
-    assert without_history(url) == expected
+    assert without_history(url) == adopted
 
 
+@pytest.mark.full
 def test_push_after_alembic_changes_nothing_and_both_histories_agree(
-    new_sort: Callable[..., URL], project: Project
+    upgraded_sort: Callable[..., URL], by_alembic: Callable[..., str], project: Project
 ) -> None:
-    url = new_sort("supabase-new")
-    expected = upgrade(url)
+    url, expected = upgraded_sort("supabase-new"), by_alembic("supabase-new")
     with by_tcp(url) as target:
         assert project.push(target).status == 0
         assert query(url, HISTORY) == PUSHED
@@ -551,6 +593,7 @@ def test_push_after_alembic_changes_nothing_and_both_histories_agree(
     assert without_history(url) == expected
 
 
+@pytest.mark.full
 def test_push_that_fails_leaves_the_files_before_and_goes_on_from_there(
     new_sort: Callable[..., URL], project: Project
 ) -> None:
@@ -573,6 +616,7 @@ def test_push_that_fails_leaves_the_files_before_and_goes_on_from_there(
     assert without_history(url) == upgrade(stopped)
 
 
+@pytest.mark.full
 def test_push_goes_on_after_a_downgrade_once_its_history_is_told(
     new_sort: Callable[..., URL], project: Project
 ) -> None:
@@ -588,6 +632,7 @@ def test_push_goes_on_after_a_downgrade_once_its_history_is_told(
     assert f"{HEAD} (head)" in run("current", url=url).out
 
 
+@pytest.mark.full
 def test_push_beside_later_migrations_of_a_projects_own_needs_include_all(
     new_sort: Callable[..., URL], project: Project
 ) -> None:

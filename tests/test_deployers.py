@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 
-@pytest.fixture
-def statements(new_database: Callable[..., URL]) -> int:
+@pytest.fixture(scope="module")
+def statements(module_database: Callable[[str], URL]) -> int:
     """How many statements an upgrade takes; the tests cut it off at points between."""
     ran: list[object] = []
 
@@ -37,12 +37,13 @@ def statements(new_database: Callable[..., URL]) -> int:
 
     event.listen(Engine, "before_cursor_execute", count)
     try:
-        oblivion_schema.upgrade(new_database())
+        oblivion_schema.upgrade(module_database("superuser"))
     finally:
         event.remove(Engine, "before_cursor_execute", count)
     return len(ran)
 
 
+@pytest.mark.server
 def test_upgrades_started_together_all_end_well(empty: URL) -> None:
     url = empty.render_as_string(hide_password=False)
     deployers = [spawn("python", "-m", "alembic", "-x", f"url={url}", "upgrade", "head") for _ in range(3)]
@@ -98,6 +99,7 @@ oblivion_schema.upgrade(sys.argv[1])
 
 
 @pytest.mark.parametrize("point", [0.05, 0.4, 1, 2], ids=["5%", "40%", "last statement", "commit"])
+@pytest.mark.few(point=3)
 def test_killed_upgrade_leaves_the_old_state_and_runs_again(empty: URL, statements: int, point: float) -> None:
     before = dump(empty)
     url = empty.render_as_string(hide_password=False)
@@ -116,10 +118,18 @@ def held_up(url: URL, table: str, module: str, *arguments: str) -> Iterator[subp
     with create_engine(url, poolclass=NullPool).connect() as holder:
         holder.execute(text(f"LOCK TABLE {table}"))
         waiting = spawn("python", "-m", module, "-x", f"url={written}", *arguments)
-        # For several locks at once it polls.
-        polls = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
-        wait_until(lambda: query(url, f"SELECT FROM pg_locks WHERE NOT granted UNION ALL {polls}"))
-        yield waiting
+        # For several locks at once it polls. Others, who work in other databases of the server, wait for locks, too: a
+        # signal that comes between two statements is not heard by the next one.
+        waits = (
+            "SELECT FROM pg_stat_activity WHERE datname = current_database()"
+            " AND (wait_event_type = 'Lock' OR wait_event = 'PgSleep')"
+        )
+        try:
+            wait_until(lambda: query(url, waits))
+            yield waiting
+        finally:
+            waiting.kill()
+            waiting.communicate()
 
 
 def test_upgrade_killed_while_it_waits_in_a_statement_leaves_the_old_state(upgraded: URL) -> None:
@@ -138,7 +148,7 @@ def test_control_c_is_heard_while_a_statement_waits(upgraded: URL) -> None:
     before = dump(upgraded)
     with held_up(upgraded, "token_usage", "alembic", "-x", "lock-timeout=9min", "downgrade", "base") as waiting:
         waiting.send_signal(signal.SIGINT)
-        out, err = waiting.communicate(timeout=20)
+        out, err = waiting.communicate(timeout=60)
     assert (waiting.returncode, out) == (255, f"FAILED: {interrupted()}\n")
     assert "Traceback" not in err
     assert dump(upgraded) == before
@@ -184,11 +194,14 @@ def cut_off(server: URL) -> Iterator[Callable[[int], None]]:
         event.listen(Engine, "before_cursor_execute", listening[0])
 
     yield start
-    event.remove(Engine, "connect", remember_pid)
-    event.remove(Engine, "before_cursor_execute", listening[0])
+    for cut in listening:
+        event.remove(Engine, "connect", remember_pid)
+        event.remove(Engine, "before_cursor_execute", cut)
 
 
 @pytest.mark.parametrize("point", [0.05, 0.25, 0.5, 0.75, 1])
+@pytest.mark.few(point=2)
+@pytest.mark.server
 def test_upgrade_cut_off_by_the_server_leaves_the_old_state_and_runs_again(
     empty: URL, statements: int, cut_off: Callable[[int], None], point: float
 ) -> None:
@@ -211,6 +224,7 @@ def test_table_held_by_another_session_stops_a_downgrade_which_names_it(upgraded
     assert dump(upgraded) == before
 
 
+@pytest.mark.server
 def test_table_held_by_another_session_stops_an_upgrade_which_names_it(upgraded: URL) -> None:
     assert run("downgrade", "003", url=upgraded).status == 0
     with create_engine(upgraded, poolclass=NullPool).connect() as holder:
@@ -241,6 +255,7 @@ def test_upgrade_joins_the_callers_transaction_and_leaves_its_timeout(empty: URL
 
 
 @pytest.mark.parametrize("kind", ["text", "url", "engine", "connection"])
+@pytest.mark.few(kind=("text", "connection"))
 def test_upgrade_takes_url_engine_or_connection(empty: URL, kind: str) -> None:
     engine = create_engine(empty, poolclass=NullPool)
     if kind == "connection":
@@ -259,6 +274,7 @@ def test_upgrade_runs_on_psycopg_3_as_well(empty: URL) -> None:
 
 
 @pytest.mark.parametrize("kind", ["url", "engine"])
+@pytest.mark.server
 def test_upgrade_that_waited_sees_what_was_done_meanwhile_whatever_the_isolation(empty: URL, kind: str) -> None:
     execute(empty, f"ALTER DATABASE {empty.database} SET default_transaction_isolation = 'repeatable read'")
     engine = create_engine(empty, poolclass=NullPool, isolation_level="REPEATABLE READ")
@@ -277,7 +293,7 @@ def test_upgrade_that_waited_sees_what_was_done_meanwhile_whatever_the_isolation
         second.start()
         polling = "SELECT FROM pg_stat_activity WHERE query LIKE '%pg_try_advisory%' AND state LIKE 'idle%'"
         wait_until(lambda: query(empty, polling))
-    second.join(timeout=20)
+    second.join(timeout=60)
     assert (failures, second.is_alive()) == ([], False)
 
 

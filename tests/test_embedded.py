@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.user
+
 
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -55,7 +57,7 @@ def test_wrong_processes_number_left_by_a_crash_is_forgotten(home: Path) -> None
     assert run("current").status == 0
 
 
-START = "import sys, pathlib; from oblivion_schema import embedded; embedded.start(pathlib.Path(sys.argv[1]))"
+START = "import sys, pathlib; from oblivion_schema.server import embedded; embedded.start(pathlib.Path(sys.argv[1]))"
 
 
 def test_start_that_was_killed_while_it_made_the_cluster_does_not_matter(home: Path) -> None:
@@ -99,6 +101,7 @@ def test_failed_start_says_why_in_one_line(home: Path) -> None:
     shutil.rmtree(home / directory.name)
 
 
+@pytest.mark.full
 def test_server_that_is_starting_is_waited_for(home: Path) -> None:
     del home
     directory = embedded.data_directory()
@@ -117,6 +120,7 @@ def test_pgport_of_another_server_does_not_lead_astray(home: Path, monkeypatch: 
     assert run("current").status == 0
 
 
+@pytest.mark.full
 def test_servers_started_together_are_one(home: Path) -> None:
     starters = [spawn("python", "-m", "oblivion_schema", "current", OBLIVION_EMBEDDED_DIR=str(home)) for _ in range(3)]
     ends = [(starter.communicate(timeout=60), starter.returncode) for starter in starters]
@@ -126,6 +130,7 @@ def test_servers_started_together_are_one(home: Path) -> None:
 
 
 @pytest.mark.parametrize("version", embedded.VERSIONS)
+@pytest.mark.few(version=1)
 def test_version_that_is_asked_for_runs(home: Path, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
     del home
     monkeypatch.setenv(embedded.VERSION_VARIABLE, str(version))
@@ -162,6 +167,7 @@ def test_data_of_another_version_is_explained(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root runs the server as another user")
+@pytest.mark.full
 def test_root_opens_the_parents_of_the_data_for_passing_but_not_for_listing(home: Path) -> None:
     closed = home / "closed"
     closed.mkdir(mode=0o700)
@@ -176,6 +182,7 @@ def test_root_opens_the_parents_of_the_data_for_passing_but_not_for_listing(home
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root runs the server as another user")
+@pytest.mark.full
 def test_root_runs_programs_that_stand_below_a_folder_of_its_own(home: Path) -> None:
     closed = home / "closed"
     closed.mkdir(mode=0o700)

@@ -82,6 +82,7 @@ def agrees(url: URL) -> Inspection:
 
 
 @pytest.mark.parametrize("state", STATES, ids=str)
+@pytest.mark.server
 def test_what_is_said_is_what_the_upgrade_does(new_sort: Callable[[str], URL], state: State) -> None:
     url = new_sort("supabase-old")
     if state.ran:
@@ -139,6 +140,7 @@ def test_nothing_is_changed(new_database: Callable[..., URL]) -> None:
         ),
     ],
 )
+@pytest.mark.few(state=("calls only", "presence fixed and safe", "billing twice"))
 def test_state_says_which_scripts_ran(empty: URL, state: str, says: str) -> None:
     script = next(found for found in STATES if found.name == state).script()
     if script:
@@ -444,6 +446,7 @@ STRANGERS = {
 
 
 @pytest.mark.parametrize("name", STRANGERS)
+@pytest.mark.few(name=(0, 5, 10, 15, 20, 25))
 def test_stranger_database_is_said_as_it_is(new_sort: Callable[[str], URL], name: str) -> None:
     url = new_sort("supabase-old")
     execute(url, FULL.script(rows=True, by_hand=True))

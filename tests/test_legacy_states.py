@@ -245,6 +245,7 @@ def relations(state: State) -> dict[str, str]:
     return dict(zip(names, names, strict=True)) | ({"user_presence": presence} if state.has_calls else {})
 
 
+@pytest.mark.server
 def test_tables_and_views_have_the_documented_columns(connection: Connection, state: State) -> None:
     run(connection, state.script())
     documented = {name: lines(COLUMNS[definition]) for name, definition in relations(state).items()}
@@ -253,6 +254,7 @@ def test_tables_and_views_have_the_documented_columns(connection: Connection, st
     assert catalog(connection, READ_COLUMNS) == documented
 
 
+@pytest.mark.server
 def test_tables_have_the_documented_objects(connection: Connection, state: State) -> None:
     run(connection, state.script())
     documented = {
@@ -399,6 +401,7 @@ def test_clients_upsert_presence(request_of_client: Callable[..., Row[Any]]) -> 
 
 
 @pytest.mark.parametrize("state", [state for state in STATES if state.name == "calls only"], ids=str, indirect=True)
+@pytest.mark.few(state="calls only", database="supabase-old")
 def test_presence_of_the_first_script_is_read_and_not_written(
     request_of_client: Callable[..., Row[Any]], database: Database
 ) -> None:

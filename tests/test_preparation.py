@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL
 
+pytestmark = pytest.mark.server
+
 FULL = next(state for state in STATES if state.name == "presence fixed and safe, billing")
 FIRST = next(state for state in STATES if state.name == "calls only, billing")
 UNPREPARED = "SELECT conname FROM pg_constraint WHERE conname LIKE '%prepared_check' AND NOT convalidated"
@@ -44,6 +46,7 @@ def rows(url: URL) -> str:
 
 
 @pytest.mark.parametrize("state", [FIRST, FULL], ids=str)
+@pytest.mark.few(state="presence fixed and safe, billing")
 def test_prepared_database_ends_at_the_same_rows(new_database: Callable[..., URL], state: object) -> None:
     plain, prepared = new_database(), new_database(owner=True)
     for url in (plain, prepared):
@@ -104,6 +107,7 @@ def test_printed_statements_do_the_same_by_psql(new_database: Callable[..., URL]
 
 
 @pytest.mark.parametrize("state", ["nothing", "ours"])
+@pytest.mark.few(state=("nothing", "ours"))
 def test_nothing_is_prepared_where_there_is_nothing_to_adopt(empty: URL, upgraded: URL, state: str) -> None:
     url = empty if state == "nothing" else upgraded
     before = dump(url)

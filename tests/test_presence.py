@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from oblivion_schema.tables.access import Mode
 
+pytestmark = pytest.mark.server
+
 HOSTS = 1000
 # As the deployed pages send it, their clock included.
 HEARTBEAT = """

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.user
+
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
 
@@ -52,6 +54,7 @@ def comparable(printed: str) -> list[str]:
     return sorted(re.sub(r"-{3,}", "---", " ".join(line.split())) for line in printed.splitlines() if line.strip())
 
 
+@pytest.mark.full
 def test_console_shows_what_the_commands_print(home: Path, tmp_path: Path) -> None:
     """Block by block: from a diff on in a copy of the project, to which it is applied."""
     place = PROJECT

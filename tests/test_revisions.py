@@ -47,6 +47,8 @@ def move(url: URL, start: str, end: str, *options: str, offline: bool) -> None:
 
 
 @pytest.mark.parametrize("owner", [False, True], ids=["superuser", "owner"])
+@pytest.mark.few(owner="True")
+@pytest.mark.server
 def test_every_step_online_and_by_script_leaves_the_same_catalogs(
     new_database: Callable[..., URL], *, owner: bool
 ) -> None:
@@ -61,6 +63,8 @@ def test_every_step_online_and_by_script_leaves_the_same_catalogs(
 
 
 @pytest.mark.parametrize("offline", [False, True], ids=["online", "script"])
+@pytest.mark.few(offline="False")
+@pytest.mark.server
 def test_whole_way_up_and_down_leaves_nothing_of_ours(new_database: Callable[..., URL], *, offline: bool) -> None:
     url = new_database(owner=True)
     before = dump(url)
@@ -108,6 +112,7 @@ def test_later_revision_does_not_run_again_over_what_it_made(upgraded: URL, stam
     assert dump(upgraded) == before
 
 
+@pytest.mark.server
 def test_create_all_builds_what_the_revisions_build(new_database: Callable[..., URL]) -> None:
     created, upgraded = new_database(), new_database()
     metadata.create_all(create_engine(created, poolclass=NullPool))
@@ -131,6 +136,7 @@ def test_percent_sign_and_colon_in_a_view_are_what_they_are(empty: URL, tmp_path
     assert query(empty, "SELECT found, obj_description('odd'::regclass) FROM odd") == [(True, "50% of it: odd")]
 
 
+@pytest.mark.server
 def test_create_all_runs_again_and_drop_all_leaves_nothing_in_public(empty: URL) -> None:
     engine = create_engine(empty, poolclass=NullPool)
     metadata.create_all(engine)
@@ -166,6 +172,7 @@ def test_every_revision_has_rows_to_lose() -> None:
 
 @pytest.mark.parametrize("offline", [False, True], ids=["online", "script"])
 @pytest.mark.parametrize("case", ROWS)
+@pytest.mark.few(offline="False")
 def test_downgrade_refuses_to_drop_rows_unless_told(upgraded: URL, case: str, *, offline: bool) -> None:
     revision = case[:3]
     below = STAGES[STAGES.index(revision) - 1]

@@ -21,7 +21,7 @@ from legacy_states import STATES, State
 from plain_reports import PLAIN, REPORTS, wrong
 from psycopg import IsolationLevel
 from sqlalchemy.exc import ProgrammingError
-from support import execute, function_sql, libpq, psql, query, request, run, signed_in, wait_until
+from support import examples, execute, function_sql, libpq, psql, query, request, run, signed_in, wait_until
 
 import oblivion_schema
 from oblivion_schema.commands.verify import verify
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 # The same examples each time; OBLIVION_TEST_EXAMPLES looks for others, as many as it says.
 _EXAMPLES: Final = int(os.environ.get("OBLIVION_TEST_EXAMPLES", "0"))
 _SETTINGS: Final = settings(
-    max_examples=_EXAMPLES or 10,
+    max_examples=_EXAMPLES or examples(10, quick=3),
     derandomize=not _EXAMPLES,
     database=None,
     deadline=None,
@@ -301,6 +301,7 @@ def live(history: History, other: psycopg.Connection[tuple[Any, ...]]) -> None:
         assert not wrong(each.execute), history.done
 
 
+@pytest.mark.server
 def test_reports_are_plain_sums_whatever_happens(upgraded: URL) -> None:
     with session(upgraded) as connection, session(upgraded) as other:
 
@@ -383,6 +384,7 @@ def test_writers_fold_by_themselves(upgraded: URL) -> None:
         ("call_sessions", "daily_billing_summary"),
     ],
 )
+@pytest.mark.server
 def test_truncate_passes_readers_who_queue_behind_it(upgraded: URL, rows: str, view: str) -> None:
     """They hold what they read up to the rows' table: were a roll-up among that, both would wait for each other."""
     with ExitStack() as stack:
@@ -501,6 +503,7 @@ def read(connection: psycopg.Connection[tuple[Any, ...]], chance: random.Random)
             assert not wrong(connection.execute)
 
 
+@pytest.mark.server
 def test_reports_are_right_while_many_write(upgraded: URL) -> None:
     execute(upgraded, ACCOUNTS)
     Crowd(upgraded).run(4, write, write, write, write_for_long, call, read, read)
@@ -612,6 +615,7 @@ LOST_DELTAS: Final = Spoilt("DELETE FROM oblivion.usage_deltas; DELETE FROM obli
 
 
 @pytest.mark.parametrize("spoilt", [*SPOILT.values(), LOST_DELTAS], ids=[*SPOILT, "deltas are gone"])
+@pytest.mark.few(spoilt=(0, 2, 8, 12, 19, 21))
 def test_sum_that_is_off_is_named_and_mended(shared_engine: Engine, spoilt: Spoilt) -> None:
     with shared_engine.connect() as connection, connection.begin() as everything:
         with nothing_folded(shared_engine.url):
@@ -678,6 +682,8 @@ def test_rebuild_is_refused_where_it_cannot_see_what_others_mend(upgraded: URL, 
 
 
 @pytest.mark.parametrize("form", ["plain", "custom"])
+@pytest.mark.few(form="custom")
+@pytest.mark.server
 def test_restored_database_has_right_reports_and_goes_on(
     upgraded: URL, new_database: Callable[..., URL], tmp_path: Path, form: str
 ) -> None:
@@ -708,6 +714,7 @@ def test_restored_database_has_right_reports_and_goes_on(
 
 
 @pytest.mark.parametrize("state", [STATES[6], STATES[-1]], ids=str)
+@pytest.mark.few(state="billing twice")
 def test_reports_of_an_adopted_database_are_right(empty: URL, state: State) -> None:
     psql(empty, state.script(rows=True))
     if state.has_billing:
@@ -783,6 +790,7 @@ def shared_rows(upgraded: URL) -> URL:
 
 
 @pytest.mark.parametrize("then", ["", FOLD], ids=["folded in part", "folded"])
+@pytest.mark.server
 def test_everybody_sees_what_the_rows_that_they_see_sum_up_to(shared_rows: URL, then: str) -> None:
     execute(shared_rows, then or "SELECT")
     everything = query(shared_rows, ROWS)
@@ -871,6 +879,7 @@ def test_what_the_owner_shows_to_others(shared_rows: URL, outsider: str) -> None
         assert query(its, "SELECT shown.totals()") == [(usage_rows,), (usage_rows,)]
 
 
+@pytest.mark.server
 def test_prepared_statement_follows_the_mode(shared_rows: URL) -> None:
     everything = query(shared_rows, ROWS)
     with session(shared_rows, role="authenticated", **{"request.jwt.claims": signed_in("mine")}) as connection:
@@ -1156,11 +1165,14 @@ MUTATIONS: Final = {
 
 
 @pytest.mark.parametrize("scenario", dict.fromkeys(mutation.scenario for mutation in MUTATIONS.values()))
+@pytest.mark.few(scenario=range(0, 99, 2))
+@pytest.mark.server
 def test_roll_ups_hold(upgraded: URL, scenario: Callable[[URL], object]) -> None:
     assert scenario(upgraded) in (True, None)
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS)
+@pytest.mark.few(mutation=range(0, 99, 4))
 def test_mutant_is_caught(upgraded: URL, mutation: Mutation) -> None:
     sql = function_sql(f"oblivion.{mutation.function}")
     assert sql.count(mutation.old) == 1, f"{mutation.function}() has not one {mutation.old!r}"

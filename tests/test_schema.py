@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL, Engine
 
+pytestmark = pytest.mark.server
+
 # Column, type, nullability and default, in the order that `select *` gives clients.
 COLUMNS = {
     "call_sessions": """
