@@ -629,7 +629,7 @@ def test_switch_takes_back_what_somebody_passed_on(upgraded: URL) -> None:
                 " GRANT SELECT ON user_accounts TO anon"
             ),
             "REVOKE SELECT ON user_accounts FROM {role} CASCADE",
-            "_partner granted SELECT on user_accounts. Mend that first: the grantor has to REVOKE",
+            "_partner granted SELECT on user_accounts. Correct that first: the grantor has to REVOKE",
         ),
         (
             "ALTER TABLE token_usage DISABLE ROW LEVEL SECURITY",

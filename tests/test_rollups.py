@@ -670,7 +670,7 @@ def test_rebuild_is_refused_where_it_cannot_see_what_others_mend(upgraded: URL, 
         connection.isolation_level = level
         with pytest.raises(psycopg.errors.ActiveSqlTransaction) as refused, connection.transaction():
             connection.execute("SELECT oblivion.rebuild_rollups()")
-    assert refused.value.diag.message_primary == "rebuild_rollups() has to see what others have mended"
+    assert refused.value.diag.message_primary == "rebuild_rollups() has to see what others have repaired"
     assert refused.value.diag.message_hint == "Call it in READ COMMITTED"
 
 
