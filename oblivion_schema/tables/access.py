@@ -90,7 +90,7 @@ def others_policies(connection: Connection, metadata: MetaData) -> list[str]:
         ),
         {"tables": [table.name for table in tables], "ours": ours},
     )
-    return [f"Not ours, and lets through what it says whatever the mode: policy {policy}" for policy in found]
+    return [f"Policy {policy} is not ours, and allows access in both modes" for policy in found]
 
 
 def switch(metadata: MetaData, mode: Mode) -> str:

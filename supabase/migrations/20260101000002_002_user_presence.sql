@@ -117,7 +117,7 @@ BEGIN
       ALTER host_id TYPE text USING coalesce(host_id, user_id),
       ALTER user_id DROP NOT NULL;
     INSERT INTO oblivion.adoption_log (kind, name, why)
-    VALUES ('renamed', 'public.user_presence.host_id', 'It is user_id, where it was NULL.');
+    VALUES ('renamed', 'public.user_presence.host_id', 'It was filled from user_id where it was NULL.');
   END IF;
   IF EXISTS (
     SELECT FROM pg_catalog.pg_constraint

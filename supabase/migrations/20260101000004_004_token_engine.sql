@@ -1556,7 +1556,7 @@ BEGIN ATOMIC
 END$statement$;
 
 COMMENT ON FUNCTION public.tick_call(uuid) IS
-  'Bills the minutes that have started. Clients call it about once a minute; a lost, repeated or late tick changes no '
+  'Bills the minutes that have started, and notes that the call was seen. A lost, repeated or late tick changes no '
   'total. session_id: the call. Returns one row: session_id as given; status: ok; short (the balance did not cover '
   'all tokens due); not_billed (no account pays, or an old client bills the call itself); unsettled (billing failed; '
   'the next tick or settle_calls() charges the call); ended (the call had ended before); unknown (no such call, or a '
