@@ -1126,7 +1126,10 @@ MUTATIONS: Final = {
         ONE_MOVES,
     ),
     "a length without end stays": Mutation(
-        "call_amounts", "isfinite(end_time) THEN extract", "true THEN extract", CALLS_OF_NO_LENGTH
+        "call_amounts",
+        "isfinite(end_time)\n        THEN extract",
+        "true\n        THEN extract",
+        CALLS_OF_NO_LENGTH,
     ),
     "a length without end is one": Mutation(
         "call_amounts", "isfinite(end_time) THEN 1", "true THEN 1", CALLS_WITHOUT_END
