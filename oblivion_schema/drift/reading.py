@@ -77,9 +77,7 @@ def read_both(
     connection = Operations(scratch).get_bind()
     mode = current_mode(database)
     roles = _existing_roles(database)
-    compared = sorted(set(roles) & set(_existing_roles(connection)))
-    missing = tuple(sorted(set(API_ROLES) - set(compared)))
-    live = read(database, metadata, roles).without_grants_to(missing)
+    live = read(database, metadata, roles)
     published, elsewhere = _publications(database), _publications(connection)
 
     def read_built() -> Catalog:
@@ -89,6 +87,10 @@ def read_both(
         for name in sorted(published - elsewhere):
             execute(connection, f"CREATE PUBLICATION {quoted(name)}")
         build(connection, metadata, mode)
+        # The API roles are there now, where the role may create them.
+        compared = sorted(set(roles) & set(_existing_roles(connection)))
+        missing = tuple(sorted(set(API_ROLES) - set(compared)))
+        live = live.without_grants_to(missing)
         want = read_built()
         _require_supported(want)
         found, unclear = _renames(live, want)
