@@ -18,6 +18,8 @@ from oblivion_schema.tables.rates import token_rates, tokens_for
 from oblivion_schema.tables.reports import daily_billing_summary, daily_token_usage, user_token_summary
 from oblivion_schema.tables.usage import token_usage
 
+__version__ = "0.1.0"
+
 __all__ = [
     "active_calls",
     "adoption_log",

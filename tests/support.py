@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PROJECT: Final = Path(__file__).parent.parent
+REVISIONS: Final = sorted(path.name[:3] for path in (PROJECT / "alembic" / "versions").glob("*.py"))
 SERVER_VARIABLE: Final = "OBLIVION_TEST_DATABASE_URL"
 QUICK_VARIABLE: Final = "OBLIVION_TEST_QUICK"
 API_ROLES: Final = ("anon", "authenticated", "service_role")

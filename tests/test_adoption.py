@@ -11,6 +11,8 @@ from sqlalchemy import Row, text
 from sqlalchemy.exc import DBAPIError
 from support import dump, execute, psql, query, request, run, signed_in
 
+from oblivion_schema import user_presence
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -45,11 +47,15 @@ def rows(url: URL) -> dict[str, Rows]:
     return found
 
 
+# Those of user_presence that an old row has no value for.
+LATER_COLUMNS = {column.name: None for column in user_presence.c if column.nullable}
+
+
 def adopted(table: str, row: dict[str, Any], now: str, *, default_availability: bool) -> dict[str, Any]:
     """What a row of before has to be afterwards."""
     result = dict(row)
     if table == "user_presence":
-        result = {"host_id": result.pop("user_id", None) or row["host_id"], "room_token": None} | result
+        result = LATER_COLUMNS | {"host_id": result.pop("user_id", None) or row["host_id"]} | result
         result["is_available"] = default_availability if row["is_available"] is None else row["is_available"]
         result["updated_at"] = row["updated_at"] or now
         return result

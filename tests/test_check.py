@@ -78,7 +78,7 @@ def test_check_is_clean_after_an_upgrade_and_revisions_written_here_work(databas
         assert "public.rooms holds rows, which would be dropped" in run(*here, "downgrade", "-1", url=database).error
         execute(database, "DROP POLICY rooms_insert ON rooms; TRUNCATE rooms")
     assert run(*here, "downgrade", "-1", url=database).status == 0
-    assert re.sub(r"'006'|'005'", "", dump(database)) == re.sub(r"'005'", "", before)
+    assert re.sub(r"'\d{3}'", "", dump(database)) == re.sub(r"'\d{3}'", "", before)
 
     for arguments in (["check"], ["format", "--check"]):
         subprocess.run([sys.executable, "-m", "ruff", *arguments, path], cwd=checkout, check=True)
@@ -740,7 +740,7 @@ def test_new_column_of_reference_rows_updates_them(upgraded: URL, checkout: Path
     assert run(*here, "upgrade", "head", url=upgraded).status == 0
     assert query(upgraded, 'SELECT "Mixed" FROM "order" ORDER BY "user"') == [("50 %",), (None,)]
     assert run(*here, "downgrade", "-1", url=upgraded).status == 0
-    assert dump(upgraded).replace("'005'", "") == before.replace("'005'", "")
+    assert re.sub(r"'\d{3}'", "", dump(upgraded)) == re.sub(r"'\d{3}'", "", before)
 
 
 def test_narrower_type_refuses_what_does_not_fit(upgraded: URL, checkout: Path) -> None:

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from support import query, run, spawn, temporary_home, wait_until
+from support import REVISIONS, query, run, spawn, temporary_home, wait_until
 
 from oblivion_schema.errors import UserError
 from oblivion_schema.server import embedded
@@ -42,7 +42,7 @@ def test_without_a_url_the_embedded_server_is_upgraded_and_keeps_its_data(home: 
     assert run("verify").status == 0
     assert run("stop").out.startswith("Stopped")
     assert run("stop").out.startswith("Not running")
-    assert "005 (head)" in run("current").out
+    assert f"{REVISIONS[-1]} (head)" in run("current").out
 
 
 def test_wrong_processes_number_left_by_a_crash_is_forgotten(home: Path) -> None:

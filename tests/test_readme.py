@@ -1,4 +1,4 @@
-"""The README tells the truth: CI runs its commands, and its console shows what they print."""
+"""README and CONTRIBUTING tell the truth: CI runs the README's commands, and consoles show what commands print."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.user
 
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+CONTRIBUTING = (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+BLOCKS, WALK = (
+    re.findall(r"^```(\w+)\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL) for page in (README, CONTRIBUTING)
+)
 
 
 def test_ci_runs_the_readmes_commands_as_written() -> None:
@@ -59,7 +62,7 @@ def test_console_shows_what_the_commands_print(home: Path, tmp_path: Path) -> No
     """Block by block: from a diff on in a copy of the project, to which it is applied."""
     place = PROJECT
     run = 0
-    for kind, text in BLOCKS:
+    for kind, text in [*BLOCKS, *WALK]:
         if kind == "diff":
             for name in ("alembic", "oblivion_schema"):
                 shutil.copytree(PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -90,9 +93,27 @@ def printed(command: str, home: Path, place: Path) -> str:
 
 
 def test_links_lead_somewhere() -> None:
-    for document in [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]:
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8")):
-            assert (document.parent / target).exists(), f"{document.name}: {target}"
+    documents = [*PROJECT.glob("*.md"), *(PROJECT / "docs").glob("*.md")]
+    headings = {document.resolve(): set(anchors(document)) for document in documents}
+    for document in documents:
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", document.read_text(encoding="utf-8")):
+            path = ((document.parent / target) if target else document).resolve()
+            assert path.exists(), f"{document.name}: {target}"
+            assert not anchor or anchor in headings[path], f"{document.name}: {target}#{anchor}"
+
+
+def anchors(document: Path) -> Iterator[str]:
+    """The headings, as GitHub links to them."""
+    for heading in re.findall(r"^#+ (.*)", document.read_text(encoding="utf-8"), flags=re.MULTILINE):
+        yield re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+def test_tests_that_the_maintainers_page_names_are_there() -> None:
+    named = re.findall(r"\btests/(\w+\.py)(?:::(\w+))?", CONTRIBUTING)
+    assert len(named) >= 10
+    for file, test in named:
+        source = (PROJECT / "tests" / file).read_text(encoding="utf-8")
+        assert f"def {test}(" in source or not test, f"{file}::{test}"
 
 
 def test_python_example_runs(tmp_path: Path, upgraded: object) -> None:

@@ -185,7 +185,7 @@ def test_downgrade_refuses_to_drop_rows_unless_told(upgraded: URL, case: str, *,
             move(upgraded, revision, below, offline=True)
     else:
         error = run("downgrade", below, url=upgraded).error
-        assert re.search(r"(public|oblivion)\.\w+ holds rows.*-x drop-data=yes", error), error
+        assert re.search(r"(public|oblivion)\.\w+ holds (rows|values).*-x drop-data=yes", error), error
     assert dump(upgraded) == before
     move(upgraded, revision, below, "-x", "drop-data=yes", offline=offline)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import Connection, NullPool, create_engine, inspect, text
 from sqlalchemy.exc import IntegrityError
-from support import execute, query
+from support import REVISIONS, execute, query
 
 from oblivion_schema import metadata, upgrade
 
@@ -463,4 +463,4 @@ def test_version_table_is_out_of_clients_reach(upgraded: URL) -> None:
         " AND has_schema_privilege(rolname, 'oblivion', 'USAGE')",
     )
     assert reachable == []
-    assert query(upgraded, "SELECT version_num FROM oblivion.alembic_version") == [("005",)]
+    assert query(upgraded, "SELECT version_num FROM oblivion.alembic_version") == [(REVISIONS[-1],)]

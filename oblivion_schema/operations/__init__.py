@@ -6,6 +6,7 @@ Revisions that have landed call them: what they do never changes.
 from __future__ import annotations
 
 import io
+import logging
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
@@ -44,15 +45,19 @@ def requests_of(scripts: Iterable[Script]) -> list[Request]:
     """What the upgrades of revisions ask for, in their order; none of it is done."""
     requests: list[Request] = []
     token = _heard.set(requests)
-    # What Alembic's own operations would do goes nowhere.
-    nowhere = MigrationContext.configure(
-        dialect_name="postgresql", opts={"as_sql": True, "output_buffer": io.StringIO()}
-    )
+    # Alembic would log that it writes a script here, which its user did not ask for.
+    log = logging.getLogger("alembic.runtime.migration")
+    was_disabled, log.disabled = log.disabled, True
     try:
+        # What Alembic's own operations would do goes nowhere.
+        nowhere = MigrationContext.configure(
+            dialect_name="postgresql", opts={"as_sql": True, "output_buffer": io.StringIO()}
+        )
         with Operations.context(nowhere):
             for script in scripts:
                 script.module.upgrade()
     finally:
+        log.disabled = was_disabled
         _heard.reset(token)
     return requests
 
