@@ -364,7 +364,7 @@ def test_check_against_reads_production_only(upgraded: URL, reader: URL, scratch
     clean = run(*against(reader, *to_scratch(scratch)))
     assert (clean.status, clean.out) == (
         0,
-        "Not ours, left alone: table public.marker\nNo difference: the database is what the code says.\n",
+        "Not ours, left alone: table public.marker\nNo difference between the database and the code.\n",
     )
     execute(
         upgraded,
@@ -385,7 +385,7 @@ def test_check_against_builds_on_the_embedded_server_of_that_version(upgraded: U
     ended = spawn("python", "-m", "oblivion_schema", *against(upgraded))
     out, err = ended.communicate(timeout=120)
     if number in embedded.VERSIONS:
-        assert (ended.returncode, out) == (0, "No difference: the database is what the code says.\n"), err
+        assert (ended.returncode, out) == (0, "No difference between the database and the code.\n"), err
         assert not (embedded.data_directory(int(str(number))) / "postmaster.pid").exists()
     else:
         assert ended.returncode == 1

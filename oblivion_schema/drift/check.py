@@ -62,8 +62,8 @@ def require_newest_revision(live: Connection, revisions: ScriptDirectory, role: 
     except DBAPIError as error:
         if sqlstate(error) == "42501":
             raise UserError(
-                f"{role} may not read {PRIVATE_SCHEMA}.alembic_version: GRANT it USAGE ON SCHEMA {PRIVATE_SCHEMA}"
-                " and SELECT on that table, or connect as the table's owner."
+                f"{role} may not read {PRIVATE_SCHEMA}.alembic_version: GRANT USAGE ON SCHEMA {PRIVATE_SCHEMA} and"
+                " SELECT on that table to it, or connect as the table's owner."
             ) from error
         raise UserError(
             f"The database has no {PRIVATE_SCHEMA}.alembic_version: no revision was applied. {_FIX}"
