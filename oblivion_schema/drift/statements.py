@@ -21,7 +21,8 @@ NEEDS_CAST: Final = "cast"
 """The `shape` of a column's type to which PostgreSQL converts values only with USING."""
 
 _WIDTH: Final = 100
-_OWNER: Final = f"SELECT nspowner::regrole FROM pg_catalog.pg_namespace WHERE nspname = '{PRIVATE_SCHEMA}'"  # noqa: S608
+_OWNER: Final = f"""\
+SELECT nspowner::regrole FROM pg_catalog.pg_namespace WHERE nspname = '{PRIVATE_SCHEMA}'"""  # noqa: S608
 
 _BREAK: Final = "\x1f"
 """Marks a place where a statement longer than `_WIDTH` may be broken. catalog.sql has the same mark, chr(31)."""
