@@ -127,7 +127,7 @@ def test_unknown_revision_in_the_version_table_is_explained(upgraded: URL) -> No
     for command in (["upgrade", "head"], ["downgrade", "base"], ["current"], ["check"]):
         error = run(*command, url=upgraded).error
         assert "'999'" in error
-        assert "Install the version that wrote it" in error
+        assert "Install the version that has it" in error
     assert dump(upgraded) == before
 
 

@@ -239,12 +239,12 @@ def test_verify_counts_calls_and_incidents_that_wait_to_be_settled(engine: Engin
             text("UPDATE oblivion.billing_incidents SET first_at = first_at - interval '61 minutes' WHERE id % 2 = 0")
         )
         waits = (
-            "{} that have ended are not billed, {} incidents are open for more than an hour: run oblivion-schema"
+            "{} ended calls are not billed, {} incidents are open for more than an hour: run oblivion-schema"
             " settle; oblivion.billing_incidents has the reasons"
         )
-        assert said_of(connection, subject) == f"FAIL  {subject}: {waits.format('0 calls', 1)}"
+        assert said_of(connection, subject) == f"FAIL  {subject}: {waits.format(0, 1)}"
         connection.execute(text("SELECT end_call(id) FROM call_sessions"))
-        assert said_of(connection, subject) == f"FAIL  {subject}: {waits.format('2 calls', 1)}"
+        assert said_of(connection, subject) == f"FAIL  {subject}: {waits.format(2, 1)}"
         connection.execute(text("UPDATE call_sessions SET start_time = end_time - interval '61 seconds'"))
         assert connection.scalar(text("SELECT sum(charged) FROM settle_calls()")) == 24
         assert said_of(connection, subject) == f"ok    {subject}"

@@ -270,7 +270,7 @@ def _readable(item: Object) -> str:
 
 
 def _misplaced(reading: Reading) -> Iterator[str]:
-    """Tables whose columns stand in another order than in the database, followed by the new columns."""
+    """Tables whose metadata does not list the columns as the database would: the old ones in order, then the new."""
     new_names = {rename.names[0]: rename.after for rename in reading.renames}
     wanted = reading.want.columns()
     for table, columns in reading.live.columns().items():

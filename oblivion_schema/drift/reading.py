@@ -14,6 +14,7 @@ savepoint is always rolled back. Renaming a schema locks no table, so no reader 
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -33,7 +34,7 @@ from oblivion_schema.errors import UserError
 from oblivion_schema.tables.access import MODES, current_mode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
@@ -113,15 +114,9 @@ def read_both(
         # Only a column that the revisions made is ours to rename.
         renames = [rename for rename in possible_renames if ("column", rename.names[0]) in made]
 
-        with connection.begin_nested() as savepoint:
-            # Read the built schema under the database's old column names. PostgreSQL changes the name in each view and
-            # constraint that reads the column, which is no difference.
-            for rename in renames:
-                back = rename.reversed()
-                execute(connection, statements.rename_column(back.table, back.before, back.after))
+        with _old_names(connection, renames):
             like_live = read_built() if renames else want
             steps = [_settled(connection, metadata, step, like_live) for step in _steps(live, like_live, want)]
-            savepoint.rollback()
 
         before, after = {mode: live}, {mode: want}
         if writes_revision:
@@ -155,6 +150,20 @@ def _require_supported(want: Catalog) -> None:
             f"The metadata creates {', '.join(map(str, want.unsupported))}, a kind that is not compared:"
             " use another kind, or add it to oblivion_schema.drift.catalog.KINDS."
         )
+
+
+@contextmanager
+def _old_names(scratch: Connection, renames: Sequence[Rename]) -> Iterator[None]:
+    """Within this context the renamed columns of the built schema have their old names, those in the database.
+
+    A rename also changes the text of each view and constraint that reads the column, which is no difference.
+    """
+    with scratch.begin_nested() as savepoint:
+        for rename in renames:
+            back = rename.reversed()
+            execute(scratch, statements.rename_column(back.table, back.before, back.after))
+        yield
+        savepoint.rollback()
 
 
 def _settled(scratch: Connection, metadata: MetaData, step: Step, like_live: Catalog) -> Step:
