@@ -1,10 +1,11 @@
-"""What it costs a signed-in user to read the own rows, as ratios of one run.
+"""The cost of row level security when a signed-in user reads the user's own rows. A ratio near 1 is good.
 
     python benchmarks/access.py [--runs 1000]
 
-On the embedded PostgreSQL, in the authenticated mode, with a million rows of usage of a thousand users: a query of the
-user, whom row level security shows the own thousand rows, against the owner's same query with an explicit WHERE
-user_id. In turn (A B A B ...), prepared, on two connections that stay open: as PostgREST does it by default.
+It runs on the embedded PostgreSQL, in the authenticated mode, with a million rows of usage of a thousand users. It
+compares a query of the user, who sees a thousand rows by row level security, with the owner's query with an explicit
+WHERE user_id. The two alternate (A B A B ...). They are prepared, on two connections that stay open, as in PostgREST by
+default.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ QUERIES = (
 
 
 def prepared(connection: Connection, sql: str) -> Callable[[], float]:
-    """What runs a query, prepared once, and gives the wall-clock seconds that it and all of its rows take."""
+    """Prepare a query; returns a function that runs it, fetches all rows, and returns the wall-clock seconds."""
     connection.execute(text("DEALLOCATE ALL"))
     connection.execute(text(f"PREPARE query AS {sql}"))
     statement = text("EXECUTE query")

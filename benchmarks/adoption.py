@@ -1,11 +1,11 @@
-"""What clients notice while a big hand-made database is taken over.
+"""The longest wait of clients while a big hand-made database is upgraded. Shorter is better.
 
     python benchmarks/adoption.py [--rows 10000000] [--nulls 100]
 
-On the embedded PostgreSQL, in a temporary folder (TMPDIR; about 700 bytes for each row): a database as the old scripts
-make it, with that many rows of usage and a tenth as many calls, a few of them with a NULL, and a copy of it. One is
-upgraded as it is, the other is prepared first. All the while a client inserts usage, as the deployed pages do, and
-another one reads one account of user_token_summary; what counts is the longest that any of their statements took.
+It runs on the embedded PostgreSQL, in a temporary folder (TMPDIR; about 700 bytes for each row). The old scripts create
+a database with that many rows of usage and a tenth as many calls, a few of them with a NULL. One copy is upgraded at
+once, the other one after `oblivion-schema prepare`. Meanwhile one client inserts usage, as the deployed pages do, and
+another one reads one account of user_token_summary. The result is the longest time of any of their statements.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ CLIENTS = {
 
 
 def fill(url: URL, rows: int, nulls: int) -> None:
-    """Make the hand-made database."""
+    """Create and fill the hand-made database."""
     with cursor(url) as sql:
         build_by_hand(sql)
         sql.execute(TAKE_AWAY)
@@ -74,7 +74,7 @@ def fill(url: URL, rows: int, nulls: int) -> None:
 
 
 class Client(threading.Thread):
-    """Somebody who runs one statement, again and again."""
+    """A client that runs one statement again and again; `longest` is its longest time in seconds."""
 
     def __init__(self, url: URL, statement: str) -> None:
         super().__init__()
@@ -84,9 +84,9 @@ class Client(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Run it until it is told to stop."""
+        """Run the statement until `stopped` is set."""
         with cursor(self.url) as sql:
-            sql.execute(self.statement)  # which loads what a new connection has to
+            sql.execute(self.statement)  # not counted: a new connection fills its caches
             while not self.stopped.is_set():
                 start = time.perf_counter()
                 sql.execute(self.statement)
@@ -95,7 +95,7 @@ class Client(threading.Thread):
 
 
 def observed(url: URL, *command: str) -> tuple[float, dict[str, float]]:
-    """Seconds that a command takes, the whole process, and the longest that each client took meanwhile."""
+    """Seconds of a command, for the whole process, and the longest seconds of each client meanwhile."""
     clients = {name: Client(url, statement) for name, statement in CLIENTS.items()}
     time.sleep(1)
     start = time.perf_counter()
@@ -111,7 +111,7 @@ def observed(url: URL, *command: str) -> tuple[float, dict[str, float]]:
 
 
 def relfilenode(url: URL) -> int:
-    """The file that holds the rows of usage: another one where they were written anew."""
+    """The number of the file with the rows of usage: a new number means that the table was rewritten."""
     with cursor(url) as sql:
         sql.execute("SELECT pg_relation_filenode('token_usage'), pg_total_relation_size('token_usage')")
         return int((sql.fetchone() or (0,))[0])
@@ -121,7 +121,7 @@ def main() -> None:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000_000, help="rows of usage")
-    parser.add_argument("--nulls", type=int, default=100, help="rows of each table that have a NULL, which is filled")
+    parser.add_argument("--nulls", type=int, default=100, help="rows of each table with a NULL, which is filled")
     options = parser.parse_args()
     rows = options.rows
 
@@ -134,7 +134,7 @@ def main() -> None:
             sql.execute("CHECKPOINT")
 
         print(f"{rows:,} rows of usage, {rows // 10:,} calls, in each {options.nulls} with a NULL; longest waits in ms")
-        print(f"{'':<42} {'seconds':>8} {'insert':>8} {'read':>8}   rows of usage written anew")
+        print(f"{'':<42} {'seconds':>8} {'insert':>8} {'read':>8}   token_usage rewritten")
         waits = {}
         for name, url, command in (
             ("upgrade head", plain, ("upgrade", "head")),

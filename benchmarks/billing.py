@@ -1,20 +1,24 @@
-"""What the token engine costs, and what it saves, as ratios of one run.
+"""Calls billed per second by the token engine and by the old requests. A higher ratio is better.
 
     python benchmarks/billing.py [--rounds 3] [--quick] [--url postgresql://...]
 
-With pgbench, 8 clients, on the embedded PostgreSQL in a temporary folder (TMPDIR), through its Unix socket, where a
-round trip costs least, or on the throw-away server of `--url`, as its superuser; with the durability that a server has
-by default. This package's database against one as the old scripts make it, in turn (A B A B ...), each with a hundred
-thousand calls of a thousand accounts; in each round each client bills calls of its own, which began a minute ago and
-were billed that one. What a connection does at first is not counted: PostgREST keeps its own. Some four minutes:
+It takes some four minutes. It runs pgbench with 8 clients on the embedded PostgreSQL in a temporary folder (TMPDIR),
+through its Unix socket, which has the shortest round trip; or on the throw-away server of `--url`, as its superuser.
+Durability has the server's defaults.
 
-- `end_call()` against the three requests by which the deployed pages bill a call, also after the one by which they end
-  it, each a transaction of its own; without a delay, and with 5 ms before each request; and as PostgREST sends them
-- `tick_call()` against one statement that takes the tokens and inserts a row of usage, and nothing else
-- `tick_call()` and `end_call()` on the calls of one account, against the same on those of a thousand
-- the disk that an hour's call takes which is billed each minute, after VACUUM, against a row of usage for each minute
+This package's database and one built by the old scripts alternate (A B A B ...). Each has a hundred thousand calls of a
+thousand accounts. In each round each client bills new calls, which began a minute ago and have that minute billed. The
+first transactions of a connection are not counted, because PostgREST keeps its connections open. The comparisons:
 
-Afterwards all that was due has to have been charged, to the token; what the three requests lose is told.
+- `end_call()` with the three requests that the deployed pages bill a call by, and with these after the request that
+  ends the call. Each request is a transaction. Without a delay, with 5 ms before each request, and as PostgREST sends
+  them.
+- `tick_call()` with one statement that only takes the tokens and inserts a row of usage.
+- `tick_call()` and `end_call()` on calls of one account, with the same on calls of a thousand accounts.
+- The bytes on disk of a call of one hour that is billed each minute, after VACUUM, with a row of usage for each minute:
+  here a lower ratio is better.
+
+At the end the charged tokens must equal the due tokens exactly; a line says how many the three requests lose.
 """
 
 from __future__ import annotations
@@ -41,7 +45,7 @@ WAIT: Final = r"\sleep 5 ms"
 ACCOUNTS_ROWS: Final = """
 INSERT INTO user_accounts (user_id, tokens_remaining) SELECT 'user_' || n, 1000000000 FROM generate_series(0, 999) AS n
 """
-# Seen last when it was half a minute old; so billed what is due then, which is what is checked of each call.
+# Each call was last seen after half a minute, so one minute is due and billed; the check at the end relies on that.
 CALLS: Final = """
 INSERT INTO call_sessions (id, room_id, mode, user_id, start_time, updated_at, credit_cost)
 SELECT
@@ -75,7 +79,7 @@ NEXT_CALL: Final = (
 TICK_CALL: Final = "SELECT * FROM tick_call(md5(:i::text)::uuid);"
 END_CALL: Final = "SELECT * FROM end_call(md5(:i::text)::uuid);"
 TICK_ONE_END_ANOTHER: Final = (*NEXT_CALL, TICK_CALL, *NEXT_CALL, END_CALL)
-# What PostgREST runs around each request; its role may what the old platform grants it.
+# The statements that PostgREST runs around each request, in a role with the grants of the old platform.
 BEFORE_REQUEST: Final = """BEGIN;
 SELECT set_config('search_path', 'public', true), set_config('role', 'anon', true),
   set_config('request.jwt.claims', '{"role": "anon"}', true), set_config('request.method', 'POST', true),
@@ -100,7 +104,8 @@ ONE_STATEMENT: Final = """WITH account AS (
 INSERT INTO token_usage (user_id, session_id, tokens_used, mode, used_turn, duration_seconds)
 SELECT user_id, md5(:i::text)::uuid, 2, 'video', false, 60 FROM account;"""
 
-# Tokens due by the clock, billed, of usage, and taken from the accounts, all beyond the minute that each call had.
+# Tokens due by the clock, billed, in token_usage, taken from the accounts, and in the ledger; each without the first
+# minute of every call, which was inserted as billed. All five must be equal.
 SUMS: Final = """
 SELECT
   sum(2 * ceil(extract(epoch FROM coalesce(end_time, updated_at) - start_time) / 60)) - 2 * count(*),
@@ -111,7 +116,7 @@ SELECT
 FROM call_sessions
 """
 
-# An hour passes by the meter instead of the clock: a minute less lies before it each time.
+# An hour passes without waiting: each step moves the start of metering one minute back, so that a tick bills a minute.
 HOUR: Final = """
 UPDATE call_sessions SET start_time = now() - interval '59 minutes 1 second', credit_cost = 0;
 UPDATE oblivion.call_meters SET first_minute = 60;
@@ -132,7 +137,7 @@ ORDER BY minute, n
 
 
 class Calls(Database):
-    """A database with calls."""
+    """A database with calls; `inserts` are the statements that add them."""
 
     def __init__(self, url: URL, home: Path, *inserts: str) -> None:
         super().__init__(url, home)
@@ -140,7 +145,7 @@ class Calls(Database):
         self.calls = 0
 
     def add(self, calls: int, accounts: int = ACCOUNTS) -> int:
-        """Add calls, and give the number of the first."""
+        """Add calls; returns the number of the first."""
         first = self.calls + 1
         self.calls += calls
         for insert in self.inserts:
@@ -150,27 +155,27 @@ class Calls(Database):
     def rate(
         self, script: Sequence[str], share: int, *, accounts: int = ACCOUNTS, at_once: int = 1, mode: str = "prepared"
     ) -> float:
-        """Calls billed in a second while each client bills a share of new calls, `at_once` in a run of the script."""
+        """Calls billed per second: each client bills `share` new calls, `at_once` of them in each run of the script."""
         variables = {"first": self.add(CLIENTS * share, accounts), "share": share, "accounts": accounts}
         options = [word for name, value in variables.items() for word in ("-D", f"{name}={value}")]
         return at_once * self.pgbench(script, share // at_once, "-M", mode, *options)
 
 
 def script(*requests: str, wait: bool = False, postgrest: bool = False) -> tuple[str, ...]:
-    """What bills the next call by these requests."""
+    """A pgbench script that bills the next call by these requests."""
     before = [*[WAIT] * wait, *[BEFORE_REQUEST] * postgrest]
     after = [AFTER_REQUEST] * postgrest
     return (*NEXT_CALL, *(line for request in requests for line in (*before, request, *after)))
 
 
 class Comparison:
-    """Rates of two, in turn."""
+    """A comparison of two rates that are measured in alternation; `bound` is the least good ratio."""
 
     def __init__(self, name: str, bound: float | None, ours: Callable[[], float], base: Callable[[], float]) -> None:
         self.name, self.bound, self.ours, self.base = name, bound, ours, base
 
     def run(self, rounds: int, progress: Callable[[str], None]) -> str:
-        """Run one pair that warms up and then the rounds; give a line with the median of the ratios, pair by pair."""
+        """Run a warm-up pair and then the rounds; returns a line with the median of the pairs' ratios."""
         pairs = in_turn(self.ours, self.base, rounds, lambda: progress(self.name))
         ratios = [our / their for our, their in pairs]
         low, median, high = min(ratios), statistics.median(ratios), max(ratios)
@@ -180,7 +185,7 @@ class Comparison:
 
 
 class Losses:
-    """What the three requests lose: they write what they have read."""
+    """Counts the tokens that the three requests lose: they write a balance that another client may have changed."""
 
     def __init__(self, by_hand: Calls) -> None:
         self.by_hand = by_hand
@@ -188,7 +193,7 @@ class Losses:
         self.lost: dict[str, int] = {}
 
     def rate(self, where: str, requests: Sequence[str], share: int, accounts: int = ACCOUNTS) -> float:
-        """As the database's, and counts what is lost meanwhile."""
+        """As `Calls.rate()`; also counts the lost tokens, by `where`."""
         total = "SELECT sum(tokens_remaining) FROM user_accounts"
         (before,) = self.by_hand.query(total)
         rate = self.by_hand.rate(requests, share, accounts=accounts)
@@ -200,7 +205,7 @@ class Losses:
 
 
 def make(maintenance: URL, urls: dict[str, URL]) -> None:
-    """Make the databases, empty, as this package and as the old scripts have them."""
+    """Create empty databases, with this package's schema and with that of the old scripts."""
     with cursor(maintenance) as sql:
         for name in DATABASES[:2]:
             sql.execute(f"CREATE DATABASE {urls[name].database}")
@@ -213,7 +218,7 @@ def make(maintenance: URL, urls: dict[str, URL]) -> None:
 
 
 def disk(ours: Calls, by_hand: Calls, share: int) -> str:
-    """A line with the bytes of an hour's call in both, new databases."""
+    """A line with the bytes of an hour's call in both databases, which must be new."""
     calls = CLIENTS * share
     ours.query(ACCOUNTS_ROWS)
     ours.query(f"ALTER DATABASE {ours.url.database} SET synchronous_commit = off")
@@ -223,7 +228,7 @@ def disk(ours: Calls, by_hand: Calls, share: int) -> str:
     opened = ours.size("token_ledger")
     ours.pgbench(MINUTE_LATER, MINUTES * share, "-M", "prepared", "-D", f"share={share}")
     with cursor(ours.url) as sql:
-        # A tick does not write it: what is in it of dead rows is this script's.
+        # A tick does not write call_meters: its dead rows come from this script.
         sql.execute("VACUUM FULL oblivion.call_meters")
         sql.execute("VACUUM")
     by_hand.query(ACCOUNTS_ROWS)
@@ -241,8 +246,8 @@ def disk(ours: Calls, by_hand: Calls, share: int) -> str:
 
 
 def comparisons(ours: Calls, by_hand: Calls, losses: Losses, share: int) -> list[Comparison]:
-    """All that bill calls; `share` of them for each client in a round."""
-    fewer = share // 3  # where each of them takes long
+    """All comparisons of billing; each client bills `share` calls in a round."""
+    fewer = share // 3  # for comparisons in which a call takes long
 
     def end(
         name: str,
@@ -293,7 +298,7 @@ def comparisons(ours: Calls, by_hand: Calls, losses: Losses, share: int) -> list
 
 
 def check(ours: Calls) -> str:
-    """A line that says that all is exact; ends the program where it is not."""
+    """A line that says that all sums are equal; ends the program if they are not."""
     due, billed, used, taken, in_ledger = sums = ours.query(SUMS)
     (drifts,) = ours.query("SELECT count(*) FROM oblivion.balance_audit WHERE drift <> 0 OR gaps <> 0")
     if len(set(sums)) > 1 or drifts:
@@ -309,7 +314,7 @@ def main() -> None:
     parser.add_argument("--url", type=make_url, help="a throw-away server, instead of the embedded one")
     options = parser.parse_args()
     rounds = 2 if options.quick else options.rounds
-    # Eighths of a thousand, and an odd number of them, so that no two clients go from account to account together.
+    # Odd multiples of an eighth of the 1,000 accounts, so that the eight clients start at different accounts.
     share = 125 if options.quick else 375
 
     with run_on(options.url) as (home, maintenance), names_free(maintenance, DATABASES) as urls:
@@ -331,7 +336,7 @@ def main() -> None:
         lines = [work.run(rounds, progress) for work in works]
         lines.append(disk(disk_ours, disk_by_hand, 10 if options.quick else 50))
         progress("measured")
-        print(f"{'medians: calls in a second, but for the disk':<58} {'ours':>6} {'base':>6} {'ratio':>11}")
+        print(f"{'medians: calls per second, except the last line':<58} {'ours':>6} {'base':>6} {'ratio':>11}")
         print("\n".join(lines))
         print(check(ours))
         for where, lost in losses.lost.items():

@@ -1,10 +1,10 @@
-"""What comparing every kind of object costs, whole processes, as the ratio of one run.
+"""The cost of comparing every kind of object, for whole processes. A smaller ratio is better.
 
     python benchmarks/check.py [--runs 15]
 
-`alembic check` of this project against Alembic's own check of the same tables: an env.py as Alembic's template writes
-it, with a metadata of the tables, their columns, constraints and indexes. In turn (A B A B ...) on one upgraded
-database of the embedded PostgreSQL, so that a machine that slows down slows both.
+It compares this project's `alembic check` with Alembic's own check of the same tables: an env.py as in Alembic's
+template, and a metadata of the tables with columns, constraints and indexes only. Both run on one upgraded database of
+the embedded PostgreSQL. They alternate (A B A B ...), so that a machine that slows down slows both.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ with create_engine(context.config.get_main_option("sqlalchemy.url"), poolclass=p
         connection=connection,
         target_metadata=tables,
         version_table_schema="oblivion",
-        # The one index that the package declares as SQL, and the views.
+        # The index that the package declares as SQL, which the metadata of this comparison lacks.
         include_name=lambda name, kind, parents: name != "idx_call_sessions_active",
     )
     with context.begin_transaction():
@@ -46,7 +46,7 @@ with create_engine(context.config.get_main_option("sqlalchemy.url"), poolclass=p
 
 
 def plain_environment(home: Path, url: str) -> Path:
-    """A folder with Alembic's own way of doing it, at the same revisions."""
+    """Write the environment of Alembic's own check, with the same revisions; returns its alembic.ini."""
     project = Path(__file__).parent.parent
     scripts = home / "plain"
     shutil.copytree(project / "alembic", scripts / "alembic")

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a server for one run, databases on it, pgbench, pairs in turn, and the bar."""
+"""Shared by the benchmarks: a server for one run, databases on it, pgbench, alternating pairs, and a progress bar."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 PROJECT: Final = Path(__file__).parent.parent
 SCRIPTS: Final = ("calls", "presence_first", "presence_fixed", "billing", "billing_trigger")
 CLIENTS: Final = 8
-WARM: Final = 20  # transactions after which a connection has its plans
+WARM: Final = 20  # transactions until a connection has cached its plans
 
-# What drops and what makes the indexes and foreign keys again without which many rows are inserted.
+# Statements that drop indexes and foreign keys before many rows are inserted, and statements that create them again.
 TAKE_AWAY: Final = """
 SELECT format('ALTER TABLE %s DROP CONSTRAINT %I', conrelid::regclass, conname),
   format('ALTER TABLE %s ADD CONSTRAINT %I %s', conrelid::regclass, conname, pg_get_constraintdef(oid))
@@ -36,7 +36,7 @@ WHERE tablename IN ('token_usage', 'call_sessions') AND indexname NOT LIKE '%_pk
 
 
 def libpq(url: URL) -> str:
-    """`url` for psycopg2."""
+    """`url` as text for psycopg2."""
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
@@ -52,7 +52,7 @@ def cursor(url: URL) -> Iterator[psycopg2.extensions.cursor]:
 
 
 def show(done: int, of: int, what: str) -> None:
-    """A bar of what is done."""
+    """Show the progress bar: `done` steps of `of`."""
     filled = 40 * done // of
     end = "\n" if done == of else ""
     sys.stderr.write(f"\r[{'#' * filled}{' ' * (40 - filled)}] {100 * done // of:3} % {what:<60}{end}")
@@ -60,22 +60,22 @@ def show(done: int, of: int, what: str) -> None:
 
 
 class Progress:
-    """The bar, a step at each call."""
+    """The progress bar; each call is one step."""
 
     def __init__(self, of: int) -> None:
         self.done, self.of = 0, of
 
     def __call__(self, what: str) -> None:
-        """One step more is done."""
+        """Advance the bar by one step."""
         self.done += 1
         show(self.done, self.of, what)
 
 
 @contextmanager
 def run_on(url: URL | None = None, settings: str = "") -> Iterator[tuple[Path, URL]]:
-    """A folder for one run, and the maintenance database of the server at `url`, or of an embedded one in that folder.
+    """A temporary folder, and the maintenance database of the server at `url`; without it, of an embedded server.
 
-    `settings` are lines of postgresql.conf for the embedded one.
+    `settings` are lines of postgresql.conf for the embedded server.
     """
     home = Path(tempfile.mkdtemp(prefix="oblivion-schema-benchmark-"))
     home.chmod(0o755)
@@ -93,7 +93,7 @@ def run_on(url: URL | None = None, settings: str = "") -> Iterator[tuple[Path, U
 
 @contextmanager
 def names_free(maintenance: URL, names: Sequence[str]) -> Iterator[dict[str, URL]]:
-    """URLs of databases that are not there yet, and are dropped afterwards."""
+    """URLs for new databases: databases of these names are dropped before and after."""
     urls = {name: maintenance.set(database=f"benchmark_{name}") for name in names}
 
     def drop() -> None:
@@ -109,7 +109,7 @@ def names_free(maintenance: URL, names: Sequence[str]) -> Iterator[dict[str, URL
 
 
 def build_by_hand(sql: psycopg2.extensions.cursor) -> None:
-    """Build the hand-made schema, as the old scripts do."""
+    """Build the hand-made schema with the old scripts."""
     for name in SCRIPTS:
         sql.execute((PROJECT / "tests" / "legacy" / f"{name}.sql").read_text(encoding="utf-8"))
 
@@ -117,7 +117,7 @@ def build_by_hand(sql: psycopg2.extensions.cursor) -> None:
 def in_turn(
     ours: Callable[[], float], base: Callable[[], float], rounds: int, done: Callable[[], None]
 ) -> list[tuple[float, float]]:
-    """What both measure, in turn, pair by pair, after one pair that warms up."""
+    """Measure both in alternation, and return the pairs; a first pair warms up and is not returned."""
     pairs = []
     for _ in range(rounds + 1):
         pairs.append((ours(), base()))
@@ -126,19 +126,22 @@ def in_turn(
 
 
 class Database:
-    """A database, and pgbench on it."""
+    """A database, with pgbench."""
 
     def __init__(self, url: URL, home: Path) -> None:
         self.url, self.home = url, home
 
     def query(self, statement: str, values: Sequence[object] | Mapping[str, object] | None = None) -> tuple[int, ...]:
-        """The integers of a statement's first row, where it has one."""
+        """Execute a statement, and return the integers of its first row; empty without rows."""
         with cursor(self.url) as sql:
             sql.execute(statement, values)
             return tuple(map(int, sql.fetchone() or ())) if sql.description else ()
 
     def pgbench(self, script: Sequence[str], transactions: int, *options: str, clients: int = CLIENTS) -> float:
-        """Run a script so often in each client; give the rate in all, in Hz, once the connections are warm."""
+        """Run a script `transactions` times in each client; returns transactions per second of all clients together.
+
+        The first `WARM` transactions of each client are not counted.
+        """
         path = self.home / "script.sql"
         path.write_text("\n".join(script) + "\n", encoding="utf-8")
         program = [str(embedded.binary("pgbench") or "pgbench"), "-n", "-c", str(clients), "-j", "2", "-D", "n=0"]
@@ -156,5 +159,5 @@ class Database:
         return sum((transactions - WARM) / (ends[-1] - ends[WARM - 1]) for ends in times.values())
 
     def size(self, *tables: str) -> int:
-        """Bytes of tables with their indexes."""
+        """Bytes of the tables with their indexes."""
         return sum(self.query("SELECT pg_total_relation_size(%s::regclass)", (table,))[0] for table in tables)

@@ -1,13 +1,13 @@
-"""The whole upgrade of a fresh database by each way, whole processes, as ratios of one run.
+"""The time to upgrade a fresh database in each way, for whole processes. A smaller ratio is better.
 
     PYTHONPATH=tests python benchmarks/delivery.py [--runs 15]
 
-Two pairs, each run in turn (A B A B ...) on the embedded PostgreSQL, so that a machine that slows down slows both:
+Two comparisons on the embedded PostgreSQL; each alternates (A B A B ...), so that a machine that slows down slows both:
 
-- `supabase db push` of the exported files, against `alembic upgrade head`
-- `psql -f` of the same, a process for each file, against `alembic upgrade head`
+- `supabase db push` of the exported files, with `alembic upgrade head`
+- `psql -f` of the same files, one process for each file, with `alembic upgrade head`
 
-The CLI is the one that the tests install with npm, and reaches the server as it does there.
+The Supabase CLI is the one that the tests install with npm; it connects to the server as in the tests.
 """
 
 from __future__ import annotations

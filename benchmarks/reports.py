@@ -1,24 +1,24 @@
-"""What reports, the log of usage and heartbeats cost, as ratios of one run.
+"""The cost of reports, of inserting usage and of heartbeats. Each line of the result shows its bound, met or missed.
 
     python benchmarks/reports.py [--plot docs/reports.svg] [--rounds 5] [--quick] [--url postgresql://...]
                                  [--sizes 10000 1000000 10000000] [--by-hand 1000000] [--heartbeats 1000000]
 
-On the embedded PostgreSQL in a temporary folder (TMPDIR; some 12 GB), through its Unix socket, or on the throw-away
-server of `--url`, as its superuser; with the durability that a server has by default. This package's databases, one of
-each of `--sizes`, against one of `--by-hand` rows as the old scripts make it. Half an hour:
+It takes half an hour. It runs on the embedded PostgreSQL in a temporary folder (TMPDIR; some 12 GB), through its Unix
+socket; or on the throw-away server of `--url`, as its superuser. Durability has the server's defaults. This package's
+databases, one for each of `--sizes`, are compared with one of `--by-hand` rows built by the old scripts:
 
-- every view whole, and one user's or one day's part of it: the wall-clock time of a prepared statement until all of its
-  rows have arrived, the least of the rounds' medians; the databases take turns. All show the same: 1000 accounts, 100
-  calls that go on, and 29 days, in which all rows of all sizes lie, for the hand-made views show no more than 30
-- inserting rows of usage one by one, with pgbench, 8 clients and a thousand accounts, beside `--by-hand` rows that are
-  there; a million rows in one INSERT ... SELECT, and in one COPY, into an empty table: the medians of the ratios of
-  pairs, in turn (A B A B ...), after one that warms up
-- bytes of a row of usage with its indexes, and ours with all that the schema oblivion grew by, after VACUUM
-- `--heartbeats` of a thousand hosts that are known, the upsert of the deployed pages, by two clients that do not wait
-  for the disk, then VACUUM, as autovacuum does in its time: the table's bytes. More of them with pgbench and 8 clients,
-  in turn, waiting for the disk as servers do, and without
+- Reading: every view, and the part of one user or one day. The time is the wall-clock time of a prepared statement
+  until all rows have arrived; the least of the rounds' medians counts. The databases alternate. All show the same 1000
+  accounts, 100 active calls and 29 days: the hand-made views show no more than 30 days.
+- Inserting: rows of usage one by one, with pgbench, 8 clients and a thousand accounts, into a table of `--by-hand`
+  rows; a million rows with one INSERT ... SELECT, and with one COPY, into an empty table. The result is the median of
+  the ratios of alternating pairs (A B A B ...), after a warm-up pair.
+- Disk: bytes of a row of usage with its indexes, after VACUUM; ours include the growth of schema oblivion.
+- Heartbeats: `--heartbeats` upserts of the deployed pages for a thousand existing hosts, by two clients that do not
+  wait for the disk; then VACUUM, as autovacuum would; the result is the table's bytes. Then more of them with pgbench
+  and 8 clients, alternating, with and without waiting for the disk.
 
-In the end each view of this package's databases has to be what plain aggregation of the rows gives.
+At the end each view of this package's databases must be equal to the plain aggregation of its rows.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812 - the class, beside our function of that name
 
-# No more than there are CPUs on a small machine: one that has to wait for a CPU amid its statement keeps all versions
-# since then from making way, and 17,000 heartbeats a second fill the room that was left for them in no time.
+# No more clients than a small machine has CPUs. A client that waits for a CPU in its statement keeps its snapshot, so
+# that dead row versions stay; at 17,000 heartbeats a second they soon fill the free space of their pages.
 FEW: Final = 2
 AT_ONCE: Final = 1_000_000
 NAME: Final = 72  # characters
@@ -54,7 +54,7 @@ VIEWS: Final = ("daily_token_usage", "daily_billing_summary", "user_token_summar
 ACCOUNTS: Final = """
 INSERT INTO user_accounts (user_id, tokens_remaining) SELECT 'user_' || n, 1000 FROM generate_series(0, 999) AS n
 """
-# In order of time; each account and each day has all modes, with and without TURN.
+# Ordered by time. Each account and each day has all modes, with and without TURN.
 USAGE_ROWS: Final = """
 INSERT INTO token_usage (user_id, session_id, tokens_used, "timestamp", mode, used_turn, duration_seconds)
 SELECT
@@ -103,14 +103,14 @@ BULK_ROWS: Final = SQL("CREATE TABLE bulk AS SELECT {} FROM token_usage").format
 BULK_INSERT: Final = SQL("INSERT INTO token_usage ({}) SELECT * FROM bulk").format(SQL(COLUMNS))
 BULK_COPY: Final = SQL("COPY token_usage ({}) FROM STDIN").format(SQL(COLUMNS))
 
-# There before the first of them: eight clients that insert them all at once would have PostgreSQL add pages for eight.
+# Inserted before the first heartbeat: if eight clients inserted them at once, PostgreSQL would add pages for each.
 HOSTS: Final = """
 INSERT INTO user_presence (host_id, room_id) SELECT 'host_' || n, 'room_' || n FROM generate_series(0, 999) AS n
 """
 UPDATES: Final = """
 SELECT n_tup_hot_upd, n_tup_upd FROM pg_stat_user_tables WHERE relname = 'user_presence'
 """
-# Without dead rows and room that was left for new ones, and without the empty pages that come after those in use.
+# Bytes of the live rows, without dead rows, free space and empty pages at the end.
 LIVE: Final = """
 CREATE TEMPORARY TABLE live AS TABLE user_presence;
 SELECT
@@ -119,7 +119,7 @@ SELECT
 FROM live;
 """
 
-# A mean of quotients has other last digits than the quotient of sums: none of these matters.
+# Rounded, because a mean of quotients and a quotient of sums differ in their last digits.
 BILLING_COLUMNS: Final = """
 call_date, total_calls, turn_calls, video_calls, voice_calls, total_credits, round(avg_duration_minutes, 9)
 """
@@ -162,7 +162,7 @@ SELECT count(*) FROM (
 
 
 class Query(NamedTuple):
-    """What is read; of those with one name the slowest counts."""
+    """A query to measure; of the queries with one name the slowest counts."""
 
     name: str
     prepare: str
@@ -170,7 +170,7 @@ class Query(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A figure, and what it has to be: the ratio, or ours where there is no base."""
+    """A line of the result; the bound is for the ratio, or for `ours` without a base."""
 
     name: str
     ours: float
@@ -191,18 +191,18 @@ class Line(NamedTuple):
 
 
 class Load(NamedTuple):
-    """How much is done."""
+    """The size of a run: rows, rounds and transactions."""
 
     sizes: list[int]
     by_hand: int
     rounds: int
     heartbeats: int
     bulk: int
-    inserts: int  # by each client in each round, as the next
-    beats: int
+    inserts: int  # of each client in each round
+    beats: int  # heartbeats of each client in each round
 
     def steps(self) -> int:
-        """How far the bar goes."""
+        """The number of steps of the progress bar."""
         loads = [(rows, 2) for rows in (*self.sizes, self.by_hand)] + 2 * [(self.bulk, 1)]
         pairs = self.rounds + 1
         return (
@@ -228,17 +228,17 @@ QUERIES: Final = (
 
 
 def number(value: float | None) -> str:
-    """Three digits of a number, or all before its point."""
+    """A number with three digits, or with all digits before the decimal point."""
     return "" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004 - three digits
 
 
 def chunks(rows: int) -> list[tuple[int, int]]:
-    """First and last rows of what is inserted at once."""
+    """First and last row of each chunk that one statement inserts."""
     return [(first + 1, min(first + AT_ONCE, rows)) for first in range(0, rows, AT_ONCE)]
 
 
 def make(maintenance: URL, urls: Mapping[str, URL]) -> None:
-    """Make the databases, with accounts and nothing else."""
+    """Create the databases, with accounts and nothing else."""
     with cursor(maintenance) as sql:
         made: dict[bool, str] = {}
         for name, url in urls.items():
@@ -260,7 +260,10 @@ def make(maintenance: URL, urls: Mapping[str, URL]) -> None:
 def fill(
     database: Database, rows: int, inserts: Mapping[str, str], progress: Progress, *, indexes_last: bool = False
 ) -> None:
-    """Insert that many rows into each table, in chunks, as the clients would: with all triggers on."""
+    """Insert `rows` rows into each table, in chunks, with all triggers enabled, as for clients.
+
+    `indexes_last` drops indexes and foreign keys first, and creates them afterwards: that is faster.
+    """
     name = database.url.database
     with cursor(database.url) as sql:
         sql.execute("SET maintenance_work_mem = '512MB'")
@@ -282,7 +285,7 @@ def fill(
 
 
 class Reader:
-    """A connection that has the queries prepared."""
+    """A connection with the queries prepared."""
 
     def __init__(self, sql: Cursor) -> None:
         self.sql = sql
@@ -290,7 +293,7 @@ class Reader:
             sql.execute(f"PREPARE query_{place} {query.prepare}")
 
     def seconds(self, place: int) -> float:
-        """Median of some executions, until the driver has all rows; what Python makes of them is not counted."""
+        """Median seconds until the driver has all rows; their conversion to Python is not counted."""
         values = QUERIES[place].values
         execute = f"EXECUTE query_{place}{'(%s)' if values else ''}"
         times: list[float] = []
@@ -305,7 +308,7 @@ Times = dict[tuple[str, str], float]
 
 
 def read(databases: Mapping[str, Database], rounds: int, progress: Progress) -> Times:
-    """Milliseconds of each query in each database, which take turns; a round that warms up is not counted."""
+    """Milliseconds of each query in each database. The databases alternate; a warm-up round is not counted."""
     times: dict[tuple[int, str], float] = {}
     with ExitStack() as stack:
         readers = {name: Reader(stack.enter_context(cursor(database.url))) for name, database in databases.items()}
@@ -324,7 +327,7 @@ def read(databases: Mapping[str, Database], rounds: int, progress: Progress) -> 
 
 
 def compared(name: str, pairs: Sequence[tuple[float, float]], at_least: float) -> Line:
-    """The medians of the rates, and of the ratios, pair by pair."""
+    """A line with the medians of both rates, and of the pairs' ratios."""
     ours, base = (statistics.median(rates) for rates in zip(*pairs, strict=True))
     ratios = [our / their for our, their in pairs]
     spread = f"({min(ratios):.2f}-{max(ratios):.2f})"
@@ -332,7 +335,7 @@ def compared(name: str, pairs: Sequence[tuple[float, float]], at_least: float) -
 
 
 def reading(times: Times, sizes: Sequence[int], by_hand: int) -> Iterable[Line]:
-    """What the views take: against the least rows, against the hand-made ones, and as such."""
+    """Lines for the views' times: most rows to fewest, hand-made to ours, and without a base."""
     least, most = min(sizes), max(sizes)
 
     def ours(query: str, rows: int) -> float:
@@ -355,7 +358,7 @@ def reading(times: Times, sizes: Sequence[int], by_hand: int) -> Iterable[Line]:
 
 
 def bulk(ours: Database, by_hand: Database, rows: int, rounds: int, progress: Progress) -> Iterable[Line]:
-    """Rates of loading the rows that are there once more, into an empty table, in one statement."""
+    """Rates of loading all rows of a table into it again, when it is empty, in one statement."""
     file = ours.home / "bulk.copy"
     with cursor(ours.url) as our, cursor(by_hand.url) as their:
         for sql in (our, their):
@@ -363,7 +366,7 @@ def bulk(ours: Database, by_hand: Database, rows: int, rounds: int, progress: Pr
         with file.open("wb") as output:
             our.copy_expert("COPY bulk TO STDOUT", output)
 
-        def load(sql: Cursor, copied: bool) -> float:  # noqa: FBT001 - one or the other
+        def load(sql: Cursor, copied: bool) -> float:  # noqa: FBT001 - COPY or INSERT
             sql.execute("TRUNCATE token_usage")
             sql.execute("CHECKPOINT")
             start = time.perf_counter()
@@ -376,16 +379,16 @@ def bulk(ours: Database, by_hand: Database, rows: int, rounds: int, progress: Pr
 
         for name, copied in (("INSERT ... SELECT", False), ("COPY", True)):
             pairs = in_turn(
-                lambda: load(our, copied),  # noqa: B023 - run at once
-                lambda: load(their, copied),  # noqa: B023 - as that
+                lambda: load(our, copied),  # noqa: B023 - called within the iteration
+                lambda: load(their, copied),  # noqa: B023 - called within the iteration
                 rounds,
-                lambda: progress(name),  # noqa: B023 - as that
+                lambda: progress(name),  # noqa: B023 - called within the iteration
             )
             yield compared(f"{name} of {rows:,}, rows/s", pairs, 1)
 
 
 def heartbeats(ours: Database, by_hand: Database, load: Load, progress: Progress) -> Iterable[Line]:
-    """Rates of heartbeats, and what so many of them leave."""
+    """Lines for the rates of heartbeats, and for the table's size after them."""
 
     def beat(database: Database) -> float:
         return database.pgbench(HEARTBEAT, load.beats, "-M", "prepared")
@@ -407,8 +410,8 @@ def heartbeats(ours: Database, by_hand: Database, load: Load, progress: Progress
         ("... which do not wait for the disk, Hz", hasty(ours), hasty(by_hand)),
     ):
         pairs = in_turn(
-            lambda: beat(our),  # noqa: B023 - run at once
-            lambda: beat(their),  # noqa: B023 - as that
+            lambda: beat(our),  # noqa: B023 - called within the iteration
+            lambda: beat(their),  # noqa: B023 - called within the iteration
             load.rounds,
             lambda: progress("heartbeats"),
         )
@@ -416,7 +419,7 @@ def heartbeats(ours: Database, by_hand: Database, load: Load, progress: Progress
 
     done = FEW * each + 2 * CLIENTS * load.beats * (load.rounds + 1)
     hot = updated = 0
-    while updated < done:  # what a connection did is told a moment after its end
+    while updated < done:  # PostgreSQL counts the updates of a connection a moment after its end
         time.sleep(0.1)
         hot, updated = ours.query(UPDATES)
     ours.query("VACUUM user_presence")
@@ -426,7 +429,7 @@ def heartbeats(ours: Database, by_hand: Database, load: Load, progress: Progress
 
 
 def check(database: Database, progress: Progress) -> None:
-    """End the program where a view is not what its rows give."""
+    """End the program if a view is not equal to the plain aggregation of its rows."""
     for view, plain in PLAIN.items():
         columns = BILLING_COLUMNS if view == "daily_billing_summary" else "*"
         statement = DIFFERING.format(columns=SQL(columns), view=SQL(view), plain=SQL(plain))
@@ -434,12 +437,12 @@ def check(database: Database, progress: Progress) -> None:
             sql.execute(statement)
             (differing,) = sql.fetchone() or (0,)
         if differing:
-            sys.exit(f"{view} of {database.url.database}: {differing} rows are not what plain aggregation gives")
+            sys.exit(f"{view} of {database.url.database}: {differing} rows differ from the plain aggregation")
         progress(f"{database.url.database}: {view} against its rows")
 
 
 def plot(path: Path, times: Times, sizes: Sequence[int], by_hand: int) -> None:
-    """Draw the views' times; the same times give the same file."""
+    """Draw the views' times as SVG; the same times give the same file."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, NullLocator
@@ -462,17 +465,20 @@ def plot(path: Path, times: Times, sizes: Sequence[int], by_hand: int) -> None:
         figure.legend(loc="outside right center", frameon=False)
         drawn = StringIO()
         figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
-    lines = (line.rstrip() for line in drawn.getvalue().splitlines())  # git minds spaces at their ends
+    lines = (line.rstrip() for line in drawn.getvalue().splitlines())  # git complains about blanks at line ends
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def measure(databases: Mapping[str, Database], load: Load, progress: Progress) -> tuple[list[Line], Times]:
-    """Fill the databases, and give all figures, once all views are found right, and what reading took."""
+    """Fill the databases and measure; returns the lines of the result and the times of reading.
+
+    Ends the program if a view is wrong.
+    """
     shown = {name: database for name, database in databases.items() if "bulk" not in name}
     ours, by_hand = databases[f"ours_{load.by_hand}"], databases["by_hand"]
     (before,) = ours.query(ROLL_UPS)
     for database, rows in zip(shown.values(), (*load.sizes, load.by_hand), strict=True):
-        # Many rows are there sooner so; those whose bytes are counted come with their indexes, as rows do.
+        # Faster for many rows. Tables whose bytes are measured keep their indexes meanwhile, as they do in production.
         fill(database, rows, BOTH, progress, indexes_last=rows > load.by_hand)
     for name in ("bulk_ours", "bulk_by_hand"):
         fill(databases[name], load.bulk, USAGE, progress)
@@ -505,10 +511,10 @@ def main() -> None:
     """Run the comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", help="rows of usage, and calls, of this package's databases")
-    parser.add_argument("--by-hand", type=int, help="the one of them that the hand-made database has, too")
+    parser.add_argument("--by-hand", type=int, help="rows of the hand-made database: one of --sizes")
     parser.add_argument("--rounds", type=int, help="counted rounds of each comparison")
-    parser.add_argument("--heartbeats", type=int, help="how many this package's user_presence gets in all")
-    parser.add_argument("--quick", action="store_true", help="one short round with few rows: a try of the program")
+    parser.add_argument("--heartbeats", type=int, help="heartbeats into this package's user_presence")
+    parser.add_argument("--quick", action="store_true", help="one short round with few rows, to try the program")
     parser.add_argument("--plot", type=Path, help="the SVG file to draw")
     parser.add_argument("--url", type=make_url, help="a throw-away server, instead of the embedded one")
     options = parser.parse_args()
@@ -519,11 +525,11 @@ def main() -> None:
     sizes = sorted(set(load.sizes))
     load = load._replace(sizes=sizes)
     if load.by_hand not in sizes:
-        parser.error(f"--by-hand {load.by_hand}: it is compared with one of --sizes")
+        parser.error(f"--by-hand {load.by_hand}: give one of --sizes")
 
     names = [*(f"ours_{rows}" for rows in sizes), "by_hand", "bulk_ours", "bulk_by_hand"]
     progress = Progress(load.steps())
-    # So big that checkpoints fall between what is measured.
+    # Large enough that no checkpoint starts during a measurement.
     server = run_on(options.url, "max_wal_size = 8GB\n")
     with server as (home, maintenance), names_free(maintenance, names) as urls:
         make(maintenance, urls)
@@ -531,7 +537,7 @@ def main() -> None:
         lines, times = measure(databases, load, progress)
         print(f"{'':<{NAME}} {'ours':>9} {'base':>9} {'ratio':>9}  bound")
         print("\n".join(map(str, lines)))
-        print("Each view is what plain aggregation of the rows gives.")
+        print("Each view is equal to the plain aggregation of its rows.")
         if options.plot:
             plot(options.plot, times, sizes, load.by_hand)
 

@@ -1,12 +1,13 @@
-"""Clients of the token engine do all at once, for as long as you say, while sessions and servers are killed.
+"""Concurrent clients use the token engine for some minutes, while sessions and the server are killed.
 
     PYTHONPATH=tests python benchmarks/soak.py [--minutes 10] [--clients 8] [--seed N]
 
-The load of tests/test_billing_load.py on an embedded PostgreSQL of its own: random sessions are terminated all the
-time, the whole server is killed (SIGKILL) and started again twice a minute. After each restart the load goes on; then
-all calls are ended and settled, and all that was acknowledged and every invariant of tests/books.py is checked. It ends
-with one line: what was done and suffered, and that the invariants hold; or, with exit status 1, what is off. The same
-seed makes the same choices, which the clients' race orders anew each time.
+It runs the load of tests/test_billing_load.py on an embedded PostgreSQL of its own. Random sessions are terminated all
+the time; twice a minute the whole server is killed (SIGKILL) and restarted, and the load goes on. After each round it
+ends and settles all calls, and checks every acknowledged operation and every invariant of tests/books.py.
+
+The last line has the number of operations and failures, and "all invariants hold"; otherwise it has the violations, and
+the exit status is 1. The same seed makes the same choices, but the clients' race changes their order.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ BAR = 30  # characters
 
 
 def crash(load: Load, directory: Path) -> None:
-    """Kill the server, and start it again."""
+    """Kill the server with SIGKILL, and restart it."""
     restarted_after_a_kill(directory)
     load.suffered["server killed"] += 1
 
 
 def soak(load: Load, directory: Path, clients: int, end: float) -> list[str]:
-    """Work round by round until the time is over, or something is off, which is returned."""
+    """Run rounds until the time is over or an invariant is violated; returns the violations."""
     off: list[str] = []
     while not off and (left := end - time.monotonic()) > 0:
         half = min(ROUND, left) / 2
@@ -48,11 +49,11 @@ def soak(load: Load, directory: Path, clients: int, end: float) -> list[str]:
 
 
 def main() -> int:
-    """Let the clients work, and show how far they are."""
+    """Run the clients, and show their progress."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000, help="a random one unless given")
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000, help="default: a random one")
     options = parser.parse_args()
 
     home = temporary_home()
@@ -81,7 +82,7 @@ def main() -> int:
         shutil.rmtree(home, ignore_errors=True)
 
     suffered = ", ".join(f"{event} {count}" for event, count in sorted(load.suffered.items()))
-    verdict = f"{len(off)} things are off: {'; '.join(off[:20])}" if off else "all invariants hold"
+    verdict = f"{len(off)} violations: {'; '.join(off[:20])}" if off else "all invariants hold"
     print(f"seed {options.seed}: {load.did.total()} operations ({suffered}): {verdict}")
     return 1 if off else 0
 

@@ -1,12 +1,12 @@
-"""What the package adds to what it stands on, whole processes, as ratios of one run.
+"""The time that the package adds to its dependencies, for whole processes. A ratio near 1 is good.
 
     python benchmarks/startup.py [--runs 15]
 
-Two pairs, each run in turn (A B A B ...) on the embedded PostgreSQL, so that a machine that slows down slows both:
+Two comparisons on the embedded PostgreSQL; each alternates (A B A B ...), so that a machine that slows down slows both:
 
-- `alembic upgrade head` on an empty database, against importing alembic, sqlalchemy and psycopg2 and letting psql apply
-  the script that `--sql` prints
-- `import oblivion_schema`, against `import sqlalchemy`
+- `alembic upgrade head` on an empty database, with importing alembic, sqlalchemy and psycopg2 plus psql applying the
+  script that `--sql` prints
+- `import oblivion_schema`, with `import sqlalchemy`
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 PROJECT = Path(__file__).parent.parent
-# An installed package comes compiled; a checkout is compiled by the warm-up, unless Python is told not to keep that.
+# An installed package is compiled already. The warm-up compiles a checkout, unless this variable forbids to store that.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def seconds(*commands: Sequence[str]) -> float:
-    """Wall-clock seconds that the commands take one after the other."""
+    """Wall-clock seconds of the commands, run one after the other."""
     start = time.perf_counter()
     for command in commands:
         subprocess.run(command, check=True, capture_output=True, cwd=PROJECT, env=ENVIRONMENT)
@@ -43,7 +43,7 @@ def seconds(*commands: Sequence[str]) -> float:
 
 
 def compare(name: str, bound: float, ours: Callable[[], float], base: Callable[[], float], runs: int) -> None:
-    """Print the median of the ratios, pair by pair, after one pair that warms up."""
+    """Measure `runs` pairs after a warm-up; print the medians in seconds and the median ratio of the pairs."""
     pairs = [(ours(), base()) for _ in range(runs + 1)][1:]
     ratios = [our / their for our, their in pairs]
     low, median, high = min(ratios), statistics.median(ratios), max(ratios)

@@ -1,9 +1,11 @@
 """The database of Oblivion, an embeddable video and voice calling widget.
 
 Tables and views are SQLAlchemy Core objects with typed columns; import them from here. `upgrade()` brings a database
-to the newest revision; `tokens_for()` prices a call. The functions by which calls are started, billed and ended are in
-`oblivion_schema.billing`, typed as well. Importing this package opens no connection, reads no environment variable, and
-loads neither Alembic nor a database driver.
+to the newest revision; `tokens_for()` computes the price of a call. `oblivion_schema.billing` has the functions that
+start, bill and end calls, with typed columns too.
+
+Importing this package opens no connection, reads no environment variable, and loads neither Alembic nor a database
+driver.
 """
 
 from oblivion_schema.deploy.upgrade import upgrade

@@ -1,4 +1,4 @@
-"""`python -m oblivion_schema`: the command line where its script is not on the path."""
+"""`python -m oblivion_schema`: the command line, for when its script is not on the PATH."""
 
 from oblivion_schema.cli import main
 

@@ -1,4 +1,7 @@
-"""`oblivion-schema`: Alembic's command line on the packaged revisions, and a few commands beside it."""
+"""`oblivion-schema`: Alembic's command line on the package's revisions, with a few more commands.
+
+The docstring of a command is its help text.
+"""
 
 from __future__ import annotations
 
@@ -44,25 +47,25 @@ if TYPE_CHECKING:
 
 
 def psql(config: Config, arguments: Sequence[str]) -> None:
-    """Open the database with psql, which gets all further arguments."""
+    """Open the database with psql; all further arguments go to psql."""
     database = find_database(config)
-    # The embedded server's own psql is never older than that; elsewhere its user's is the one that is set up.
+    # For the embedded server its own psql first, which is never older; elsewhere the user's own psql first.
     candidates: list[str | Path | None] = [shutil.which("psql"), embedded.binary("psql")]
     program = next(filter(None, candidates[::-1] if database.source == EMBEDDED else candidates), None)
     if program is None:
         raise UserError("No psql here: install PostgreSQL's client, or oblivion-schema[embedded].")
     conninfo, password = database.conninfo()
     command = [str(program), f"--dbname={conninfo}", *arguments]
-    # In the environment: other users can read a process's arguments.
+    # The password goes into the environment, because other users can read a process's arguments.
     environment = os.environ | ({"PGPASSWORD": password} if password else {})
     sys.stdout.flush()
-    if os.name == "posix":  # psql takes our place, and Ctrl-C ends its query rather than us
-        os.execve(str(program), command, environment)  # noqa: S606 - what runs is psql, told what its user says
+    if os.name == "posix":  # psql replaces this process, so that Ctrl-C cancels its query and does not end it
+        os.execve(str(program), command, environment)  # noqa: S606 - the program is psql, with its user's arguments
     sys.exit(subprocess.run(command, env=environment, check=False).returncode)  # noqa: S603 - as above
 
 
 def verify(config: Config) -> None:
-    """Check that the database holds what the schema documents, a line each; exit status 1 when any fails."""
+    """Check objects and data of the database, a line for each check; exit status 1 if any check fails."""
     hear_interrupts()
     failed = 0
     with find_database(config).connect() as connection:
@@ -77,7 +80,10 @@ def verify(config: Config) -> None:
 
 
 def check_against(config: Config, against: str, scratch: str | None) -> None:
-    """Compare a database that is only read with what the code builds elsewhere; exit status 1 where they differ."""
+    """Compare a database, which is only read, with the schema built on another server; exit status 1 if they differ.
+
+    Raises UserError as `oblivion_schema.drift.check.check_against()`.
+    """
     hear_interrupts()
     drift = run_check_against(
         parse(against, "--against"),
@@ -87,16 +93,16 @@ def check_against(config: Config, against: str, scratch: str | None) -> None:
     for line in drift.report():
         config.print_stdout("%s", line)
     if drift.differences:
-        raise UserError(f"The database is not what the code says: {list(drift.differences)}")
-    config.print_stdout("No difference: the database is what the code says.")
+        raise UserError(f"The database differs from the code: {list(drift.differences)}")
+    config.print_stdout("No difference between the database and the code.")
 
 
 def access(config: Config, mode: str | None, *, sql: bool) -> None:
-    """Say who may do what, `open` or `authenticated`; with one of these, switch to it, in all sessions at once."""
+    """Print the access mode, open or authenticated; with a mode, switch to it, in all sessions at once."""
     statement = switch(metadata, parse_mode(mode, f"access {mode}")) if mode is not None else ""
     if sql:
         if not statement:
-            raise UserError("access --sql prints a switch: say access open --sql or access authenticated --sql.")
+            raise UserError("access --sql needs a mode: say access open --sql or access authenticated --sql.")
         config.print_stdout("%s;", statement)
         return
     hear_interrupts()
@@ -118,7 +124,7 @@ def access(config: Config, mode: str | None, *, sql: bool) -> None:
 
 
 def inspect(config: Config) -> None:
-    """Say what an upgrade would do, and change nothing; exit status 1 when it would not go through."""
+    """Show what an upgrade would do, and change nothing; exit status 1 if the upgrade would fail."""
     hear_interrupts()
     database = find_database(config)
     with database.connect() as connection:
@@ -137,7 +143,7 @@ def inspect(config: Config) -> None:
 
 
 def prepare(config: Config, *, sql: bool) -> None:
-    """Before the upgrade of a big hand-made database: fill its NULLs and build its index while clients go on."""
+    """Prepare a big hand-made database for its upgrade: fill NULLs and build an index while clients keep working."""
     revisions = ScriptDirectory.from_config(config)
     requests = requests_of(reversed(list(revisions.walk_revisions())))
     found = steps(requests, Options.from_config(config).lock_timeout)
@@ -162,16 +168,17 @@ def prepare(config: Config, *, sql: bool) -> None:
         try:
             with alone(connection):
                 do(queries=False)
-            # Builds of indexes wait for whoever has a snapshot, such as an upgrade that waits for us.
+            # Outside the lock: building an index waits for every session with a snapshot, also for an upgrade that
+            # waits for the lock.
             do(queries=True)
         except DBAPIError as error:
             failed = str(explain(error, connection.engine))
-            raise UserError(failed.replace("Nothing was changed", "What was prepared before stays so")) from error
-        config.print_stdout("Prepared: upgrade head." if said else "Nothing to prepare.")
+            raise UserError(failed.replace("Nothing was changed", "Earlier steps stay done")) from error
+        config.print_stdout("Prepared: run upgrade head next." if said else "Nothing to prepare.")
 
 
 def reap(config: Config, not_seen_for: str, max_calls: str | None) -> None:
-    """End metered calls that were not seen for a while, and bill them to when they were last seen; for a scheduler."""
+    """End metered calls that were not seen for a while, and bill them until then; run it from a scheduler."""
     since, most = duration(not_seen_for, "--not-seen-for"), at_most(max_calls, "--max")
     hear_interrupts()
     with find_database(config).connect() as connection:
@@ -182,7 +189,7 @@ def reap(config: Config, not_seen_for: str, max_calls: str | None) -> None:
 
 
 def settle(config: Config, max_calls: str | None) -> None:
-    """Bill metered calls that have ended and could not be billed then; exit status 1 where any still cannot."""
+    """Bill ended metered calls whose billing failed; exit status 1 if it fails again for any of them."""
     most = at_most(max_calls, "--max")
     hear_interrupts()
     with find_database(config).connect() as connection:
@@ -197,7 +204,7 @@ def settle(config: Config, max_calls: str | None) -> None:
 def stop(config: Config) -> None:
     """Stop the embedded PostgreSQL; its data stays."""
     if not embedded.is_installed():
-        raise UserError("There is no embedded PostgreSQL here: it comes with oblivion-schema[embedded].")
+        raise UserError("The embedded PostgreSQL is not installed: install oblivion-schema[embedded].")
     directory = embedded.data_directory()
     stopped = embedded.stop(directory)
     config.print_stdout(f"{'Stopped' if stopped else 'Not running'}: embedded PostgreSQL in {directory}")
@@ -211,26 +218,26 @@ def export(config: Config, directory: str) -> None:
 
 
 def _command_line() -> CommandLine:
-    """Alembic's commands, and ours."""
+    """The parser of Alembic's commands and ours."""
     line = CommandLine(prog="oblivion-schema")
     line.register_command(verify)
     line.register_command(inspect)
     line.register_command(stop)
     switch_access = line.subparsers.add_parser("access", help=access.__doc__)
     switch_access.add_argument("mode", nargs="?", help="open or authenticated")
-    switch_access.add_argument("--sql", action="store_true", help="print the statement, and do nothing")
+    switch_access.add_argument("--sql", action="store_true", help="only print the statement")
     switch_access.set_defaults(cmd=(access, ["mode"], ["sql"]))
     export_files = line.subparsers.add_parser(
         "export",
         help=export.__doc__,
         description=export.__doc__,
-        epilog="What -x gives before it becomes part of the files: demo=no, access=authenticated, lock-timeout=30s,"
-        " drop-data=yes. For example: oblivion-schema -x demo=no export supabase/migrations",
+        epilog="Options -x before the command become part of the files: demo=no, access=authenticated,"
+        " lock-timeout=30s, drop-data=yes. For example: oblivion-schema -x demo=no export supabase/migrations",
     )
     export_files.add_argument("directory", metavar="DIR", help="a folder, such as supabase/migrations")
     export_files.set_defaults(cmd=(export, ["directory"], []))
     prepare_upgrade = line.subparsers.add_parser("prepare", help=prepare.__doc__)
-    prepare_upgrade.add_argument("--sql", action="store_true", help="print the statements for psql, and do nothing")
+    prepare_upgrade.add_argument("--sql", action="store_true", help="only print the statements, for psql")
     prepare_upgrade.set_defaults(cmd=(prepare, [], ["sql"]))
     reap_calls = line.subparsers.add_parser("reap", help=reap.__doc__, description=reap.__doc__)
     reap_calls.add_argument("--not-seen-for", metavar="TIME", default="5m", help="such as 90s, 5m (the default) or 1h")
@@ -238,13 +245,13 @@ def _command_line() -> CommandLine:
     settle_calls = line.subparsers.add_parser("settle", help=settle.__doc__, description=settle.__doc__)
     settle_calls.set_defaults(cmd=(settle, ["max_calls"], []))
     for command in (reap_calls, settle_calls):
-        command.add_argument("--max", dest="max_calls", metavar="N", help="at most so many calls; without it, all")
+        command.add_argument("--max", dest="max_calls", metavar="N", help="the most calls of this run; default: all")
     check = line.subparsers.choices["check"]
-    check.add_argument("--against", metavar="URL", help="read that database only, and build the schema elsewhere")
+    check.add_argument("--against", metavar="URL", help="only read that database, and build the schema elsewhere")
     check.add_argument(
-        "--scratch", metavar="URL", help="where to build it instead of the embedded PostgreSQL; all is rolled back"
+        "--scratch", metavar="URL", help="build it there, not on the embedded PostgreSQL; everything is rolled back"
     )
-    # No prefix makes an option here: all that follows is psql's.
+    # The prefix makes argparse take no argument for an option of ours: all of them are psql's.
     open_psql = line.subparsers.add_parser("psql", help=psql.__doc__, add_help=False, prefix_chars="\0")
     open_psql.add_argument("arguments", nargs="*")
     open_psql.set_defaults(cmd=(psql, ["arguments"], []))
@@ -252,9 +259,9 @@ def _command_line() -> CommandLine:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line; exits with a status other than 0, and one line on stderr, where a command fails."""
+    """Run the command line. If a command fails, it exits with a nonzero status, and one line on stderr."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    if arguments[:1] == ["--version"]:  # Alembic would give its own
+    if arguments[:1] == ["--version"]:  # Alembic's option would print only Alembic's version
         sys.stdout.write(f"oblivion-schema {version('oblivion-schema')}, alembic {version('alembic')}\n")
         return
     line = _command_line()
@@ -268,7 +275,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             options.cmd = (check_against, ["against", "scratch"], [])
         elif getattr(options, "scratch", None) is not None:
             raise UserError("--scratch belongs to check --against URL.")
-        # Where Alembic reads files alone, it runs no environment, and so looks at no option.
+        # Checked here, because for commands that only read files Alembic does not run env.py, which checks it too.
         if Options.from_config(config).access and options.cmd[0].__name__ not in {"export", "upgrade"}:
             raise UserError(ACCESS_IS_FOR_UPGRADES)
         if migrate.is_packaged() and options.cmd[0].__name__ in {"edit", "init", "merge", "revision"}:
@@ -277,7 +284,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.stderr.write(f"FAILED: {interrupted()}\n")
         sys.exit(130)
-    except CommandError as error:  # Alembic would print it to stdout, where the script of --sql goes
+    except CommandError as error:  # Alembic would print it to stdout, into the script of --sql
         if raises:
             raise
         sys.stderr.write(f"FAILED: {error}\n")

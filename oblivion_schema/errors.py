@@ -1,4 +1,4 @@
-"""Errors that their reader can mend: one line, the cause and then the fix."""
+"""Errors that the user can fix: each is one line, the cause and then the fix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class UserError(CommandError):
-    """What is wrong and what to do, in one line; a command line prints it and exits with a status other than 0."""
+    """Its text is one line, the cause and then the fix; a command prints it and exits with a nonzero status."""
 
 
 _CONNECTION_FIXES: Final = (
@@ -36,8 +36,8 @@ _CONNECTION_FIXES: Final = (
 
 
 def cannot_connect(database: str, error: Exception) -> UserError:
-    """Why there is no connection to `database`, which is named without its password."""
-    # libpq tries each address of a host, and says a line or two of each; a server's own word is the one that counts.
+    """The error for a failed connection; `database` is its name in the message, without a password."""
+    # libpq tries each address of a host, and reports each in a line or two. A line of the server itself says most.
     lines = str(getattr(error, "orig", None) or error).splitlines() or [""]
     cause = one_line(next((line for line in lines if "FATAL" in line), lines[0])).rstrip(".")
     fix = next((f" {fix}" for sign, fix in _CONNECTION_FIXES if sign in cause), "")
@@ -45,14 +45,15 @@ def cannot_connect(database: str, error: Exception) -> UserError:
 
 
 def explain(error: DBAPIError, engine: Engine) -> UserError:
-    """What PostgreSQL refused, with its hint; nothing was changed, for the transaction is gone.
+    """The error for a statement that PostgreSQL refused, with PostgreSQL's hint.
 
-    `engine` is asked who holds the lock when a lock timed out.
+    The transaction was rolled back, so nothing was changed. After a lock timeout it asks the database of `engine` which
+    session holds the lock.
     """
     state, message, detail, hint = _fields(error)
     if error.connection_invalidated or state in {"57P01", "57P02", "57P03"}:
         return UserError(
-            f"The server ended the connection: {message}. Run the command again: what was not committed is undone."
+            f"The server ended the connection: {message}. Uncommitted changes were undone: run the command again."
         )
     if state == "57014" and "user request" in message:
         return interrupted()
@@ -62,20 +63,20 @@ def explain(error: DBAPIError, engine: Engine) -> UserError:
             " -x lock-timeout=60s."
         )
     if message == "tuple concurrently updated":
-        return UserError("Somebody else changed the same object meanwhile. Nothing was changed: run the command again.")
+        return UserError("Another session changed the same object. Nothing was changed: run the command again.")
     if state == "42501":
         fix = (
             "run this as the owner of the database, or let the owner GRANT CREATE ON DATABASE and ON SCHEMA public"
             " to this role"
             if re.search(r"for (database|schema public)", message)
-            else "run this as the owner of what it names, usually the role that ran the first upgrade"
+            else "run this as the owner of that object, usually the role that ran the first upgrade"
         )
         return UserError(f"{message}. Nothing was changed: {fix}.")
     return UserError(". ".join([*filter(None, (message, detail, hint)), "Nothing was changed"]) + ".")
 
 
 def invalid_declaration(error: SQLAlchemyError) -> UserError:
-    """Which object of the metadata SQLAlchemy or PostgreSQL does not take, why, and in which of its lines."""
+    """The error for a metadata that cannot be built: the object, the reason, and the line in its SQL if known."""
     if not isinstance(error, DBAPIError):
         said = one_line(error).partition(" (Background")[0].rstrip(".")
         return UserError(f"The metadata cannot be built: {said}. Nothing was changed.")
@@ -86,11 +87,11 @@ def invalid_declaration(error: SQLAlchemyError) -> UserError:
     said = ". ".join(filter(None, (message, detail, hint)))
     where = _line_of(error, inner or statement)
     named = _object_of(inner if inner and statement.startswith("DO ") else statement)
-    return UserError(f"PostgreSQL does not take the metadata's {named}: {said}{where}. Nothing was changed.")
+    return UserError(f"PostgreSQL rejects the metadata's {named}: {said}{where}. Nothing was changed.")
 
 
 def _line_of(error: DBAPIError, statement: str) -> str:
-    """The line that PostgreSQL points at or, where it does not, one that has what it names."""
+    """The line of `statement` that PostgreSQL points at, or the first one with the name that its message quotes."""
     diagnostics = getattr(error.orig, "diag", None)
     position = getattr(diagnostics, "internal_position", None) or getattr(diagnostics, "statement_position", None)
     if not position:
@@ -112,7 +113,7 @@ _STATEMENT: Final = re.compile(
 
 
 def _object_of(statement: str) -> str:
-    """What a statement is about, as its first words say."""
+    """The kind and name of the object that a statement creates, alters or fills, from its first words."""
     found = _STATEMENT.match(statement)
     if not found:
         return f'statement "{one_line(statement)}"'
@@ -122,22 +123,22 @@ def _object_of(statement: str) -> str:
 
 
 def sqlstate(error: DBAPIError) -> str:
-    """PostgreSQL's code of the error, such as 42501."""
+    """PostgreSQL's error code, such as 42501."""
     return _fields(error)[0]
 
 
 def interrupted() -> UserError:
-    """What Ctrl-C did."""
-    return UserError("Interrupted. What was not committed is undone: run the command again.")
+    """The error for Ctrl-C."""
+    return UserError("Interrupted. Uncommitted changes were undone: run the command again.")
 
 
 def primary_message(error: DBAPIError) -> str:
-    """What PostgreSQL said, without detail, hint and position."""
+    """PostgreSQL's message, without detail, hint and position."""
     return _fields(error)[1]
 
 
 def _fields(error: DBAPIError) -> tuple[str, str, str, str]:
-    """SQLSTATE, message, detail and hint, each without its full stop, as the driver at hand gives them."""
+    """SQLSTATE, message, detail and hint, each without its full stop, from any of the drivers."""
     given = getattr(error.orig, "args", None)
     if given and isinstance(given[0], dict):  # pg8000
         fields = [given[0].get(code) for code in "CMDH"]
@@ -150,14 +151,14 @@ def _fields(error: DBAPIError) -> tuple[str, str, str, str]:
 
 
 def one_line(value: object) -> str:
-    """`value` as text, in one line."""
+    """`value` as text on one line."""
     return " ".join(str(value).split())
 
 
 def _lock_holders(error: DBAPIError, engine: Engine) -> str:
     named = dict.fromkeys(re.findall(r"\b(?:public|oblivion)\.\w+", error.statement or ""))
     held: list[str] = []
-    # The caller's pool may have no second connection to give, and the server may have none left.
+    # A connection of its own: the caller's pool may have none left. The server may have none left either.
     with suppress(SQLAlchemyError), create_engine(engine.url, poolclass=NullPool).connect() as connection:
         held = [
             f"{relation} is held by {holders}"
@@ -170,7 +171,7 @@ def _lock_holders(error: DBAPIError, engine: Engine) -> str:
 
 
 def held_relations(connection: Connection) -> list[tuple[str, str]]:
-    """The tables and views that other sessions have locked in any way, and who they are."""
+    """The tables and views on which other sessions hold a lock of any mode, and these sessions."""
     return [(row.relation, row.holders) for row in connection.execute(text(_HELD_RELATIONS))]
 
 

@@ -51,15 +51,15 @@ def build_once(monkeypatch: pytest.MonkeyPatch) -> None:
     known: dict[object, Any] = {}
 
     def made_by_revisions(
-        scratch: MigrationContext, metadata: MetaData, revisions: ScriptDirectory, mode: Any
+        scratch: MigrationContext, metadata: MetaData, revisions: ScriptDirectory, mode: Any, *, sources: bool = False
     ) -> tuple[Any, Any]:
         connection: Connection | None = scratch.connection
         assert connection is not None
         builder = tuple(map(str, connection.execute(_BUILDER).one()))
         rows = {str(table): tuple(names) for table, names in reference_tables(metadata).items()}
-        key = (builder, mode, _files(revisions), str(rows))
+        key = (builder, mode, sources, _files(revisions), str(rows))
         if key not in known:
-            known[key] = build(scratch, metadata, revisions, mode)
+            known[key] = build(scratch, metadata, revisions, mode, sources=sources)
         found: tuple[Any, Any] = known[key]
         return found
 

@@ -411,7 +411,10 @@ def test_sql_of_the_switch_does_the_same(upgraded: URL, mode: Mode) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("access", "something"), "access something: the modes are open (everybody may) and authenticated"),
+        (
+            ("access", "something"),
+            "access something: the modes are open (everybody may read and write) and authenticated",
+        ),
         (("access", "something", "--sql"), "access something: the modes are open"),
         (("access", "--sql"), "access open --sql or access authenticated --sql"),
         (("-x", "access=closed", "upgrade", "head"), "-x access=closed: the modes are open"),
@@ -448,7 +451,7 @@ def test_only_the_owner_switches(upgraded: URL) -> None:
     execute(upgraded, "GRANT USAGE ON SCHEMA oblivion TO authenticator")
     execute(upgraded, "GRANT SELECT ON oblivion.alembic_version TO authenticator")
     error = run("access", "authenticated", url=upgraded.set(username="authenticator", password="authenticator")).error
-    assert "run this as the owner of what it names" in error
+    assert "run this as the owner of that object" in error
     execute(upgraded, "REVOKE ALL ON SCHEMA oblivion FROM authenticator")
     execute(upgraded, "REVOKE ALL ON oblivion.alembic_version FROM authenticator")
     assert dump(upgraded) == before

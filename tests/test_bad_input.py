@@ -128,7 +128,7 @@ def test_unknown_revision_in_the_version_table_is_explained(upgraded: URL) -> No
     for command in (["upgrade", "head"], ["downgrade", "base"], ["current"], ["check"]):
         error = run(*command, url=upgraded).error
         assert "'999'" in error
-        assert "Install the version that wrote it" in error
+        assert "Install the version that has it" in error
     assert dump(upgraded) == before
 
 
@@ -225,7 +225,7 @@ def test_engine_that_cannot_be_used_is_explained(url: str, message: str) -> None
 def test_connection_that_undoes_nothing_or_sees_nothing_new_is_refused(empty: URL, level: str) -> None:
     before = dump(empty)
     with create_engine(empty, poolclass=NullPool, isolation_level=level).connect() as connection:
-        with pytest.raises(UserError, match=f"is in {level.lower()}: give one that is in READ COMMITTED"):
+        with pytest.raises(UserError, match=f"is in {level.lower()}: give a connection in READ COMMITTED"):
             oblivion_schema.upgrade(connection)
         assert not connection.in_transaction()
     assert dump(empty) == before

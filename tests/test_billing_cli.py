@@ -139,7 +139,7 @@ def test_runs_at_once_share_the_work_and_do_not_wait_for_each_other(upgraded: UR
 
 @pytest.mark.parametrize("command", ["reap", "settle"])
 def test_database_without_the_engine_is_told_so(empty: URL, command: str) -> None:
-    needs = "The database has no token engine yet: upgrade it first, with upgrade head."
+    needs = "The database has no token engine yet: run oblivion-schema upgrade head first."
     assert needs in run(command, url=empty).error
     upgrade(empty, "003")
     assert needs in run(command, url=empty).error
@@ -151,7 +151,7 @@ def test_role_that_may_not_is_told_who_may(upgraded: URL, command: str) -> None:
     execute(upgraded, f"CREATE ROLE {role} LOGIN")
     try:
         assert run(command, url=upgraded.set(username=role)).error == (
-            f"FAILED: {role} may not do that: run this as the owner of the database, or let the owner"
+            f"FAILED: {role} may not do that: connect as the owner of the database, or let the owner"
             " GRANT service_role to it."
         )
         execute(upgraded, f"GRANT service_role TO {role}")
@@ -171,7 +171,9 @@ def test_role_that_may_not_read_the_incidents_is_told_where_they_are(upgraded: U
         execute(upgraded, BREAK)
         result = run("reap", url=upgraded.set(username=role))
         assert result.status == 0
-        assert re.search(r"call [0-9a-f-]{36}: oblivion.billing_incidents tells its owner why\.\n", result.out)
+        assert re.search(
+            r"call [0-9a-f-]{36}: its owner finds the reason in oblivion.billing_incidents\.\n", result.out
+        )
     finally:
         execute(upgraded, f"DROP ROLE {role}")
 

@@ -16,6 +16,7 @@ from support import API_ROLES, PROJECT, declared, dump, execute, libpq, psql, qu
 from oblivion_schema import metadata
 from oblivion_schema.declare.access import EVERYBODY, READ, grant, row_level_security
 from oblivion_schema.declare.ddl import reference_rows
+from oblivion_schema.drift.compare import Difference
 from oblivion_schema.operations import literal, unindented
 from oblivion_schema.server import embedded
 
@@ -170,6 +171,20 @@ def test_revision_of_several_heads_of_text_is_exact(upgraded: URL, checkout: Pat
         assert run(*here, "upgrade", "head", url=upgraded).status == 0
         assert run(*here, "check", url=upgraded).status == 0
     assert query(upgraded, "SELECT prosrc FROM pg_proc WHERE proname = 'odd'") == [(body,)]
+
+
+def test_difference_of_long_functions_shows_the_changed_lines_alone() -> None:
+    lines = [f"line {number}" for number in range(40)]
+    metadata_lines = [*lines[:20], "new", *lines[21:]]
+    difference = Difference("different", "function", "public.f()", "\n".join(metadata_lines), "\n".join(lines))
+    assert difference.explained().splitlines() == [
+        "function public.f() differs (- database, + metadata)",
+        "  ...",
+        *(f"    line {number}" for number in range(17, 20)),
+        "  - line 20",
+        "  + new",
+        *(f"    line {number}" for number in range(21, 24)),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -427,7 +442,7 @@ def test_check_against_reads_production_only(upgraded: URL, reader: URL, scratch
     clean = run(*against(reader, *to_scratch(scratch)))
     assert (clean.status, clean.out) == (
         0,
-        "Not ours, left alone: table public.marker\nNo difference: the database is what the code says.\n",
+        "Not ours, left alone: table public.marker\nNo difference between the database and the code.\n",
     )
     execute(
         upgraded,
@@ -450,7 +465,7 @@ def test_check_against_builds_on_the_embedded_server_of_that_version(upgraded: U
     ended = spawn("python", "-m", "oblivion_schema", *against(upgraded))
     out, err = ended.communicate(timeout=120)
     if number in embedded.VERSIONS:
-        assert (ended.returncode, out) == (0, "No difference: the database is what the code says.\n"), err
+        assert (ended.returncode, out) == (0, "No difference between the database and the code.\n"), err
         assert not (embedded.data_directory(int(str(number))) / "postmaster.pid").exists()
     else:
         assert ended.returncode == 1
@@ -578,7 +593,7 @@ def test_invalid_definition_is_named_with_its_line(as_made: tuple[URL, str], sql
 
 def test_kind_that_is_not_compared_is_refused_in_the_metadata(upgraded: URL) -> None:
     with declared("CREATE MATERIALIZED VIEW odd AS SELECT 1 AS it"):
-        assert "The metadata makes materialized view public.odd" in run("check", url=upgraded).error
+        assert "The metadata creates materialized view public.odd" in run("check", url=upgraded).error
 
 
 @pytest.fixture
@@ -605,7 +620,7 @@ def test_without_the_api_roles_grants_are_not_compared_and_revisions_not_written
     shop = bare_server.set(username="owner", database="shop")
     assert run("upgrade", "head", url=shop).status == 0
     assert run("check", url=shop).status == 0
-    assert "Not compared, for there is no such role: grants to anon, authenticated, service_role" in caplog.text
+    assert "Not compared, because the role does not exist: grants to anon, authenticated, service_role" in caplog.text
     execute(
         shop,
         """
@@ -621,7 +636,7 @@ def test_without_the_api_roles_grants_are_not_compared_and_revisions_not_written
     for view in ("daily_billing_summary", "daily_token_usage", "user_token_summary"):
         assert query(shop, f"SELECT * FROM {view}"), view
     written = run("-c", str(checkout / "alembic.ini"), "revision", "--autogenerate", "-m", "x", url=shop).error
-    assert "no role anon, authenticated, service_role, so the revision would grant them nothing" in written
+    assert "no role anon, authenticated, service_role, so the revision would lack their grants" in written
 
     assert run("upgrade", "head", url=bare_server).status == 0
     assert run("check", url=bare_server).status == 0
@@ -797,17 +812,17 @@ CREATE OR REPLACE VIEW ring AS SELECT public.round() AS it;
         (
             "",
             RING,
-            "There is no order for function public.round(), view public.ring, which need each other",
+            "No order is possible for function public.round(), view public.ring, which need each other",
         ),
         (
             "",
             "ALTER TABLE user_presence DROP room_token, ADD greeting text, ADD token text",
-            "public.user_presence.room_token: gone, while the table has a new column of the same type",
+            "public.user_presence.room_token: gone from the metadata, but a new column of the same type",
         ),
         (
             "CREATE VIEW theirs AS SELECT email FROM user_accounts",
             "ALTER TABLE user_accounts ALTER email TYPE varchar(99)",
-            "view public.theirs: not ours, and on or above something that has to make way",
+            "view public.theirs: not ours, but depends on an object that the revision drops or alters",
         ),
         (
             "CREATE RULE theirs AS ON INSERT TO user_token_summary DO INSTEAD NOTHING",
@@ -842,7 +857,7 @@ def test_new_column_that_is_not_the_last_is_refused_where_a_view_would_read_anot
         assert run(*here, "upgrade", "head", url=upgraded).status == 0
     with declared(f"CREATE TABLE pair (b text, a text); {rest}"):
         error = run(*here, "revision", "--autogenerate", "-m", "x", url=upgraded).error
-    assert "public.pair: new columns go last in a definition" in error
+    assert "public.pair: the columns stand in another order than in the database" in error
 
 
 def test_what_was_altered_by_hand_is_said_when_a_revision_is_written(

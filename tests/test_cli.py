@@ -209,11 +209,11 @@ def test_verify_names_the_first_balances_that_are_not_the_sum_of_their_ledger(en
                     "ALTER TABLE user_accounts DISABLE TRIGGER write_ledger;"
                     " UPDATE user_accounts SET tokens_remaining = 9 WHERE user_id = 'user 3'"
                 ),
-                "1 accounts are off (user 3: drift 2, gaps 0)",
+                "1 balances are wrong (user 3: drift 2, gaps 0)",
             ),
             (
                 "DELETE FROM token_ledger WHERE user_id = 'user 4' AND kind = 'opening'",
-                "1 accounts are off (user 4: drift 100, gaps 1)",
+                "1 balances are wrong (user 4: drift 100, gaps 1)",
             ),
             (
                 # The sum is right.
@@ -221,26 +221,28 @@ def test_verify_names_the_first_balances_that_are_not_the_sum_of_their_ledger(en
                     "UPDATE token_ledger SET tokens = 0, balance = 0 WHERE user_id = 'user 5' AND kind = 'opening';"
                     " UPDATE token_ledger SET tokens = 7, balance = 8 WHERE user_id = 'user 5' AND kind = 'direct'"
                 ),
-                "1 accounts are off (user 5: drift 0, gaps 1)",
+                "1 balances are wrong (user 5: drift 0, gaps 1)",
             ),
             (
                 (
                     "ALTER TABLE user_accounts DISABLE TRIGGER close_ledger; DELETE FROM user_accounts"
                     " WHERE user_id = 'user 6'"
                 ),
-                "1 accounts are off (user 6: drift -7, gaps 0)",
+                "1 balances are wrong (user 6: drift -7, gaps 0)",
             ),
             (
                 "DELETE FROM token_ledger WHERE user_id LIKE 'user %'",
                 (
-                    "9 accounts are off (user 1: drift 7, gaps 0; user 2: drift 7, gaps 0; user 3: drift 7, gaps 0;"
+                    "9 balances are wrong (user 1: drift 7, gaps 0; user 2: drift 7, gaps 0; user 3: drift 7, gaps 0;"
                     " user 4: drift 7, gaps 0; user 5: drift 7, gaps 0 and 4 more)"
                 ),
             ),
         ):
             with connection.begin_nested() as savepoint:
                 connection.execute(text(past_the_triggers))
-                says = f"FAIL  {subject}: {named}: something changed past the triggers: oblivion.balance_audit has all"
+                says = (
+                    f"FAIL  {subject}: {named}: something bypassed the triggers: oblivion.balance_audit has all of them"
+                )
                 assert said_of(connection, subject) == says
                 savepoint.rollback()
 
@@ -262,12 +264,12 @@ def test_verify_counts_calls_and_incidents_that_wait_to_be_settled(engine: Engin
             text("UPDATE oblivion.billing_incidents SET first_at = first_at - interval '61 minutes' WHERE id % 2 = 0")
         )
         waits = (
-            "{} that have ended are not billed, {} incidents are open for more than an hour: run oblivion-schema"
+            "{} ended calls are not billed, {} incidents are open for more than an hour: run oblivion-schema"
             " settle; oblivion.billing_incidents has the reasons"
         )
-        assert said_of(connection, subject) == f"FAIL  {subject}: {waits.format('0 calls', 1)}"
+        assert said_of(connection, subject) == f"FAIL  {subject}: {waits.format(0, 1)}"
         connection.execute(text("SELECT end_call(id) FROM call_sessions"))
-        assert said_of(connection, subject) == f"FAIL  {subject}: {waits.format('2 calls', 1)}"
+        assert said_of(connection, subject) == f"FAIL  {subject}: {waits.format(2, 1)}"
         connection.execute(text("UPDATE call_sessions SET start_time = end_time - interval '61 seconds'"))
         assert connection.scalar(text("SELECT sum(charged) FROM settle_calls()")) == 24
         assert said_of(connection, subject) == f"ok    {subject}"
@@ -305,7 +307,7 @@ def test_each_source_of_the_url_is_asked(
 
 
 def test_missing_configuration_file_is_named() -> None:
-    assert "-c nowhere.ini: there is no such file." in run("-c", "nowhere.ini", "heads").error
+    assert "-c nowhere.ini: the file does not exist." in run("-c", "nowhere.ini", "heads").error
 
 
 def test_command_without_words_is_refused_with_its_usage() -> None:

@@ -38,7 +38,7 @@ FOLDER: Final = PROJECT / "supabase" / "migrations"
 FILES: Final = sorted(FOLDER.glob("*.sql"))
 SCRIPTS: Final[list[Script]] = list(ScriptDirectory.from_config(migrate.config()).walk_revisions())[::-1]
 HEAD: Final = SCRIPTS[-1].revision
-NOTHING_TO_DO: Final = "is in force already: nothing to do."
+NOTHING_TO_DO: Final = "is applied already: nothing to do."
 
 
 # -- What is in the files
@@ -187,8 +187,8 @@ def test_export_writes_nothing_where_another_file_has_one_of_its_numbers(tmp_pat
 @pytest.mark.user
 def test_export_says_where_it_cannot_write(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert "Name a folder that may be written to." in run("export", str(tmp_path / "file")).error
-    assert "Name a folder that may be written to." in run("export", str(tmp_path / "file" / "in it")).error
+    assert "Name a folder that you may write to." in run("export", str(tmp_path / "file")).error
+    assert "Name a folder that you may write to." in run("export", str(tmp_path / "file" / "in it")).error
 
 
 def test_export_needs_no_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +258,7 @@ def test_any_statement_of_a_revision_does_what_it_does_by_alembic(new_sort: Call
     for out_of_turn in ("fix", "000"):
         path.write_text(REVISION.format(revision=out_of_turn, before=HEAD), encoding="utf-8")
         error = run(*here, "export", str(tmp_path / "other")).error
-        assert f"Revision {out_of_turn} is not numbered in its turn" in error
+        assert f"Revision {out_of_turn} does not have the next number" in error
         assert not (tmp_path / "other").exists()
 
 

@@ -160,7 +160,7 @@ def test_control_c_is_heard_while_verify_waits(upgraded: URL) -> None:
         waiting.send_signal(signal.SIGINT)
         out, err = waiting.communicate(timeout=30)
     assert (waiting.returncode, out) == (1, "")
-    assert err.startswith("FAILED: Interrupted. What was not committed is undone"), err
+    assert err.startswith("FAILED: Interrupted. Uncommitted changes were undone"), err
 
 
 class CutOff:
@@ -209,7 +209,7 @@ def test_upgrade_cut_off_by_the_server_leaves_the_old_state_and_runs_again(
     cut_off(int(statements * point))
     error = run("upgrade", "head", url=empty).error
     assert "The server ended the connection" in error
-    assert "Run the command again: what was not committed is undone." in error
+    assert "Uncommitted changes were undone: run the command again." in error
     assert dump(empty) == before
     assert run("upgrade", "head", url=empty).status == 0
 
@@ -317,7 +317,7 @@ def test_upgrade_within_another_alembic_command_is_refused(empty: URL, tmp_path:
     (tmp_path / "versions").mkdir()
     theirs = Config()
     theirs.set_main_option("script_location", str(tmp_path))
-    with pytest.raises(CommandError, match="called from within an Alembic command"):
+    with pytest.raises(CommandError, match="called inside an Alembic command"):
         command.upgrade(theirs, "head")
 
 

@@ -142,7 +142,7 @@ def test_version_that_is_asked_for_runs(home: Path, monkeypatch: pytest.MonkeyPa
 def test_version_that_does_not_come_along_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(embedded.VERSION_VARIABLE, "9.6")
     error = run("upgrade", "head").error
-    assert "OBLIVION_EMBEDDED_VERSION is '9.6': the embedded PostgreSQL comes as 16 or 18." in error
+    assert "OBLIVION_EMBEDDED_VERSION is '9.6': set it to 16 or 18, the embedded versions." in error
 
 
 def test_unusable_folder_is_explained(tmp_path: Path) -> None:
@@ -201,5 +201,7 @@ def test_root_runs_programs_that_stand_below_a_folder_of_its_own(home: Path) -> 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root runs the server as another user")
 def test_root_is_refused_a_path_too_long_for_a_socket_of_its_own(home: Path) -> None:
-    with pytest.raises(UserError, match=r"too long a path.* set OBLIVION_EMBEDDED_DIR to a shorter one"):
+    with pytest.raises(
+        UserError, match=r"is too long for root's PostgreSQL.* set OBLIVION_EMBEDDED_DIR to a shorter one"
+    ):
         embedded.start(home / ("long" * 20) / "data")

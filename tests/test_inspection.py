@@ -72,7 +72,7 @@ def agrees(url: URL) -> Inspection:
         for finding in said:
             if finding.kind == "not valid":
                 verified = run("verify", url=url).out
-                assert f"{finding.rows} rows of before break it" in verified, verified
+                assert f"{finding.rows} old rows break it" in verified, verified
         names = {(finding.kind, finding.name) for finding in found.stays}
         beside = {("table", "public.call_notes"), ("table", "public.invoices"), ("view", "public.calls_now")}
         assert set(left) <= names

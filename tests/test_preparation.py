@@ -156,6 +156,6 @@ def test_busy_table_stops_it_and_is_named(empty: URL) -> None:
         stopped = run("-x", "lock-timeout=50ms", "prepare", url=empty)
     assert "public.token_usage is held by process" in stopped.error
     assert "billing page" in stopped.error
-    assert "What was prepared before stays so: end that session, or wait longer" in stopped.error
+    assert "Earlier steps stay done: end that session, or wait longer" in stopped.error
     assert run("prepare", url=empty).status == 0
     assert checks(empty) == PREPARED

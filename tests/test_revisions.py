@@ -228,7 +228,7 @@ def test_message_that_would_make_no_valid_revision_is_refused(tmp_path: Path, me
     shutil.copy(PROJECT / "alembic.ini", tmp_path)
     before = sorted(tmp_path.rglob("*.py"))
     error = run("-c", str(tmp_path / "alembic.ini"), "revision", "-m", message).error
-    assert "A revision needs a message that names it" in error
+    assert "A revision needs a message" in error
     assert sorted(tmp_path.rglob("*.py")) == before
 
 

@@ -1,1 +1,1 @@
-"""What the commands beside Alembic's do, without the command line around it."""
+"""The work of the commands that `oblivion-schema` adds to Alembic's, without their command line."""

@@ -1,6 +1,6 @@
-"""Maintenance of metered calls from a scheduler: ending those that went stale, and billing what could not be billed.
+"""Maintenance of metered calls for a scheduler: end stale calls, and bill ended calls whose billing failed.
 
-Each batch is a transaction: what it has locked is free again soon, and what is done stays done.
+Each batch is a transaction of its own: its locks are short, and its work stays done if a later batch fails.
 """
 
 from __future__ import annotations
@@ -34,16 +34,21 @@ _UNDEFINED_SCHEMA: Final = "3F000"
 
 @dataclass
 class Tally:
-    """What became of the calls of a run: how many were done, tokens charged, tokens that no balance covered."""
+    """Sums over the calls of a run.
+
+    - `calls`: how many calls were ended or billed.
+    - `charged`: tokens that were charged.
+    - `shortfall`: tokens that no balance covered.
+    - `unsettled`: ids of calls whose billing failed; a dict serves as an ordered set.
+    """
 
     calls: int = 0
     charged: int = 0
     shortfall: int = 0
     unsettled: dict[UUID, None] = field(default_factory=dict)
-    """Calls whose billing failed; a dict for its order."""
 
     def add(self, session_id: UUID, status: CallStatus, charged: int, shortfall: int) -> None:
-        """Count what one call paid."""
+        """Add the result of one call."""
         self.charged += charged
         self.shortfall += shortfall
         if status == "unsettled":
@@ -59,7 +64,7 @@ class Tally:
 
 
 def duration(given: str, name: str) -> timedelta:
-    """Read a time such as 90s, 5m, 2h or 1d. Raises UserError, which quotes `name`."""
+    """Parse a duration such as 90s, 5m, 2h or 1d. Raises UserError, which names the option `name`."""
     read = re.fullmatch(r"([0-9]{1,6})(s|m|min|h|d)", given)
     if read is None:
         raise UserError(f"{name} {given}: give a number and its unit, s, m, h or d, such as 5m.")
@@ -67,7 +72,7 @@ def duration(given: str, name: str) -> timedelta:
 
 
 def at_most(given: str | None, name: str) -> int | None:
-    """Read a number of calls; None is no limit. Raises UserError, which quotes `name`."""
+    """Parse a number of calls; None means no limit. Raises UserError, which names the option `name`."""
     if given is None:
         return None
     if not re.fullmatch(r"[0-9]{1,9}", given):
@@ -76,7 +81,7 @@ def at_most(given: str | None, name: str) -> int | None:
 
 
 def reap(connection: Connection, not_seen_for: timedelta, max_calls: int | None) -> Tally:
-    """End all stale calls, or `max_calls` of them. Raises UserError where the database refuses."""
+    """End all stale calls, at most `max_calls`. Raises UserError if PostgreSQL refuses."""
     tally = Tally()
     try:
         for size in _batches(max_calls):
@@ -93,16 +98,17 @@ def reap(connection: Connection, not_seen_for: timedelta, max_calls: int | None)
 
 
 def settle(connection: Connection, max_calls: int | None) -> Tally:
-    """Bill all calls that have ended and were not billed, or `max_calls` of them. Raises as `reap()`."""
+    """Bill all calls that have ended and are not billed, at most `max_calls`. Raises UserError as `reap()`."""
     tally = Tally()
     try:
         for size in _batches(max_calls):
             settled = connection.execute(select(settle_calls(size))).all()
             connection.commit()
-            # Those that failed come last: one that comes again has failed in this run, and all others had their turn.
+            # settle_calls() returns calls that failed last. A call that comes a second time has failed in this run, and
+            # all others were tried: stop.
             seen = tally.unsettled.keys() & {call.session_id for call in settled}
             for session_id, status, charged, shortfall in settled:
-                tally.calls += status not in {"unsettled", "ended"}  # ended: another run was faster
+                tally.calls += status not in {"unsettled", "ended"}  # ended: another run has billed it
                 tally.add(session_id, status, charged, shortfall)
             if seen or len(settled) < size:
                 break
@@ -112,20 +118,20 @@ def settle(connection: Connection, max_calls: int | None) -> Tally:
 
 
 def reasons(connection: Connection, tally: Tally) -> Iterator[str]:
-    """Why each call could not be billed, a line each, for the first of them."""
+    """A line for each call whose billing failed, with the reason; for more than 20 calls the rest in one line."""
     incidents = {}
     shown = list(tally.unsettled)[:_SHOWN]
     columns = billing_incidents.c
     noted = select(columns.session_id, columns.message, columns.error_code, columns.attempts, columns.first_at).where(
         columns.session_id.in_(shown), columns.resolved_at.is_(None)
     )
-    unknown = "no incident is noted"
+    unknown = "no incident is recorded"
     try:
         incidents = {session_id: incident for session_id, *incident in connection.execute(noted)}
     except DBAPIError as error:
         if sqlstate(error) != "42501":
             raise explain(error, connection.engine) from error
-        unknown = "oblivion.billing_incidents tells its owner why"
+        unknown = "its owner finds the reason in oblivion.billing_incidents"
     for session_id in shown:
         incident = incidents.get(session_id)
         if incident is None:
@@ -139,7 +145,7 @@ def reasons(connection: Connection, tally: Tally) -> Iterator[str]:
 
 
 def _batches(max_calls: int | None) -> Iterator[int]:
-    """Sizes of batches, of `max_calls` calls in all, or without end."""
+    """Sizes of batches that add up to `max_calls`; without it, an endless series."""
     left = max_calls
     while left is None or left > 0:
         size = _BATCH if left is None else min(_BATCH, left)
@@ -150,14 +156,14 @@ def _batches(max_calls: int | None) -> Iterator[int]:
 def _explained(error: DBAPIError, connection: Connection) -> UserError:
     state = sqlstate(error)
     if state in {_UNDEFINED_FUNCTION, _UNDEFINED_SCHEMA}:
-        return UserError("The database has no token engine yet: upgrade it first, with upgrade head.")
+        return UserError("The database has no token engine yet: run oblivion-schema upgrade head first.")
     if state == "42501":
         role = connection.engine.url.username or "This role"
         return UserError(
-            f"{role} may not do that: run this as the owner of the database, or let the owner GRANT service_role to it."
+            f"{role} may not do that: connect as the owner of the database, or let the owner GRANT service_role to it."
         )
     failed = str(explain(error, connection.engine))
-    return UserError(failed.replace("Nothing was changed", "What was committed before stays so"))
+    return UserError(failed.replace("Nothing was changed", "Earlier batches stay committed"))
 
 
 def _calls(number: int) -> str:

@@ -1,4 +1,4 @@
-"""The documented checklist: whether a database holds what the metadata declares, object by object."""
+"""`oblivion-schema verify`: a checklist of the objects that the metadata declares, and of the data's invariants."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _FIX: Final = "upgrade head where the revision is older, else put it back as obl
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the checklist; `problem` is empty where it passed."""
+    """One line of the checklist; `problem` is empty if the check passed."""
 
     subject: str
     problem: str = ""
 
     @property
     def passed(self) -> bool:
-        """Whether the database holds what the line names."""
+        """Whether the check passed."""
         return not self.problem
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ class Check:
 
 
 def verify(connection: Connection) -> Iterator[Check]:
-    """Check the database of `connection`, line by line; the row that it inserts is rolled back."""
+    """Run all checks on the database of `connection`; the row that one of them inserts is rolled back."""
     with connection.begin_nested() as everything:
         connection.execute(text("SET LOCAL search_path = public"))
         connection.execute(text("SET LOCAL lock_timeout = '5s'"))
@@ -69,7 +69,10 @@ def verify(connection: Connection) -> Iterator[Check]:
 
 
 def _in_force(catalog: Catalog) -> Iterator[tuple[str, str]]:
-    """Each object that is there and does its work, as (kind, name); what belongs to a table is named table.object."""
+    """Each object that exists and has effect, as (kind, name); an object of a table has the name `table.object`.
+
+    Disabled triggers, and constraints and indexes that are not valid, have no effect.
+    """
     items = catalog.objects.values()
     fires = {"ENABLE", "ENABLE ALWAYS"}
     off = {item.part_of for item in items if item.kind == "trigger state" and item.definition not in fires}
@@ -92,7 +95,7 @@ def _in_force(catalog: Catalog) -> Iterator[tuple[str, str]]:
                 for column in item.shape.removesuffix(",").split(", "):
                     yield "column", f"{own}.{unquoted(column.partition(' ')[0])}"
             case "index":
-                # It is in the schema of its table.
+                # An index has the schema of its table, so only its own name is kept.
                 yield kind, f"{on}.{own.rpartition('.')[2]}"
             case _:
                 yield kind, f"{on}.{own}" if on else own
@@ -117,7 +120,7 @@ def _check_objects(found: set[tuple[str, str]]) -> Iterator[Check]:
 
 
 def _with_rows(connection: Connection, check: Check, not_valid: set[str]) -> Check:
-    """The check; of a constraint that only new rows have to keep, with the rows that break it."""
+    """The check; for a constraint that is NOT VALID, with the rows that break it."""
     kind, _, name = check.subject.partition(" ")
     table, _, constraint = name.partition(".")
     if kind != "constraint" or check.passed or f"public.{name}" not in not_valid:
@@ -126,17 +129,17 @@ def _with_rows(connection: Connection, check: Check, not_valid: set[str]) -> Che
     condition = connection.scalar(text(_BREAKS), {"table": f"public.{table}", "constraint": constraint})
     key = ", ".join(quoted(column.name) for column in relation.primary_key)
     rows = f"FROM {qualified(relation)} AS t WHERE {condition}"
-    # PostgreSQL printed the condition.
+    # The condition comes from PostgreSQL's catalogs, so it needs no escapes.
     count = connection.exec_driver_sql(f"SELECT count(*) {rows}", execution_options={"no_parameters": True}).scalar()
     first = connection.exec_driver_sql(
         f"SELECT ({key})::text {rows} ORDER BY {key} LIMIT {_SHOWN}", execution_options={"no_parameters": True}
     ).scalars()
     validate = f"ALTER TABLE public.{table} VALIDATE CONSTRAINT {constraint}"
     if not count:
-        return Check(check.subject, f"holds for new rows alone, and no row breaks it any more: {validate}")
+        return Check(check.subject, f"is NOT VALID, but no row breaks it any more: {validate}")
     named = ", ".join(map(str, first)) + (", ..." if count > _SHOWN else "")
     names = ", ".join(column.name for column in relation.primary_key)
-    return Check(check.subject, f"{count} rows of before break it ({names} {named}): mend them, then {validate}")
+    return Check(check.subject, f"{count} old rows break it ({names} {named}): correct them, then {validate}")
 
 
 _SHOWN: Final = 5
@@ -159,9 +162,10 @@ WHERE conrelid = CAST(:table AS regclass) AND conname = :constraint
 
 
 def _belongings(relation: Table[Any]) -> Iterator[tuple[str, str]]:
+    """The constraints, indexes, policies and triggers that the metadata declares on a table, as (kind, name)."""
     on = relation.fullname
     if not relation.is_view:
-        # SQLAlchemy has a primary key of no columns where there is none.
+        # A table without a primary key has one without columns in SQLAlchemy.
         there = (c for c in relation.constraints if c is not relation.primary_key or len(relation.primary_key))
         yield from (("constraint", f"{on}.{constraint.name}") for constraint in there)
     yield from (("index", f"{on}.{index.name}") for index in relation.indexes)
@@ -215,7 +219,7 @@ def _check_access(connection: Connection, subject: str) -> Check:
 def _check_rates(connection: Connection, subject: str) -> Check:
     there = {tuple(row) for row in connection.execute(select(token_rates))}
     missing = [f"{r['mode']}{' over TURN' * r['used_turn']}" for r in RATES if tuple(r.values()) not in there]
-    differs = f"{', '.join(missing)}: missing, or not the schema's; calls would be priced wrongly"
+    differs = f"{', '.join(missing)}: missing, or another rate than the schema's; calls would have a wrong price"
     return Check(subject, differs if missing else "")
 
 
@@ -225,7 +229,7 @@ def _check_demo_accounts(connection: Connection, subject: str) -> Check:
     if not there:
         return Check(f"{subject}: none, left out by -x demo=no or deleted since")
     missing = ", ".join(sorted(names - there))
-    return Check(subject, f"{missing} missing: insert them, or delete the others, too" if missing else "")
+    return Check(subject, f"{missing} missing: insert them, or delete the other ones too" if missing else "")
 
 
 def _check_balances(connection: Connection, subject: str) -> Check:
@@ -236,8 +240,8 @@ def _check_balances(connection: Connection, subject: str) -> Check:
     first = connection.execute(select(balance_audit).where(wrong).order_by(balance_audit.c.user_id).limit(_SHOWN))
     named = "; ".join(f"{row.user_id}: drift {row.drift}, gaps {row.gaps}" for row in first)
     more = f" and {accounts - _SHOWN} more" if accounts > _SHOWN else ""
-    reason = "something changed past the triggers: oblivion.balance_audit has all"
-    return Check(subject, f"{accounts} accounts are off ({named}{more}): {reason}")
+    reason = "something bypassed the triggers: oblivion.balance_audit has all of them"
+    return Check(subject, f"{accounts} balances are wrong ({named}{more}): {reason}")
 
 
 def _check_bills(connection: Connection, subject: str) -> Check:
@@ -255,7 +259,7 @@ def _check_bills(connection: Connection, subject: str) -> Check:
         return Check(subject)
     return Check(
         subject,
-        f"{unsettled} calls that have ended are not billed, {incidents} incidents are open for more than an hour:"
+        f"{unsettled} ended calls are not billed, {incidents} incidents are open for more than an hour:"
         " run oblivion-schema settle; oblivion.billing_incidents has the reasons",
     )
 
@@ -268,7 +272,7 @@ def _check_rollups(connection: Connection, subject: str) -> Check:
     if not found:
         return Check(subject)
     named = "; ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
-    return Check(subject, f"{len(found)} sums are off ({named}): SELECT oblivion.rebuild_rollups()")
+    return Check(subject, f"{len(found)} sums are wrong ({named}): run SELECT oblivion.rebuild_rollups()")
 
 
 def _check_insert(connection: Connection, subject: str) -> Check:

@@ -1,1 +1,1 @@
-"""The words in which `oblivion_schema.tables` declares what SQLAlchemy has no object for."""
+"""Functions with which `oblivion_schema.tables` declares objects that SQLAlchemy cannot express."""

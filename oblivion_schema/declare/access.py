@@ -1,6 +1,6 @@
-"""The words for who may do what: row level security, policies, grants and Realtime, each declared below its table.
+"""Declare who may do what on a table: row level security, policies, grants and Realtime.
 
-Policies are the same in both access modes; grants are not.
+Policies are the same in both access modes, because their conditions ask for the mode; grants are not.
 """
 
 from __future__ import annotations
@@ -23,19 +23,21 @@ READ: Final = ("SELECT",)
 READ_WRITE: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
 EXECUTE: Final = ("EXECUTE",)
 
-# What a policy lets through: the condition that a row has to meet.
+# Conditions of policies: a row is visible, or may be written, if it meets the condition.
 EVERYBODY: Final = "true"
 SERVICE: Final = "oblivion.is_service_role()"
 WHEN_OPEN: Final = f"oblivion.open_access() OR {SERVICE}"
 
-
-# Of a trigger. PostgreSQL parses this condition on every statement, so it is kept short.
+# The WHEN condition of triggers. PostgreSQL parses it on every statement, so it is kept short.
 IS_API_ROLE: Final = "current_user::text = ANY ('{anon,authenticated,service_role}'::text[])"
 
 
 def own(column: str, *, further: str = "") -> str:
-    """The condition that `column` names the signed-in user, and `further`; in the open mode any row meets it."""
-    # In a subquery it is called once for each statement, and an index can be asked for what it returns.
+    """The condition that `column` holds the id of the signed-in user, and that `further` holds.
+
+    Every row meets it in the open mode, and for the service role.
+    """
+    # The subquery makes PostgreSQL call the function once for each statement, and search an index for its result.
     condition = f"{column} = (SELECT oblivion.current_user_id())"
     return f"{WHEN_OPEN} OR ({condition} AND {further})" if further else f"{WHEN_OPEN} OR {condition}"
 
@@ -43,10 +45,11 @@ def own(column: str, *, further: str = "") -> str:
 def row_level_security(
     table: Table[Any], *, select: str, insert: str = WHEN_OPEN, update: str = WHEN_OPEN, delete: str = WHEN_OPEN
 ) -> None:
-    """Guard `table` by row level security: the condition that a row has to meet for each command.
+    """Enable row level security on `table`, and declare a policy `<table>_<command>` for each command.
 
-    One policy per command, named `<table>_<command>`: several for the same command would all be evaluated for each row.
-    An updated row has to meet its condition before and after.
+    `select`, `insert`, `update` and `delete` are the conditions that a row has to meet; an updated row has to meet its
+    condition before and after. There is one policy for each command, because PostgreSQL evaluates all policies of a
+    command for each row.
     """
     on = qualified(table)
     declare(table, "row level security", table.name, f"ALTER TABLE {on} ENABLE ROW LEVEL SECURITY")
@@ -67,26 +70,29 @@ def is_guarded(table: Table[Any]) -> bool:
 
 
 def grant(relation: Table[Any], *, when_open: Grants, authenticated: Grants) -> None:
-    """Give the API roles, where they exist, these privileges on a table or view in each mode, and nothing else.
+    """Declare the privileges of the API roles on a table or view in each access mode; they get no others.
 
-    Raises ValueError for a role that is not one of `API_ROLES`.
+    A role that the server lacks is skipped. Raises ValueError for a role that is not in `API_ROLES`.
     """
     if unknown := {*when_open, *authenticated} - set(API_ROLES):
-        raise ValueError(f"{', '.join(unknown)}: only grants to {', '.join(API_ROLES)} are kept and compared.")
+        raise ValueError(f"{', '.join(unknown)}: only grants to {', '.join(API_ROLES)} can be declared.")
     grants(relation, relation.name, f"TABLE {qualified(relation)}", when_open, authenticated)
 
 
 def grant_reading(view: Table[Any]) -> None:
-    """Let the API roles read a view of rows that policies guard; in the authenticated mode not visitors."""
+    """Let the API roles read a view whose rows policies guard; in the authenticated mode all of them except anon."""
     grant(view, when_open=dict.fromkeys(API_ROLES, READ), authenticated=dict.fromkeys(API_ROLES[1:], READ))
 
 
 def publish(table: Table[Any]) -> None:
-    """Let Realtime tell clients of changes in `table`: it joins Supabase's publication, where there is one of ours."""
+    """Let Supabase's Realtime send changes of `table` to clients: the table joins the publication `REALTIME`.
+
+    Nothing happens in a database without that publication, or if the deployer does not own it.
+    """
     declare(table, "publication", REALTIME, block(add_to_publication(REALTIME, qualified(table))))
     table.info[_PUBLISHED] = True
 
 
 def is_published(table: Table[Any]) -> bool:
-    """Whether Realtime is to tell of changes in `table`."""
+    """Whether `publish()` was called for `table`."""
     return _PUBLISHED in table.info

@@ -1,8 +1,9 @@
-"""Declaring what SQLAlchemy has no object for, beside the table that it belongs to.
+"""Declare objects that SQLAlchemy cannot express, beside the table that they belong to.
 
-`metadata.create_all()` creates in this order: the private schema, functions, tables with their indexes, what is
-declared on a table in the order of its declaration, views after all that they read, triggers. PostgreSQL is given the
-SQL as it stands here: nothing is parsed, and no percent sign or colon is an escape.
+`metadata.create_all()` creates in this order: the private schema; functions of the metadata; tables with their indexes,
+each followed by what is declared on it, in the order of declaration; views after everything that they read; triggers.
+
+PostgreSQL gets the SQL as it was written: nothing is parsed, and no percent sign or colon is an escape.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ _REFERENCE = "oblivion_schema.reference"
 
 @dataclass(frozen=True)
 class Declared:
-    """One object that a table or the metadata declares beyond SQLAlchemy's own.
+    """One object that a table or the metadata declares, and that SQLAlchemy cannot express.
 
-    `name` is the object's name as PostgreSQL's catalogs give it; `create` the statement that makes it.
+    `name` is the object's name in PostgreSQL's catalogs; `create` the statement that creates it.
     """
 
     kind: Kind
@@ -50,7 +51,7 @@ class Declared:
 
 
 class Statement(ExecutableDDLElement):
-    """SQL executed as it is written."""
+    """A statement that is executed as it was written."""
 
     inherit_cache = False
 
@@ -64,7 +65,7 @@ def _compile_statement(statement: Statement, _: DDLCompiler, **__: object) -> st
 
 
 class CreateViewAsWritten(CreateView):
-    """A view, made by SQL as it is written."""
+    """SQLAlchemy's CREATE VIEW, which executes `sql` as it was written."""
 
     inherit_cache = False
     sql: str
@@ -72,35 +73,35 @@ class CreateViewAsWritten(CreateView):
 
 @compiles(CreateViewAsWritten)
 def _compile_view(create: CreateViewAsWritten, compiler: DDLCompiler, **__: object) -> str:
-    # An escape that the driver undoes.
+    # The driver turns %% back into one percent sign.
     return create.sql.replace("%", "%%") if compiler.dialect.paramstyle in {"format", "pyformat"} else create.sql
 
 
 def declare(owner: Table[Any] | MetaData, kind: Kind, name: str, create: str) -> None:
-    """Let `create_all()` execute `create`: after its table, or before all tables where the metadata owns it.
+    """Let `create_all()` execute `create`: after the table that owns it, or before all tables if the metadata owns it.
 
-    What the metadata owns is executed each time, tables or not, and so has to bear that.
+    Every `create_all()` executes the statements of the metadata, even if it creates no table: they must be repeatable.
     """
     _note(owner, Declared(kind, name, create))
     _execute_on(owner, "before_create" if isinstance(owner, MetaData) else "after_create", create)
 
 
 def qualified(table: Table[Any]) -> str:
-    """The table's name, with its schema, as SQL takes it."""
+    """The table's name with its schema, quoted as SQL needs it."""
     return quoted(table.schema or "public", table.name)
 
 
 def declared(owner: Table[Any] | MetaData) -> tuple[Declared, ...]:
-    """What `owner` declares, in the order of creation."""
+    """The objects that `owner` declares, in the order of declaration."""
     return tuple(owner.info.get(_DECLARED, ()))
 
 
 def grants(
     owner: Table[Any] | MetaData, name: str, target: str, when_open: Grants, authenticated: Grants | None = None
 ) -> None:
-    """Declare what PUBLIC and the API roles may do with an object in the open and in the authenticated mode.
+    """Declare the privileges of PUBLIC and the API roles on an object, in the open and in the authenticated mode.
 
-    `target` is the object as GRANT takes it; without `authenticated` both modes are alike.
+    `target` is the object as GRANT names it. Without `authenticated` both modes have the same privileges.
     """
     closed = when_open if authenticated is None else authenticated
     owner.info.setdefault(_GRANTED, []).append((target, {"open": when_open, "authenticated": closed}))
@@ -108,16 +109,17 @@ def grants(
 
 
 def granted(metadata: MetaData) -> Iterator[tuple[str, Mapping[str, Grants]]]:
-    """Each object that has grants, as GRANT takes it, and what they are in each mode."""
+    """Each object with declared grants, as GRANT names it, and its grants in each mode."""
     for owner in (metadata, *metadata.tables.values()):
         yield from owner.info.get(_GRANTED, ())
 
 
 def function(owner: Table[Any] | MetaData, file: Path, *, granted: Grants = MappingProxyType({})) -> None:
-    """Declare the function of an .sql file; but for its owner only those `granted` may execute it.
+    """Declare the function of an .sql file, which holds CREATE FUNCTION and COMMENT ON FUNCTION.
 
-    The file holds the statement that makes it, and its COMMENT. It is created before all tables, for their triggers and
-    policies, or after the table that owns it, whose rows it may then name.
+    Besides its owner only the roles in `granted` may execute it. A function of the metadata is created before all
+    tables, so that their triggers and policies may call it. A function of a table is created after the table, so that
+    it may use the table's row type.
     """
     create, comment = statements_of(file)
     declare(owner, "function", file.stem, create)
@@ -125,17 +127,17 @@ def function(owner: Table[Any] | MetaData, file: Path, *, granted: Grants = Mapp
 
 
 def describe_function(owner: Table[Any] | MetaData, comment: str, *, granted: Grants) -> None:
-    """Declare what belongs to a function that is declared already; its COMMENT has the types of its arguments."""
+    """Declare comment, grants and DROP of a declared function; `comment` names it with the types of its arguments."""
     signature = _commented(comment)
     declare(owner, "comment", signature, comment)
     grants(owner, signature, f"FUNCTION {signature}", granted)
-    # One that names the rows of its table, or another such function, is in their way.
+    # A table's function may use the table's row type, so it is dropped first; CASCADE drops functions that need it.
     moment, further = ("after_drop", "") if isinstance(owner, MetaData) else ("before_drop", " CASCADE")
     _execute_on(owner, moment, f"DROP FUNCTION IF EXISTS {signature}{further}")
 
 
 def _commented(comment: str) -> str:
-    """What a COMMENT is on, such as public.tick_call(uuid)."""
+    """The function that a COMMENT names, such as public.tick_call(uuid)."""
     return comment.removeprefix("COMMENT ON ").partition(" IS")[0].partition(" ")[2]
 
 
@@ -148,11 +150,14 @@ def trigger(
     when: str = "",
     transition: str = "",
 ) -> None:
-    """Declare a trigger that executes `function`, a qualified name, for each row that meets the condition `when`.
+    """Declare a trigger that executes `function`, a name with its schema.
 
-    `moment` is such as BEFORE UPDATE. Once for each statement where that is TRUNCATE, which knows no rows, or with
-    `transition`, which names the rows that changed: OLD TABLE AS removed NEW TABLE AS added. It is created after all
-    tables, so that a table's triggers stand below it, whichever concept their functions belong to.
+    - `moment`: for example BEFORE UPDATE.
+    - `when`: the condition that a row has to meet.
+    - `transition`: names for the tables of changed rows, for example OLD TABLE AS removed NEW TABLE AS added.
+
+    It fires for each row; with `transition`, or on TRUNCATE, once for each statement. It is created after all tables.
+    A table's trigger can therefore be declared below the table, even if another module declares its function.
     """
     each = "STATEMENT" if transition or moment.endswith("TRUNCATE") else "ROW"
     rows = f" REFERENCING {transition}" if transition else ""
@@ -171,9 +176,10 @@ def trigger(
 
 
 def view(file: Path, metadata: MetaData, columns: type[Columns], *, reads: Sequence[Table[Any]]) -> Table[Columns]:
-    """Declare the view of an .sql file, which holds the statement that makes it, and its COMMENT.
+    """Declare the view of an .sql file, which holds CREATE VIEW and COMMENT ON VIEW.
 
-    `columns` types and documents what it selects, in order; `reads` it is created after.
+    `columns` has the type and comment of each column that it selects, in order. The view is created after the tables
+    and views in `reads`.
     """
     create, comment = statements_of(file)
     schema, _, name = file.stem.partition(".")
@@ -192,9 +198,9 @@ def view(file: Path, metadata: MetaData, columns: type[Columns], *, reads: Seque
 
 
 def reference_rows(table: Table[Any], *rows: Mapping[str, object]) -> None:
-    """Declare rows that belong to the schema, by their primary key; `create_all()` inserts them.
+    """Declare rows that belong to the schema; `create_all()` inserts them, and the drift compares them.
 
-    Other rows of the table are its users'.
+    Their primary key identifies them. Other rows of the table belong to its users.
     """
     table.info[_REFERENCE] = tuple(dict.fromkeys(name for row in rows for name in row))
 
@@ -205,7 +211,7 @@ def reference_rows(table: Table[Any], *rows: Mapping[str, object]) -> None:
 
 
 def reference_tables(metadata: MetaData) -> dict[Table[Any], tuple[str, ...]]:
-    """The tables that have reference rows, and the columns that these give."""
+    """The tables that have reference rows, and the columns that these rows set."""
     return {table: table.info[_REFERENCE] for table in metadata.tables.values() if _REFERENCE in table.info}
 
 

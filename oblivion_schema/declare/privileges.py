@@ -1,4 +1,4 @@
-"""SQL that gives roles exactly what is said, whatever default privileges gave them."""
+"""SQL that gives roles exactly the stated privileges: it also revokes what default privileges granted."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Final, TypeAlias
 from oblivion_schema.declare.sql import block
 
 Grants: TypeAlias = Mapping[str, Sequence[str]]
-"""The privileges of each role, as GRANT takes them: `{"anon": ["SELECT", "UPDATE (email)"]}`."""
+"""The privileges of each role, as GRANT names them: `{"anon": ["SELECT", "UPDATE (email)"]}`."""
 
 API_ROLES: Final = ("anon", "authenticated", "service_role")
-"""The roles that PostgREST takes on: a visitor, a signed-in user, a trusted service."""
+"""The roles in which PostgREST runs a request: a visitor, a signed-in user, a trusted service."""
 
 PUBLIC: Final = "PUBLIC"
 
-# The roles are the server's, not the database's: another database may have made them, or be making them now.
+# Roles belong to the server: another database's upgrade may have created them, or may be creating them now. That is why
+# duplicate_object and unique_violation are no errors.
 CREATE_API_ROLES: Final = """\
 DO $$
 DECLARE
@@ -35,11 +36,11 @@ BEGIN
   END LOOP;
 END
 $$"""
-"""Makes the API roles that are missing, where the role that runs it may; without them nothing is granted to them."""
+"""Creates the missing API roles, if the role that runs it may; grants to a missing role are skipped elsewhere."""
 
 
 def use_schema_public() -> list[str]:
-    """Lines of a block that let the API roles reach schema public, where PUBLIC may not."""
+    """PL/pgSQL lines that grant the API roles USAGE on schema public, if they lack it."""
     return [
         line
         for role in API_ROLES
@@ -55,11 +56,13 @@ def use_schema_public() -> list[str]:
 
 
 def exact_grants(target: str, granted: Grants, closed: Grants | None = None) -> str:
-    """One statement after which the API roles and PUBLIC have on `target` what `granted` says, and nothing else.
+    """One statement that gives the API roles and PUBLIC exactly these privileges on `target`.
 
-    `target` as GRANT takes it, such as `TABLE public.token_usage`; `granted` the privileges of each role, such as
-    `{"anon": ["SELECT", "UPDATE (email)"]}`; `closed`, where it is not the same, those of the authenticated mode, which
-    the statement looks up. A role that does not exist is passed over.
+    - `target`: the object as GRANT names it, such as `TABLE public.token_usage`.
+    - `granted`: the privileges of each role, such as `{"anon": ["SELECT", "UPDATE (email)"]}`.
+    - `closed`: the privileges in the authenticated mode, if they differ; the statement looks the mode up.
+
+    It skips roles that do not exist.
     """
     closed = granted if closed is None else closed
     lines = [f"  REVOKE ALL ON {target} FROM PUBLIC CASCADE;"]
@@ -74,9 +77,9 @@ def exact_grants(target: str, granted: Grants, closed: Grants | None = None) -> 
 
 
 def all_grants(grants: Iterable[tuple[str, Grants]]) -> list[str]:
-    """Lines of a block after which the API roles and PUBLIC have exactly these grants, each pair a target and its own.
+    """PL/pgSQL lines that give the API roles and PUBLIC exactly these privileges; a pair is a target and its grants.
 
-    A role that does not exist is passed over.
+    They skip roles that do not exist.
     """
     targets = dict(grants)
     names: dict[str, list[str]] = {}
@@ -96,7 +99,7 @@ def all_grants(grants: Iterable[tuple[str, Grants]]) -> list[str]:
 
 
 def _by_mode(target: str, role: str, granted: Grants, closed: Grants, *, indent: str = "") -> list[str]:
-    """Statements that give `role` what it has in the mode that the database is in."""
+    """Statements that give `role` its privileges in the database's access mode."""
 
     def give(grants: Grants) -> list[str]:
         return [f"GRANT {', '.join(grants[role])} ON {target} TO {role};"] if grants.get(role) else []
@@ -122,7 +125,7 @@ def _for_each_role(target: str, privileges: Sequence[str]) -> list[str]:
 
 
 def if_role_exists(role: str, statements: Sequence[str]) -> list[str]:
-    """Lines of a block that executes `statements` only where `role` exists, as they may not even be planned else."""
+    """PL/pgSQL lines that execute `statements` only if `role` exists; PostgreSQL rejects a GRANT to an unknown role."""
     return [
         f"  IF to_regrole('{role}') IS NOT NULL THEN",
         *(f"    {statement}" for statement in statements),

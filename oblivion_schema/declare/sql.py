@@ -1,4 +1,4 @@
-"""Pieces of SQL text."""
+"""Split, quote and compose SQL text."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# Quotes, dollar quotes and comments, in which a semicolon ends nothing.
+# Quotes, dollar quotes and comments: a semicolon inside them does not end a statement.
 _WHOLE = r"""'(?:[^']|'')*'|"[^"]*"|\$(\w*)\$.*?\$\1\$|--[^\n]*"""
 _STATEMENT = re.compile(rf"(?:{_WHOLE}|;(?!\n\n|\nCOMMENT ON |\n?\Z)|[^;])+", re.DOTALL)
 
 
 def statements(script: str) -> list[str]:
-    """The statements of a script, without semicolons.
+    """The statements of a script, without their semicolons.
 
-    A semicolon ends one before an empty line, before a COMMENT at the margin, and at the end. Elsewhere it does not:
-    BEGIN ATOMIC has lines that end with it.
+    A semicolon ends a statement only before an empty line, before COMMENT ON at the start of a line, and at the end of
+    the script: the lines of a BEGIN ATOMIC body end with semicolons too.
     """
     return [found.strip() for found in (match[0] for match in _STATEMENT.finditer(script)) if found.strip()]
 
@@ -31,9 +31,9 @@ def statements_of(file: Path) -> list[str]:
 
 
 def quoted(*names: str) -> str:
-    """Names as SQL takes them whatever they are, each qualified by the one before it.
+    """`names` quoted for SQL, and joined by points: `public.calls`, `"odd name"."calls"`.
 
-    A qualified name is left as it is where it is plain: behind a point no word is reserved.
+    A qualified name of plain names gets no quotes, because no word is reserved after a point.
     """
     if len(names) > 1 and all(re.fullmatch("[a-z_][a-z0-9_]*", name) for name in names):
         return ".".join(names)
@@ -41,24 +41,27 @@ def quoted(*names: str) -> str:
 
 
 def unquoted(name: str) -> str:
-    """The identifier that `name` is in SQL."""
+    """`name` without the quotes that SQL needs around it."""
     return name[1:-1].replace('""', '"') if name.startswith('"') else name
 
 
 def text_literal(value: str) -> str:
-    """`value` as a literal."""
+    """`value` as an SQL literal."""
     return "'" + value.replace("'", "''") + "'"
 
 
 def block(lines: Sequence[str], variables: Sequence[str] = ()) -> str:
-    """`lines` of PL/pgSQL as one statement."""
+    """A DO statement with `lines` of PL/pgSQL, and the declarations in `variables`."""
     declared = ["DECLARE", *variables] if variables else []
     body = "\n".join(["", *declared, "BEGIN", *lines, "END", ""])
     return f"DO {dollar_quoted(body)}"
 
 
 def dollar_quoted(value: str, name: str = "") -> str:
-    """`value` as a literal that shows it as it is; `name` is what stands between the dollars, where it can be that."""
+    """`value` in dollar quotes, which need no escapes.
+
+    `name` stands between the dollars; with a number if `value` contains the same tag.
+    """
     tag = next(
         tag for tag in chain([f"${name}$"], (f"${name or 'do'}{number}$" for number in count())) if tag not in value
     )
@@ -66,17 +69,20 @@ def dollar_quoted(value: str, name: str = "") -> str:
 
 
 def indented(sql: str, blanks: int) -> list[str]:
-    """The lines of `sql`, as they stand in a block."""
+    """The lines of `sql`, each indented by `blanks`."""
     return [f"{' ' * blanks}{line}" for line in sql.splitlines()]
 
 
 def add_to_publication(publication: str, table: str, part: str = "") -> list[str]:
-    """Lines of a block that add `part` of `table`, or all, where there is such a publication of ours that lacks it."""
+    """PL/pgSQL lines that add `table` to a publication, if it exists, this role owns it, and the table is not in it.
+
+    `part`: the columns and rows to publish, such as ` (id) WHERE (...)`; all by default.
+    """
     return _if_published(publication, table, "NOT EXISTS", f"ALTER PUBLICATION {publication} ADD TABLE {table}{part};")
 
 
 def drop_from_publication(publication: str, table: str) -> list[str]:
-    """Lines of a block that take `table` out of a publication of ours, where there is such a one and it has it."""
+    """PL/pgSQL lines that remove `table` from a publication, if it exists, this role owns it, and has the table."""
     return _if_published(publication, table, "EXISTS", f"ALTER PUBLICATION {publication} DROP TABLE {table};")
 
 

@@ -1,1 +1,1 @@
-"""How revisions reach a database: Alembic's environment, the Python call, and SQL files."""
+"""Apply the revisions: `environment` runs Alembic, `upgrade` is the Python call, `export` writes SQL files."""

@@ -1,9 +1,10 @@
-"""What alembic/env.py runs: which database, which options, one deployer at a time, all or nothing.
+"""alembic/env.py runs this: a run is one transaction, and one deployer works on a database at a time.
 
-A run is one transaction, online and in `--sql` output: a command that fails, is killed or is cut off leaves the
-database as it was; so a revision must not leave the transaction, as `autocommit_block()` does. Revisions are static
-SQL; what a run is told reaches them as PostgreSQL settings (`oblivion.demo`, `oblivion.drop_data`, `oblivion.access`),
-so that both ways do the same.
+A command that fails, is killed or loses its connection leaves the database unchanged; the same holds for the script
+that `--sql` prints. A revision must therefore not leave the transaction, as `autocommit_block()` does.
+
+Revisions are static SQL. The options of a run reach them as PostgreSQL settings (`oblivion.demo`, `oblivion.drop_data`,
+`oblivion.access`), so that the script of `--sql` does the same as a run on a database.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ _LOG: Final = logging.getLogger("oblivion_schema")
 
 
 def run() -> None:
-    """Run the command that Alembic was given. Raises UserError, one line, where its user can mend it."""
-    if _command():  # a service's process is its own to arrange
+    """Run Alembic's command. Raises UserError, one line, for a problem that the user can fix."""
+    if _command():  # a service that calls upgrade() sets up its own logging
         _log(quiet=getattr(context.config.cmd_opts, "quiet", False))
     options = Options.from_config(context.config)
     if options.access:
@@ -53,7 +54,7 @@ def run() -> None:
             **_configuration(options),
         )
         with context.begin_transaction():
-            # Nobody builds an index CONCURRENTLY by such a script, so it may block.
+            # The script may wait in the lock: it never builds an index CONCURRENTLY, which would wait for the waiter.
             context.execute(f"DO $$ BEGIN PERFORM pg_advisory_xact_lock({ADVISORY_LOCK}); END $$")
             _migrate(options)
         return
@@ -83,7 +84,7 @@ def run() -> None:
 
 
 def _is_about_files_alone() -> bool:
-    """Whether no database is needed: Alembic runs env.py for these only because `revision_environment` is set."""
+    """Whether the command needs no database; Alembic runs env.py for it only because of `revision_environment`."""
     options = context.config.cmd_opts
     match _command():
         case "merge":
@@ -97,7 +98,7 @@ def _is_about_files_alone() -> bool:
 
 
 def _command() -> str:
-    """Name of the command on Alembic's command line; none where a service calls upgrade()."""
+    """Name of the command on Alembic's command line; empty if a service calls upgrade()."""
     function, *_ = getattr(context.config.cmd_opts, "cmd", (None,))
     return getattr(function, "__name__", "")
 
@@ -109,8 +110,8 @@ def _run_on(connection: Connection, options: Options) -> None:
     opts = context.get_context().opts
     looks = "destination_rev" not in opts and opts["fn"].__name__ != "do_ensure_version"
     if looks or opts.get("destination_rev") == "base":
-        opts["dont_mutate"] = True  # Alembic would make its version table to find that there is nothing to do
-    # A caller's transaction goes on after this, under the caller's own settings.
+        opts["dont_mutate"] = True  # otherwise Alembic creates its version table, even if there is nothing to do
+    # A caller's open transaction goes on afterwards, so its settings are restored.
     joined = connection.in_transaction()
     try:
         before = {name: _setting(connection, name) for name in options.settings()} if joined else {}
@@ -129,14 +130,14 @@ def _run_on(connection: Connection, options: Options) -> None:
     except CommandError as error:
         if "Can't locate revision" in str(error):
             raise UserError(
-                f"{str(error).rstrip('.')}: the database, or the command, names a revision that this version of"
-                " oblivion_schema does not have. Install the version that wrote it, or a newer one."
+                f"{str(error).rstrip('.')}: this version of oblivion_schema does not have the revision that the"
+                " database, or the command, names. Install the version that has it, or a newer one."
             ) from error
         raise
 
 
 def _report(connection: Connection, options: Options) -> None:
-    """Say what the run found that is not as the revisions make it."""
+    """Log what this run's adoption found and kept, and which foreign policies ignore the access mode."""
     began = connection.scalar(select(func.now()))
     for line in report([entry for entry in noted(connection) if entry.logged_at == began]):
         _LOG.info("%s", line)
@@ -163,9 +164,9 @@ def _configuration(options: Options) -> dict[str, Any]:
 
 def _migrate(options: Options) -> None:
     migration = context.get_context()
-    # In public the version table would be one that any visitor may delete.
+    # The version table is in the private schema: in public any visitor could delete it.
     event.listen(
-        # Private, but the documented hook, an Impl of our own, would serve every other Alembic of this process, too.
+        # A private attribute: the documented hook, a subclass of Impl, would change every Alembic in this process.
         migration._version,  # noqa: SLF001
         "before_create",
         lambda *_, **__: migration.execute(f"CREATE SCHEMA IF NOT EXISTS {PRIVATE_SCHEMA}"),
@@ -178,10 +179,10 @@ def _migrate(options: Options) -> None:
 
 
 def _require_upgrade_to_the_newest() -> None:
-    """Raise UserError where the run does not end at the revision whose objects the access mode is about."""
+    """Raise UserError unless the run upgrades to the newest revision: the switch names objects of that one."""
     found = None
     if _command() in {"", "upgrade"}:
-        with suppress(CommandError):  # of a revision that is none, or that depends on where the database is
+        with suppress(CommandError):  # the revision does not exist, or is relative to the database's
             found = context.get_revision_argument()
     head = context.script.get_current_head()
     if found not in {head, (head,)}:
@@ -189,6 +190,7 @@ def _require_upgrade_to_the_newest() -> None:
 
 
 def _leave_nothing_behind(*, ctx: MigrationContext, step: Any, heads: Iterable[str], **_: Any) -> None:
+    """Drop the version table and its schema after the downgrade to base."""
     if not heads and not step.is_upgrade and not step.is_stamp:
         _drop_version_table(ctx)
 
@@ -199,10 +201,11 @@ def _drop_version_table(migration: MigrationContext) -> None:
 
 
 def _number_revision(_: MigrationContext, __: object, directives: list[MigrationScript]) -> None:
+    """Give a new revision the next number, such as 006. Raises UserError for a message that cannot name its file."""
     for directive in directives:
         message = directive.message or ""
         if _command() == "revision" and (not message.strip() or '"""' in message or "\\" in message):
-            raise UserError('A revision needs a message that names it: -m "add feature", without """ and \\ in it.')
+            raise UserError('A revision needs a message, without """ and \\: -m "add feature".')
     if getattr(context.config.cmd_opts, "rev_id", None):
         return
     numbers = [int(script.revision) for script in context.script.walk_revisions() if script.revision.isdecimal()]
@@ -215,6 +218,6 @@ def _log(*, quiet: bool) -> None:
     for name in ("alembic", "oblivion_schema"):
         logging.getLogger(name).setLevel(logging.WARNING if quiet else logging.INFO)
     logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)
-    # Alembic prints each error, too: but for -q, and where the script goes, with --sql
+    # Our command line prints errors already; Alembic prints them a second time, except with -q or --sql.
     if not quiet and not context.is_offline_mode():
         logging.getLogger("alembic.util.messaging").setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""The `-x key=value` options of a run, and the PostgreSQL settings by which revisions hear of them."""
+"""The `-x key=value` options of a run, and the PostgreSQL settings that pass them to the revisions."""
 
 from __future__ import annotations
 
@@ -19,13 +19,21 @@ if TYPE_CHECKING:
 
     from oblivion_schema.tables.access import Mode
 
-ACCESS_IS_FOR_UPGRADES: Final = "-x access=... goes with upgrade head; at any other time use oblivion-schema access."
+ACCESS_IS_FOR_UPGRADES: Final = "-x access=... goes with upgrade head only: otherwise use oblivion-schema access."
 _YES_NO: Final = ("yes", "no")
 
 
 @dataclass(frozen=True)
 class Options:
-    """The `-x key=value` options of the command line."""
+    """The `-x key=value` options of the command line.
+
+    - `url`: the database.
+    - `access`: the access mode after the upgrade; None keeps the mode.
+    - `demo`: whether the demo accounts are inserted.
+    - `drop_data`: whether a downgrade may drop tables and columns that hold data.
+    - `drop_unknown`: whether a new revision drops objects that the metadata does not declare.
+    - `lock_timeout`: how long a statement waits for a lock, in PostgreSQL's units, such as 5s.
+    """
 
     url: str | None = None
     access: Mode | None = None
@@ -36,16 +44,16 @@ class Options:
 
     @classmethod
     def from_config(cls, config: Config) -> Options:
-        """Read them from the command line that Alembic parsed. Raises UserError."""
+        """Read the options from Alembic's parsed command line. Raises UserError as `parse()`."""
         given = (option.partition("=") for option in getattr(config.cmd_opts, "x", None) or ())
         return cls.parse({key: value for key, _, value in given})
 
     @classmethod
     def parse(cls, given: Mapping[str, str]) -> Options:
-        """Read them. Raises UserError for an unknown key or value."""
+        """Read the options from their keys and values. Raises UserError for an unknown key or value."""
         known = {"access", "demo", "drop-data", "drop-unknown", "lock-timeout", "url"}
         for key in given.keys() - known:
-            shown = f" {key}" if re.fullmatch(r"[a-z-]{1,20}", key) else ""  # it may be a URL, password and all
+            shown = f" {key}" if re.fullmatch(r"[a-z-]{1,20}", key) else ""  # it may be a URL with a password
             raise UserError(f"Unknown option -x{shown}: the options are {', '.join(sorted(known))}, as in -x demo=no.")
         mode = parse_mode(given["access"], f"-x access={given['access']}") if "access" in given else None
         for key in ("demo", "drop-data", "drop-unknown"):
@@ -66,7 +74,7 @@ class Options:
         )
 
     def settings(self) -> dict[str, str]:
-        """PostgreSQL settings for the run's transaction; what a revision's SQL reads is set only where it matters."""
+        """PostgreSQL settings for the run's transaction; the revisions' own are set only if not the default."""
         settings = {"lock_timeout": self.lock_timeout, "search_path": "public"}
         if self.access:
             settings[f"{PRIVATE_SCHEMA}.access"] = self.access
@@ -78,16 +86,17 @@ class Options:
 
 
 def parse_mode(name: str, said: str) -> Mode:
-    """The access mode of that name. Raises UserError, which quotes what was `said`."""
+    """The access mode with that name. Raises UserError for another name, and quotes `said`."""
     for mode in MODES:
         if name == mode:
             return mode
     raise UserError(
-        f"{one_line(said)}: the modes are open (everybody may) and authenticated (users reach their own rows)."
+        f"{one_line(said)}: the modes are open (everybody may read and write) and authenticated (users reach their own"
+        " rows)."
     )
 
 
 def find_database(config: Config) -> database.Database:
-    """Find the database of a command, the embedded one started where no URL is given. Raises UserError."""
+    """Find the database of a command; without a URL, start the embedded server. Raises UserError if there is none."""
     url = Options.from_config(config).url
     return database.find_or_start(url, config.get_main_option("sqlalchemy.url"), os.environ)

@@ -1,4 +1,4 @@
-"""Deployers take turns: one at a time holds the advisory lock of a database."""
+"""One deployer works on a database at a time: it holds an advisory lock."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Select
 
 ADVISORY_LOCK: Final = 0x0B11_1710_5C4E_3A00
-"""Key of the advisory lock that a run holds in its transaction."""
+"""Key of the advisory lock that a run holds until its transaction ends. Exported SQL files take the same lock."""
 
 _POLL_SECONDS: Final = 0.1
 
 
 @contextmanager
 def alone(connection: Connection) -> Iterator[None]:
-    """Hold the deployers' lock on a connection in autocommit."""
+    """Hold the deployers' lock within this context, on a connection in autocommit."""
     attempt = select(func.pg_try_advisory_lock(ADVISORY_LOCK))
     _poll(connection, attempt)
     try:
         yield
     finally:
-        with suppress(SQLAlchemyError):  # a connection that is gone has given it back
+        with suppress(SQLAlchemyError):  # if the connection is lost, the server has released the lock
             connection.execute(select(func.pg_advisory_unlock(ADVISORY_LOCK)))
 
 
 def wait_for_other_deployers(connection: Connection) -> None:
-    """Hold the deployers' lock until the transaction ends; one of them at a time."""
-    # Polled: a waiter that blocked would hold a snapshot, for which CREATE INDEX CONCURRENTLY waits in its turn.
-    # In the transaction: a pooler may hand a lock of the session to somebody else.
+    """Take the deployers' lock, and hold it until the transaction ends."""
+    # Polled, because a waiting statement holds a snapshot, for which the other deployer's CREATE INDEX CONCURRENTLY
+    # would wait in turn. A lock of the transaction, because a pooler may give the session to another client.
     _poll(connection, select(func.pg_try_advisory_xact_lock(ADVISORY_LOCK)))
 
 
@@ -49,5 +49,5 @@ def _poll(connection: Connection, attempt: Select[bool]) -> None:
 
 
 def say(line: str) -> None:
-    """Tell whoever runs the command, beside what it prints."""
+    """Write a line for the user to stderr; stdout has the command's output."""
     sys.stderr.write(f"{line}\n")

@@ -1,6 +1,6 @@
-"""Upgrading from Python: Alembic on the revisions of the checkout or of the installed wheel."""
+"""Upgrade from Python: run Alembic on the revisions of the checkout or of the installed wheel."""
 
-# Alembic is imported in the functions: a service that only queries does not pay for it.
+# Functions import Alembic themselves, so that a service which only queries does not load it.
 
 from __future__ import annotations
 
@@ -22,23 +22,26 @@ _PACKAGE = Path(__file__).parents[1]
 _PACKAGED = _PACKAGE / "migrations"
 _ONE_AT_A_TIME = threading.Lock()
 
-# What alembic.ini says in the checkout; the wheel has none.
+# The settings of alembic.ini, which the wheel lacks.
 _OPTIONS = {"file_template": "%%(rev)s_%%(slug)s", "path_separator": "os", "revision_environment": "true"}
 
 
 def is_packaged() -> bool:
-    """Whether the revisions are those of an installed wheel, where no new ones belong."""
+    """Whether the revisions come from an installed wheel, which takes no new ones."""
     return _PACKAGED.is_dir()
 
 
 def config(cmd_opts: Namespace | None = None) -> Config:
-    """Alembic's configuration: the file that `-c` names, alembic.ini of the checkout, or what the wheel carries."""
+    """Alembic's configuration: the file of `-c`, or the wheel's revisions, or the checkout's alembic.ini.
+
+    Raises CommandError if the file of `-c` does not exist.
+    """
     from alembic.config import Config
     from alembic.util import CommandError
 
     if cmd_opts is not None and getattr(cmd_opts, "config", None):
         if not Path(cmd_opts.config[-1]).is_file():
-            raise CommandError(f"-c {cmd_opts.config[-1]}: there is no such file.")
+            raise CommandError(f"-c {cmd_opts.config[-1]}: the file does not exist. Check its path.")
         return Config(cmd_opts.config[-1], ini_section=cmd_opts.name, cmd_opts=cmd_opts, stdout=sys.stdout)
     if is_packaged():
         configuration = Config(cmd_opts=cmd_opts, stdout=sys.stdout)
@@ -56,14 +59,18 @@ def upgrade(
     demo: bool = True,
     access: Mode | None = None,
 ) -> None:
-    """Bring a database to `revision`, the newest by default; `demo=False` leaves the demo accounts out.
+    """Bring a database to `revision`, the newest by default.
 
-    `access` says who may do what, as `oblivion-schema access` does; else the mode stays, open in a new database.
+    - `demo=False` leaves the demo accounts out.
+    - `access` switches the access mode, as `oblivion-schema access` does. Without it the mode stays as it is; a new
+      database is in the open mode.
 
-    A connection's open transaction is joined, and is the caller's to commit; otherwise the upgrade is a transaction of
-    its own. Upgrades take turns: those of one database on the server, those of one process here, for Alembic's state is
-    global. Raises alembic.util.CommandError, whose text is one line, where the database cannot be reached or refuses;
-    nothing was changed then.
+    If the connection has an open transaction, the upgrade joins it, and the caller commits; otherwise the upgrade is a
+    transaction of its own. One upgrade runs at a time: on a database because of a lock, in a process because Alembic's
+    state is global.
+
+    Raises alembic.util.CommandError, whose text is one line, if the database cannot be reached or PostgreSQL refuses;
+    then nothing was changed.
     """
     from argparse import Namespace
 
@@ -81,7 +88,7 @@ def upgrade(
         url = target if isinstance(target, str) else make_url(target).render_as_string(hide_password=False)
         configuration.attributes["database"] = parse(url, "the given URL")
     with _ONE_AT_A_TIME:
-        with suppress(NameError, AttributeError):  # which tell that no command of Alembic is running
+        with suppress(NameError, AttributeError):  # Alembic raises these if none of its commands is running
             context.is_offline_mode()
-            raise CommandError("upgrade() was called from within an Alembic command: call it before that or after.")
+            raise CommandError("upgrade() was called inside an Alembic command: call it before or after the command.")
         command.upgrade(configuration, revision)

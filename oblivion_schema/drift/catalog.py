@@ -1,8 +1,8 @@
-"""What stands in a database, object by object, as PostgreSQL itself prints it: nothing is parsed here.
+"""Read the objects of a database, each as PostgreSQL itself prints it: nothing is parsed here.
 
-A catalog holds the objects of the schemas that the metadata has, and each of their states (a grant, a comment, a
-column's default) as an object of its own. Two catalogs of the same server version are therefore equal exactly where
-their objects' definitions are equal texts.
+A catalog holds the objects of the schemas public and oblivion. Each state of an object (a grant, a comment, a column's
+default) is an object of its own. Two objects on servers of the same version are therefore equal exactly if their
+definitions are equal texts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SCHEMAS: Final = ("public", PRIVATE_SCHEMA)
 PUBLICATIONS: Final = ("supabase_realtime",)
-"""The publications whose members the metadata may declare; the members of any other are its maker's affair."""
+"""The publications whose tables the metadata may declare; other publications are not compared."""
 
 KINDS: Final = (
     "schema",
@@ -56,7 +56,7 @@ KINDS: Final = (
     "comment",
     "reference row",
 )
-"""Every kind of object that is compared, in the order in which a revision makes what belongs to one table."""
+"""Every kind of object that is compared, in the order in which a revision creates the objects of one table."""
 
 COLUMN_STATES: Final = frozenset({"type", "nullability", "default", "identity"})
 CONSTRAINTS: Final = frozenset(
@@ -65,27 +65,32 @@ CONSTRAINTS: Final = frozenset(
 STATES: Final = COLUMN_STATES | {
     "storage parameter", "setting", "trigger state", "row level security", "owner", "grant", "publication", "comment",
 }  # fmt: skip
-"""Without a name of their own, these are how an object is, and so never somebody else's."""
+"""Kinds that have no name of their own: a state of our object is ours, never somebody else's."""
 INVALID: Final = " -- invalid"
-"""What the definition of an index ends with that PostgreSQL does not use."""
+"""The end of the definition of an index that PostgreSQL marked invalid and does not use."""
 OWNER_OF_ALL: Final = f"the owner of schema {PRIVATE_SCHEMA}"
-"""The definition of an object's owner, where it is that one."""
+"""The definition of an owner that owns the private schema too; other owners are given by name."""
 UNSUPPORTED: Final = "other"
-"""The kind of what is seen but not compared, such as a materialized view."""
+"""The kind of objects that are read but not compared, such as a materialized view."""
 
 Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Object:
-    """An object, or a state of one, in PostgreSQL's words.
+    """An object, or a state of one, as PostgreSQL prints it.
 
-    `own_name`, `on_name`: names as SQL takes them; the second is that of the table, or of whatever it is a state of.
-    `definition`: what is compared. `shape`: what must be the same, or go on, for CREATE OR REPLACE to do; of other
-    kinds what the properties say. `address`, `part_of`, `needs`: the object, the one that it comes and goes with, and
-    what has to be there before it, as PostgreSQL's catalogs number them. `sort`: the order of creation. `row`: of a
-    reference row the columns and their values, those of the primary key first. `source`: of a function or view, and of
-    a comment on one, the statement as somebody wrote it, where that is known.
+    - `own_name`, `on_name`: its name, and the name of its table or of the object that it is a state of; both quoted as
+      SQL needs it.
+    - `definition`: the text that is compared.
+    - `shape`: CREATE OR REPLACE works if the new shape is equal to the old one, or continues it. For other kinds see
+      the properties `role`, `sequence`, `condition` and `undone_by`.
+    - `address`: the number of the object in PostgreSQL's catalogs, such as `relation 16385`; empty for a state.
+    - `part_of`: the address of the object that it is created and dropped with, such as its table.
+    - `needs`: addresses of the objects that must exist before it.
+    - `sort`: its place in the order of creation.
+    - `row`: column names and values of a reference row, those of the primary key first.
+    - `source`: the statement of a function, a view or a comment on one, as it was written; empty if unknown.
     """
 
     kind: str
@@ -102,7 +107,7 @@ class Object:
 
     @property
     def name(self) -> str:
-        """Which one of its kind it is, for people."""
+        """The name by which messages tell it from others of its kind."""
         own, on = self.own_name, self.on_name
         if self.kind == "column" or self.kind in COLUMN_STATES:
             return f"{on}.{own}"
@@ -116,37 +121,37 @@ class Object:
         return special.get(self.kind) or (f"{own} on {on}" if on else own)
 
     def is_column_of(self, relation: str) -> bool:
-        """Whether it is a column of the table of that name in SQL."""
+        """Whether it is a column of the table `relation`, a name quoted as SQL needs it."""
         return self.kind == "column" and self.on_name == relation
 
     @property
     def role(self) -> str:
-        """To whom a grant is."""
+        """The role that a grant is given to."""
         return self.shape
 
     @property
     def sequence(self) -> str:
-        """What numbers an identity column."""
+        """The sequence of an identity column."""
         return self.shape
 
     @property
     def condition(self) -> str:
-        """Which row a reference row is."""
+        """The condition that selects a reference row."""
         return self.shape
 
     @property
     def undone_by(self) -> str:
-        """What takes a setting back."""
+        """The clause of ALTER TABLE that resets a setting."""
         return self.shape
 
     @property
     def is_valid(self) -> bool:
-        """Whether every row is known to keep a constraint, or is in an index."""
+        """False for a constraint that is NOT VALID, and for an index that PostgreSQL marked invalid."""
         return not self.definition.endswith((" NOT VALID", INVALID))
 
     @property
     def key(self) -> Key:
-        """What makes it the same one in two catalogs."""
+        """Kind and name, which identify it in two catalogs."""
         return self.kind, self.name
 
     def __str__(self) -> str:
@@ -155,7 +160,7 @@ class Object:
 
 @dataclass(frozen=True)
 class Catalog:
-    """The objects of a database."""
+    """The objects of a database; `unsupported` are those of kinds that are not compared."""
 
     objects: Mapping[Key, Object]
     unsupported: tuple[Object, ...] = ()
@@ -167,12 +172,12 @@ class Catalog:
         return self.objects[key]
 
     def without_grants_to(self, roles: Sequence[str]) -> Catalog:
-        """The same but for grants to `roles`."""
+        """The catalog without grants to `roles`."""
         kept = {key: item for key, item in self.objects.items() if item.kind != "grant" or item.role not in roles}
         return Catalog(kept, self.unsupported)
 
     def without_publications(self, names: Iterable[str]) -> Catalog:
-        """The same but for the members of these publications."""
+        """The catalog without the tables of these publications."""
         unwanted = set(names)
         kept = {
             key: item
@@ -182,7 +187,7 @@ class Catalog:
         return Catalog(kept, self.unsupported)
 
     def grants(self) -> dict[str, dict[str, list[str]]]:
-        """The privileges of each role on each object, which is named as GRANT does."""
+        """The privileges of each role on each object: target of GRANT, then role, then privileges."""
         found: dict[str, dict[str, list[str]]] = {}
         for item in self.objects.values():
             if item.kind == "grant":
@@ -199,11 +204,11 @@ class Catalog:
 
 
 def read(connection: Connection, metadata: MetaData | None = None, roles: Sequence[str] = API_ROLES) -> Catalog:
-    """Read the catalogs, with grants to `roles` and PUBLIC, and the rows of tables to which `metadata` gives some.
+    """Read all objects; of grants those to `roles` and PUBLIC, of rows those of `metadata`'s tables of reference rows.
 
-    Changes nothing, and locks nothing but what is read, against being dropped.
+    Changes nothing. Locks nothing except the tables that it reads, against being dropped.
     """
-    with connection.begin_nested() as savepoint:  # with which the settings go
+    with connection.begin_nested() as savepoint:  # its rollback also undoes the settings
         for name, value in _SETTINGS.items():
             connection.execute(select(func.set_config(name, value, true())))
         catalog = _read(connection, metadata, roles)
@@ -211,7 +216,7 @@ def read(connection: Connection, metadata: MetaData | None = None, roles: Sequen
     return catalog
 
 
-# What PostgreSQL's print depends on.
+# The settings that PostgreSQL's printed definitions depend on.
 _SETTINGS: Final = {
     "standard_conforming_strings": "on",
     "search_path": "",
@@ -265,14 +270,14 @@ def _reference_rows(connection: Connection, metadata: MetaData, objects: Mapping
         relation = str(connection.scalar(name))
         columns = {unquoted(item.own_name): item.own_name for item in objects.values() if item.is_column_of(relation)}
         key = [column.name for column in table.primary_key]
-        # A column that the database does not have yet, or any more, makes the same row another one.
+        # Columns that the database lacks are left out: the missing column is reported, not each row as different.
         named = [*key, *(name for name in names if name not in key and name in columns)]
         if columns.keys() >= set(key):
             yield from _rows_of(connection, table, {name: columns[name] for name in named}, objects["table", relation])
 
 
 def _rows_of(connection: Connection, table: Table[Any], names: Mapping[str, str], relation: Object) -> Iterator[Object]:
-    """The rows, of the columns that `names` gives with their names in SQL, those of the primary key first."""
+    """The rows of `table`; `names` has its columns and their quoted names, those of the primary key first."""
     connection.execute(select(func.set_config("search_path", table.schema or "public", true())))
     key = list(table.primary_key)
     rows = select(*(cast(table.c[name], Text) for name in names)).order_by(*key)
@@ -293,6 +298,7 @@ def _rows_of(connection: Connection, table: Table[Any], names: Mapping[str, str]
 
 
 def _value(value: str | None) -> str:
+    """A value as SQL writes it."""
     if value is None:
         return "NULL"
     if value in {"true", "false"} or value.removeprefix("-").isdecimal():

@@ -1,8 +1,9 @@
--- What stands in the schemas :schemas, as PostgreSQL prints it: a row for each object, and for each state of one.
+-- The objects of the schemas :schemas as PostgreSQL prints them: a row for each object, and for each state of one.
 --
--- kind, own_name, on_name, definition: see catalog.py. With an empty search_path every name in them is in full.
--- shape: what has to be the same, or go on, for CREATE OR REPLACE to do.
--- address, part_of, needs: the object, the one that it comes and goes with, and those that have to be there before it.
+-- The columns are the fields of Object in catalog.py. catalog.py sets an empty search_path, so that PostgreSQL prints
+-- every name with its schema.
+--
+-- "found" has the rows, "need" the dependencies between them.
 WITH
 namespace AS (
   SELECT oid, nspname, nspowner, nspacl FROM pg_namespace WHERE nspname = ANY (CAST(:schemas AS text[]))
@@ -56,7 +57,7 @@ routine AS (
   JOIN namespace AS n ON n.oid = p.pronamespace
   WHERE NOT EXISTS (SELECT FROM extension_member WHERE classid = 'pg_proc'::regclass AND objid = p.oid)
 ),
--- What has an owner or privileges, or may have a comment, as the statements that give them name it.
+-- Objects that have an owner, privileges or a comment; name is how ALTER ... OWNER, GRANT and COMMENT ON name them.
 target AS (
   SELECT
     concat('schema ', oid) AS address,
@@ -107,12 +108,24 @@ target AS (
   FROM pg_constraint AS c
   JOIN relation AS r ON r.oid = c.conrelid
   UNION ALL
-  SELECT concat('relation ', indexrelid), 'pg_class'::regclass, indexrelid, concat('INDEX ', indexrelid::regclass), NULL, NULL
+  SELECT
+    concat('relation ', indexrelid),
+    'pg_class'::regclass,
+    indexrelid,
+    concat('INDEX ', indexrelid::regclass),
+    NULL,
+    NULL
   FROM pg_index
   JOIN relation AS r ON r.oid = indrelid
   WHERE NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND conrelid = indrelid)
   UNION ALL
-  SELECT concat('trigger ', t.oid), 'pg_trigger'::regclass, t.oid, format('TRIGGER %I ON %s', tgname, r.name), NULL, NULL
+  SELECT
+    concat('trigger ', t.oid),
+    'pg_trigger'::regclass,
+    t.oid,
+    format('TRIGGER %I ON %s', tgname, r.name),
+    NULL,
+    NULL
   FROM pg_trigger AS t
   JOIN relation AS r ON r.oid = t.tgrelid
   WHERE NOT tgisinternal
@@ -159,7 +172,7 @@ found AS (
   CROSS JOIN unnest(reloptions) AS o
   WHERE relkind = 'r'
   UNION ALL
-  -- What ALTER TABLE sets; of these the shape is what takes it back.
+  -- Settings of ALTER TABLE; the shape is the clause that resets one.
   SELECT 'setting', own_name, name, definition, shape, NULL, address, oid
   FROM relation
   CROSS JOIN LATERAL (
@@ -212,7 +225,10 @@ found AS (
       'SET COMPRESSION DEFAULT'
     WHERE attcompression <> ''
     UNION ALL
-    SELECT split_part(o, '=', 1), format('SET (%s)', replace(o, '=', ' = ')), format('RESET (%s)', split_part(o, '=', 1))
+    SELECT
+      split_part(o, '=', 1),
+      format('SET (%s)', replace(o, '=', ' = ')),
+      format('RESET (%s)', split_part(o, '=', 1))
     FROM unnest(attoptions) AS o
   ) AS s
   UNION ALL
@@ -243,7 +259,15 @@ found AS (
     attnum
   FROM attribute
   UNION ALL
-  SELECT 'nullability', own_name, on_name, CASE WHEN attnotnull THEN 'NOT NULL' ELSE 'NULL' END, NULL, NULL, address, attnum
+  SELECT
+    'nullability',
+    own_name,
+    on_name,
+    CASE WHEN attnotnull THEN 'NOT NULL' ELSE 'NULL' END,
+    NULL,
+    NULL,
+    address,
+    attnum
   FROM attribute
   UNION ALL
   SELECT 'default', own_name, on_name, expression, NULL, concat('default ', default_oid), address, attnum
@@ -349,7 +373,8 @@ found AS (
     'trigger state',
     quote_ident(tgname),
     r.name,
-    CASE tgenabled WHEN 'O' THEN 'ENABLE' WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE ALWAYS' END,
+    CASE tgenabled WHEN 'O' THEN 'ENABLE' WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA'
+      ELSE 'ENABLE ALWAYS' END,
     NULL,
     NULL,
     concat('trigger ', t.oid),
@@ -373,7 +398,9 @@ found AS (
       CASE polcmd WHEN 'r' THEN 'FOR SELECT' WHEN 'a' THEN 'FOR INSERT' WHEN 'w' THEN 'FOR UPDATE'
         WHEN 'd' THEN 'FOR DELETE' ELSE 'FOR ALL' END,
       (
-        SELECT concat('TO ', string_agg(CASE role WHEN 0 THEN 'PUBLIC' ELSE role::regrole::text END, ', ' ORDER BY role))
+        SELECT concat(
+          'TO ', string_agg(CASE role WHEN 0 THEN 'PUBLIC' ELSE role::regrole::text END, ', ' ORDER BY role)
+        )
         FROM unnest(polroles) AS role
       ),
       'USING (' || pg_get_expr(polqual, polrelid, true) || ')',
@@ -407,7 +434,7 @@ found AS (
   JOIN pg_publication AS p ON p.oid = prpubid
   JOIN relation AS r ON r.oid = prrelid
   WHERE pubname = ANY (CAST(:publications AS text[]))
-    -- One that is somebody else's, no upgrade of ours can change.
+    -- An upgrade cannot change a publication that another role owns.
     AND pg_has_role(coalesce((SELECT role FROM deployer), r.relowner), pubowner, 'USAGE')
   UNION ALL
   SELECT
@@ -455,7 +482,7 @@ found AS (
   JOIN pg_attribute ON attrelid = r.oid AND attnum = d.objsubid
   WHERE relkind IN ('r', 'v')
   UNION ALL
-  -- What no declaration of ours can make, and so is only ever somebody else's.
+  -- Kinds that the metadata cannot declare, so that these objects always belong to somebody else.
   SELECT
     'other',
     concat(
@@ -486,18 +513,27 @@ found AS (
   JOIN relation AS r ON r.oid = attrelid
   WHERE relkind = 'v' AND atthasdef
   UNION ALL
-  SELECT DISTINCT 'other', format('disabled triggers of %I on %s', conname, r.name), NULL, '', NULL, NULL, r.address, t.tgconstraint::bigint
+  SELECT DISTINCT
+    'other',
+    format('disabled triggers of %I on %s', conname, r.name),
+    NULL, '', NULL, NULL, r.address, t.tgconstraint::bigint
   FROM pg_trigger AS t
   JOIN relation AS r ON r.oid = t.tgrelid
   JOIN pg_constraint AS c ON c.oid = t.tgconstraint
   WHERE tgisinternal AND tgenabled <> 'O'
   UNION ALL
-  SELECT 'other', format('inheritance of %s from %s', r.name, inhparent::regclass), NULL, '', NULL, NULL, r.address, r.oid
+  SELECT
+    'other',
+    format('inheritance of %s from %s', r.name, inhparent::regclass),
+    NULL, '', NULL, NULL, r.address, r.oid
   FROM pg_inherits
   JOIN relation AS r ON r.oid = inhrelid
   WHERE NOT relispartition
   UNION ALL
-  SELECT 'other', format('statistics object %s.%I on %s', n.nspname, stxname, r.name), NULL, '', NULL, NULL, r.address, s.oid
+  SELECT
+    'other',
+    format('statistics object %s.%I on %s', n.nspname, stxname, r.name),
+    NULL, '', NULL, NULL, r.address, s.oid
   FROM pg_statistic_ext AS s
   JOIN relation AS r ON r.oid = stxrelid
   JOIN pg_namespace AS n ON n.oid = stxnamespace
@@ -507,6 +543,7 @@ found AS (
   JOIN relation AS r ON r.oid = w.ev_class
   WHERE rulename <> '_RETURN'
 ),
+-- How an address names an object of each system catalog.
 class AS (
   SELECT 'pg_class'::regclass AS class, 'relation' AS name
   UNION ALL SELECT 'pg_proc'::regclass, 'function'
@@ -517,6 +554,8 @@ class AS (
   UNION ALL SELECT 'pg_namespace'::regclass, 'schema'
   UNION ALL SELECT 'pg_publication_rel'::regclass, 'publication'
 ),
+-- pg_depend, with the addresses of found: a view for its rewrite rule, a generated column for its expression, a
+-- constraint for its index, a table for its row type or an array of it.
 need AS (
   SELECT
     CASE
@@ -549,6 +588,7 @@ need AS (
     WHERE d.refclassid = 'pg_type'::regclass AND b.oid = d.refobjid
   ) AS t ON true
   WHERE d.deptype IN ('n', 'a')
+    -- Below it are PostgreSQL's own objects.
     AND d.refobjid >= 16384
     AND (c.class IS NOT NULL OR w.ev_class IS NOT NULL)
 )

@@ -1,4 +1,4 @@
-"""`oblivion-schema check --against URL`: a database is only read, and what it should be is built elsewhere."""
+"""`oblivion-schema check --against URL`: that database is only read; the schema is built on another server."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ _FIX = "Upgrade it first."
 def check_against(database: Database, scratch: Database | None, revisions: ScriptDirectory) -> Drift:
     """Compare `database`, in a read-only transaction, with what the metadata builds on a server of the same version.
 
-    That is `scratch`, or the embedded server where it has that version; all that is built there is rolled back. Raises
-    UserError where one of the two cannot be reached, may not be read or built on, or is at another revision.
+    That server is `scratch`, or the embedded one if it has that version; everything built there is rolled back. Raises
+    UserError if one of the two cannot be reached, its role lacks a right, or `database` is at another revision.
     """
     if scratch is not None and scratch.url == database.url:
-        raise UserError("--scratch is the database of --against, which shall only be read: name another one.")
+        raise UserError("--scratch is the database of --against, which is only read: name another database.")
     with database.connect() as live:
-        # One snapshot for all that is read.
+        # All queries see one snapshot.
         live.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         try:
             require_newest_revision(live, revisions, "The role of --against")
-            live.execute(select(adoption_log).limit(0))  # what it notes would else be taken for a difference
+            # Without the log, objects that an adoption kept would count as differences: fail early if it is unreadable.
+            live.execute(select(adoption_log).limit(0))
             with _built_on(scratch, _major(live)) as migration:
                 return find_drift(live, migration, metadata, revisions)
         except DBAPIError as error:
@@ -49,20 +50,20 @@ def check_against(database: Database, scratch: Database | None, revisions: Scrip
         except MayNotBuildError as error:
             raise UserError(
                 "The role of --scratch has to own schema public there, and to have CREATE on the database, which must"
-                " not be read-only: name its owner. What is built is rolled back."
+                " not be read-only: connect as the database's owner. Everything that is built is rolled back."
             ) from error
 
 
 def require_newest_revision(live: Connection, revisions: ScriptDirectory, role: str) -> None:
-    """Raise UserError where the database is not at the newest revision, or `role` may not see at which it is."""
+    """Raise UserError if the database is not at the newest revision, or `role` may not read its revision."""
     try:
         with live.begin_nested():
             found = live.scalars(text(f"SELECT version_num FROM {PRIVATE_SCHEMA}.alembic_version")).all()  # noqa: S608
     except DBAPIError as error:
         if sqlstate(error) == "42501":
             raise UserError(
-                f"{role} may not read {PRIVATE_SCHEMA}.alembic_version: GRANT USAGE ON SCHEMA"
-                f" {PRIVATE_SCHEMA} and SELECT on that table to it, or connect as its owner."
+                f"{role} may not read {PRIVATE_SCHEMA}.alembic_version: GRANT USAGE ON SCHEMA {PRIVATE_SCHEMA} and"
+                " SELECT on that table to it, or connect as the table's owner."
             ) from error
         raise UserError(
             f"The database has no {PRIVATE_SCHEMA}.alembic_version: no revision was applied. {_FIX}"
@@ -70,8 +71,8 @@ def require_newest_revision(live: Connection, revisions: ScriptDirectory, role: 
     heads = revisions.get_heads()
     if newer := set(found) - {script.revision for script in revisions.walk_revisions()}:
         raise UserError(
-            f"The database is at {', '.join(newer)}, which this version of oblivion_schema does not have, the code at"
-            f" {', '.join(heads)}: install the version that it was upgraded with."
+            f"The database is at {', '.join(newer)}, which this version of oblivion_schema does not have; its newest"
+            f" revision is {', '.join(heads)}. Install the version that upgraded the database, or a newer one."
         )
     if sorted(found) != sorted(heads):
         raise UserError(
@@ -84,8 +85,8 @@ def _built_on(scratch: Database | None, major: int) -> Iterator[MigrationContext
     with (scratch or _embedded(major)).connect() as connection:
         if _major(connection) != major:
             raise UserError(
-                f"--scratch runs PostgreSQL {_major(connection)}, the database {major}: they print definitions"
-                " differently. Name a server of the same major version."
+                f"--scratch runs PostgreSQL {_major(connection)}, the database {major}, and each prints definitions in"
+                " its own way. Name a server of the same major version."
             )
         connection.execute(select(func.set_config("search_path", "public", true())))
         yield MigrationContext.configure(connection=connection)
@@ -97,7 +98,7 @@ def _embedded(major: int) -> Database:
         here = " and ".join(map(str, embedded.VERSIONS)) if embedded.is_installed() else "none"
         raise UserError(
             f"The database runs PostgreSQL {major}, and the embedded ones here are {here}: name a server of version"
-            f" {major} on which the schema may be built, and rolled back, by --scratch postgresql://..."
+            f" {major} with --scratch postgresql://... The schema is built there, and rolled back."
         )
     directory = embedded.data_directory(major)
     runs = (directory / "postmaster.pid").exists()

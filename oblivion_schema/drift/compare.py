@@ -1,7 +1,7 @@
-"""Deciding what differs, what of it is ours, and which steps mend it: from a reading to a `Drift`.
+"""Decide which differences are ours, and which steps fix them: `find_drift()` turns a `Reading` into a `Drift`.
 
-What the metadata does not know is ours where the revisions make it. All else is somebody else's: it is named, and left
-alone.
+An object that the metadata does not declare is ours if the revisions build it: it is dropped. Any other belongs to
+somebody else: it is reported, and never changed unless asked for.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ if TYPE_CHECKING:
     from oblivion_schema.tables.access import Mode
 
 _SHOWN: Final = 30
+_LINES_AROUND: Final = 3
 
 
 class Difference(NamedTuple):
-    """One object that is not in the database as the metadata has it; `metadata` and `database` are the definitions.
+    """One object that the database does not have as the metadata declares it.
 
-    `unknown` is what no revision makes either.
+    `metadata` and `database` are its definitions on the two sides; `renamed` has the column's new name in `metadata`.
+    `extra` is an object that the revisions build and the metadata lacks; `unknown` one that neither of them has.
     """
 
     change: Literal["missing", "different", "renamed", "extra", "unknown"]
@@ -54,22 +56,28 @@ class Difference(NamedTuple):
         return f"{self.kind} {self.name} {says[self.change]}".lstrip()
 
     def explained(self) -> str:
-        """The difference with both definitions, line by line."""
-        if self.change != "different":
+        """The difference; if both sides have a definition, its changed lines, each with three lines around it."""
+        database, metadata = self.database.splitlines(), self.metadata.splitlines()
+        lines = list(difflib.unified_diff(database, metadata, n=_LINES_AROUND, lineterm=""))[2:]  # no file names
+        if self.change != "different" or not lines:
             return repr(self)
-        lines = difflib.ndiff(self.database.splitlines(), self.metadata.splitlines())
-        shown = [f"  {line.rstrip()}" for line in lines if not line.startswith("?")]
-        return "\n".join([f"{self!r} (- database, + metadata)", *shown])
+        shown = [f"  {line[0]} {line[1:]}".rstrip() if line[:2] != "@@" else "  ..." for line in lines]
+        starts_at_the_top = lines[0].startswith(("@@ -0", "@@ -1 ", "@@ -1,"))
+        return "\n".join([f"{self!r} (- database, + metadata)", *shown[1 if starts_at_the_top else 0 :]])
 
 
 @dataclass(frozen=True)
 class Drift:
-    """What differs, and the steps that mend it.
+    """The differences, and the steps that fix them.
 
-    `kept` of the differences are dropped only when asked for; `left_alone` is somebody else's, and `others` is all that
-    no step touches; the columns of `misplaced` tables are in another order than a revision can give them; grants to
-    `missing_roles` were not compared. `unclear` columns may have got one of several new names; what is `by_hand` no
-    revision made so. `grants_after` and `grants_before` are those that depend on the access mode.
+    - `kept`: the differences that no step fixes unless `drop_unknown` is given.
+    - `left_alone`: names of objects that belong to somebody else.
+    - `others`: all objects that no step touches; they may block a step.
+    - `misplaced`: tables whose columns stand in an order that no revision can give them.
+    - `missing_roles`: roles whose grants were not compared.
+    - `unclear`: columns that may have one of several new names.
+    - `by_hand`: objects that differ from what the revisions build.
+    - `grants_after`, `grants_before`: grants that are not the same in both access modes, by their target in GRANT.
     """
 
     differences: tuple[Difference, ...]
@@ -86,29 +94,29 @@ class Drift:
     grants_before: Mapping[str, ModeGrants] = field(default_factory=dict)
 
     def report(self) -> Iterator[str]:
-        """Each difference, line by line, and what was not compared."""
+        """A text for each difference, then a line for each thing that was kept, left alone or not compared."""
         for difference in self.differences:
             yield difference.explained()
         if self.kept:
-            yield "What the metadata does not know, a revision drops only when told: alembic -x drop-unknown=yes"
+            yield "A revision drops what the metadata does not know only when told: alembic -x drop-unknown=yes"
         if self.left_alone:
             more = len(self.left_alone) - _SHOWN
             rest = f" and {more} more" if more > 0 else ""
             yield f"Not ours, left alone: {', '.join(self.left_alone[:_SHOWN])}{rest}"
         if self.by_hand:
             yield (
-                f"Altered by hand, for the revisions make it otherwise: {', '.join(self.by_hand)}."
-                " The revision fits this database, and may not fit others."
+                f"Altered by hand: {', '.join(self.by_hand)}. The revisions build it otherwise, so this revision may"
+                " not fit other databases."
             )
         if self.missing_roles:
-            yield f"Not compared, for there is no such role: grants to {', '.join(self.missing_roles)}"
+            yield f"Not compared, because the role does not exist: grants to {', '.join(self.missing_roles)}"
 
     def upgrade(self) -> list[Statement]:
-        """The statements that make the database what the metadata is."""
+        """The statements that turn the database into what the metadata declares. Raises UserError as `plan()`."""
         return plan(self.steps, self.renames, self.grants_after)
 
     def downgrade(self) -> list[Statement]:
-        """The statements that make it what it was."""
+        """The statements that turn it back. Raises UserError as `plan()`."""
         back = [step.reversed() for step in self.steps]
         return plan(back, [rename.reversed() for rename in self.renames], self.grants_before)
 
@@ -124,13 +132,13 @@ def find_drift(
 ) -> Drift:
     """Compare `database` with what `metadata` builds on the connection of `scratch`, which may be the same one.
 
-    `database` is read only. On the other everything is rolled back; it needs the rights that an upgrade needs. With
-    `drop_unknown` the steps drop what the metadata does not know, tables included; with `writes_revision` they are
-    compared with what the revisions make, too, and grants in both access modes. Raises UserError where nothing can be
-    built, or the metadata is not valid.
+    `database` is only read. Everything on `scratch` is rolled back; its role needs the rights that an upgrade needs.
+    `drop_unknown` lets the steps drop what the metadata does not declare, tables included. `writes_revision` also
+    compares with what the revisions build, and compares grants in both access modes. Raises UserError if the schema
+    cannot be built, or the metadata is not valid.
     """
     reading = read_both(database, scratch, metadata, revisions, writes_revision=writes_revision)
-    drift = _sort_out(reading, drop_unknown=drop_unknown)
+    drift = _classify(reading, drop_unknown=drop_unknown)
     after, before = reading.after, reading.before
     drift = replace(drift, grants_after=_grants_by_mode(before, after), grants_before=_grants_by_mode(after, before))
     foreign = _not_compared_on_ours(reading)
@@ -152,7 +160,7 @@ def find_drift(
 
 
 def _not_compared_on_ours(reading: Reading) -> list[Object]:
-    """What is no kind that is compared, and so never dropped, but a difference, for it is on an object of ours."""
+    """Objects of ours carry these, in kinds that are not compared: a difference, but no revision drops them."""
     ours = {step.before.address for step in reading.steps if step.before and step.after and step.before.address}
     return [
         item
@@ -163,14 +171,14 @@ def _not_compared_on_ours(reading: Reading) -> list[Object]:
 
 
 def _grants_of_the_other_mode(drift: Drift, mode: Mode) -> Iterator[Difference]:
-    """Grants that are right in the mode that the database is in, and not in the other."""
+    """Grants that are right in the database's access mode, and wrong in the other."""
     for target, its in drift.grants_after.items():
         if its.differs_in and mode not in its.differs_in:
             yield Difference("different", "grant", f"on {target} in the {' and '.join(its.differs_in)} mode")
 
 
 def _grants_by_mode(before: Mapping[Mode, Catalog], after: Mapping[Mode, Catalog]) -> dict[str, ModeGrants]:
-    """The grants that are not the same in both modes, before or after, by what GRANT calls their object."""
+    """The grants that differ between the modes, before or after, by their target in GRANT."""
     if len(after) < len(MODES):
         return {}
     old, new = ({mode: catalog.grants() for mode, catalog in side.items()} for side in (before, after))
@@ -183,8 +191,11 @@ def _grants_by_mode(before: Mapping[Mode, Catalog], after: Mapping[Mode, Catalog
     return found
 
 
-def _sort_out(reading: Reading, *, drop_unknown: bool) -> Drift:
-    """Tell our differences from what is somebody else's, which no step touches unless it is asked for."""
+def _classify(reading: Reading, *, drop_unknown: bool) -> Drift:
+    """Separate our differences from somebody else's objects, which no step touches unless `drop_unknown`.
+
+    `kept` has each step that is not taken, with the difference that it would fix; None if the object is not ours.
+    """
     steps, renames, left, known = reading.steps, reading.renames, reading.left, set(reading.made.objects)
     owners = _owners(steps)
     renamed = {("column", rename.names[0]) for rename in renames}
@@ -193,22 +204,22 @@ def _sort_out(reading: Reading, *, drop_unknown: bool) -> Drift:
     for step in steps:
         item, owner = step.either, owners[step]
         if owner is not None and not (owner.before and owner.after):
-            continue  # it comes, or goes, with that
+            continue  # created or dropped together with its owner
         if step.before and step.after:
             if _only_not_valid(step) and ("not valid", item.name) in left:
                 kept[step] = None
             elif step.differs and item.key not in renamed:
-                shown = _shown(step.after), _shown(step.before)
+                shown = _readable(step.after), _readable(step.before)
                 differences.append(Difference("different", item.kind, step.before.name, *shown))
         elif step.after:
-            differences.append(Difference("missing", item.kind, item.name, _shown(item)))
+            differences.append(Difference("missing", item.kind, item.name, _readable(item)))
         elif (item.key in left or _is_somebody_elses(item, known, owner)) and not (
             drop_unknown and item.kind != "reference row"
         ):
             kept[step] = None
         else:
             ours = item.key in known or item.kind in STATES
-            differences.append(Difference("extra" if ours else "unknown", item.kind, item.name, "", _shown(item)))
+            differences.append(Difference("extra" if ours else "unknown", item.kind, item.name, "", _readable(item)))
             if not drop_unknown and (not ours or item.kind == "table"):
                 kept[step] = differences[-1]
 
@@ -231,14 +242,14 @@ def _sort_out(reading: Reading, *, drop_unknown: bool) -> Drift:
 
 
 def _owners(steps: Sequence[Step]) -> dict[Step, Step | None]:
-    """What each object is part of."""
+    """For each step, the step of the object that this one is part of."""
     before = {step.before.address: step for step in steps if step.before and step.before.address}
     after = {step.after.address: step for step in steps if step.after and step.after.address}
     return {step: before.get(step.before.part_of) if step.before else after.get(step.either.part_of) for step in steps}
 
 
 def _only_not_valid(step: Step) -> bool:
-    """Whether all that differs is that rows which were there before may break a constraint."""
+    """Whether the database's constraint differs only by NOT VALID: old rows may break it."""
     before, after = step.before, step.after
     return bool(
         before and after and before.kind in CONSTRAINTS and before.definition == f"{after.definition} NOT VALID"
@@ -246,19 +257,20 @@ def _only_not_valid(step: Step) -> bool:
 
 
 def _is_somebody_elses(item: Object, known: set[Key], owner: Step | None) -> bool:
-    """Whether no revision makes it and it stands beside our objects: in public, or among the reference rows."""
+    """Whether no revision builds it, and it stands by itself in schema public or is a row of a reference table."""
     if item.key in known or item.kind in STATES:
         return False
     return item.kind == "reference row" or (owner is None and item.own_name.startswith("public."))
 
 
-def _shown(item: Object) -> str:
+def _readable(item: Object) -> str:
+    """The definition as PostgreSQL prints it, laid out as in a revision."""
     printed = replace(item, source="")
     return statements.create(printed) if item.kind in {"policy", "view", "function", "trigger"} else item.definition
 
 
 def _misplaced(reading: Reading) -> Iterator[str]:
-    """Tables whose new columns are not the last ones in their definition."""
+    """Tables whose metadata does not list the columns as the database would: the old ones in order, then the new."""
     new_names = {rename.names[0]: rename.after for rename in reading.renames}
     wanted = reading.want.columns()
     for table, columns in reading.live.columns().items():
@@ -269,7 +281,7 @@ def _misplaced(reading: Reading) -> Iterator[str]:
 
 
 def _by_hand(drift: Drift, made: Catalog) -> tuple[str, ...]:
-    """What of the differences the revisions do not make as it is in the database."""
+    """The differing objects whose state in the database is not what the revisions build."""
     named = {(difference.kind, difference.name) for difference in drift.differences}
     found = []
     for step in drift.steps:

@@ -1,8 +1,15 @@
-"""From one catalog to another: which statements, in which order.
+"""Put the steps from one catalog to another in order: `plan()` returns the statements of a revision.
 
-What has to go, goes first, what depends on it before it; then columns get their new names; then everything is made
-or altered, what it needs before it. An object that needs one that goes or changes its type makes way, and comes back
-with its grants and comments. The way back is the same plan with the two catalogs exchanged.
+1. Refuse to drop tables and columns that hold data.
+2. Drop objects, dependent ones first.
+3. Rename columns.
+4. Create and alter objects, each after those that it needs.
+5. Change grants that depend on the access mode.
+
+PostgreSQL refuses to drop or retype what another object needs. Such an object is dropped first, and created again later
+with its grants and comments. A downgrade is the same plan with the two catalogs exchanged.
+
+`_Plan` holds the plan; `_Side` answers questions about the steps as they are before, or after.
 """
 
 from __future__ import annotations
@@ -22,7 +29,7 @@ from oblivion_schema.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-# What PostgreSQL does not let stand on a column that changes its type; it rebuilds constraints and indexes itself.
+# PostgreSQL changes no column's type under these: they are dropped first. It rebuilds constraints and indexes itself.
 _BLOCKS_TYPE_CHANGE: Final = frozenset({"view", "policy", "trigger", "function", "column", "default", "publication"})
 _GRANTED: Final = frozenset({"view", "function"})
 _RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
@@ -31,7 +38,10 @@ _OWN_NAME_IS_TARGET: Final = {"schema": "SCHEMA", "table": "TABLE", "view": "TAB
 
 @dataclass(eq=False)
 class Step:
-    """One object in the two catalogs: what it is before and after, and whether that is the same definition."""
+    """One object in the two catalogs.
+
+    `before` is None for a new object, `after` for one that is dropped. `differs`: both exist, with another definition.
+    """
 
     before: Object | None
     after: Object | None
@@ -39,17 +49,17 @@ class Step:
 
     @property
     def either(self) -> Object:
-        """The object, as it is on one of the sides."""
+        """The object after the step, or before it if it is dropped."""
         return self.after or cast("Object", self.before)
 
     def reversed(self) -> Step:
-        """The step back."""
+        """The same step for the downgrade."""
         return Step(self.after, self.before, self.differs)
 
 
 @dataclass(frozen=True)
 class Call:
-    """One of the package's operations, by name."""
+    """A call of a function of `oblivion_schema.operations`, by its name."""
 
     function: str
     arguments: tuple[str, ...] = ()
@@ -57,14 +67,14 @@ class Call:
 
 @dataclass(frozen=True)
 class File:
-    """Statements that stand in an .sql file of their own beside the revision; `name` is its name without the suffix."""
+    """Statements for an .sql file beside the revision; `name` is the file's name without `.sql`."""
 
     name: str
     statements: tuple[str, ...]
 
     @property
     def text(self) -> str:
-        """What stands in the file."""
+        """The content of the file."""
         return "\n\n".join(f"{sql};" for sql in self.statements) + "\n"
 
 
@@ -73,7 +83,7 @@ Statement: TypeAlias = str | Call | File
 
 @dataclass(frozen=True)
 class Rename:
-    """A column that gets another name."""
+    """A column that gets another name; all three names are quoted as SQL needs it."""
 
     table: str
     before: str
@@ -81,19 +91,19 @@ class Rename:
 
     @property
     def names(self) -> tuple[str, str]:
-        """The column before and after, for people."""
+        """The column's old and new name with its table, as messages show them."""
         return f"{self.table}.{self.before}", f"{self.table}.{self.after}"
 
     def reversed(self) -> Rename:
-        """The way back."""
+        """The same rename for the downgrade."""
         return Rename(self.table, self.after, self.before)
 
 
 @dataclass(frozen=True)
 class ModeGrants:
-    """Grants on one object that the access modes differ in: the statement that gives them whichever mode there is.
+    """Grants on one object that are not the same in both access modes.
 
-    `differs_in` names the modes in which something else is granted before.
+    `statement` looks the mode up, and gives the grants of that mode. `differs_in`: the modes whose grants it changes.
     """
 
     statement: str
@@ -103,23 +113,27 @@ class ModeGrants:
 def plan(
     steps: Sequence[Step], renames: Sequence[Rename] = (), by_mode: Mapping[str, ModeGrants] = MappingProxyType({})
 ) -> list[Statement]:
-    """Statements that lead from what the steps have before to what they have after.
+    """The statements that lead from `before` to `after` of all steps.
 
-    They begin by refusing to drop a table or a column in which somebody wrote something. `by_mode`, by what GRANT calls
-    the object, replaces the steps' own grants, which are those of one mode.
+    The first of them refuse to drop a table or column that holds data. `by_mode` has the target of GRANT as its key; it
+    replaces the grants of the steps, which are those of one access mode. Raises UserError if objects need each other in
+    a circle.
     """
     return _Plan(steps, by_mode).statements(renames)
 
 
 def in_the_way(steps: Sequence[Step], others: Iterable[Object]) -> list[Object]:
-    """Those of `others`, which no step touches, that the steps cannot pass: on or above something that makes way."""
-    made = _Plan(steps)
-    gone = {step.before.address for step in made.dropped if step.before}
-    return [item for item in others if item.part_of in gone or _makes_way(item, gone, made.moved)]
+    """The objects of `others`, which no step touches, that block a step: they need an object that must be dropped."""
+    draft = _Plan(steps)
+    gone = {step.before.address for step in draft.dropped if step.before}
+    return [item for item in others if item.part_of in gone or _must_be_dropped(item, gone, draft.retyped)]
 
 
 class _Side:
-    """The steps as they are before, or after: by address, and what is part of what."""
+    """All steps as they are on one side, before or after.
+
+    `steps` finds a step by its object's address; `parts` the steps of the objects that are part of an address.
+    """
 
     def __init__(self, steps: Sequence[Step], item: Callable[[Step], Object | None]) -> None:
         self.item = item
@@ -132,14 +146,14 @@ class _Side:
                     self.steps[found.address] = step
 
     def ancestors(self, step: Step) -> Iterable[Step]:
-        """What it is part of, and what that is part of."""
+        """The object that this one is part of, such as its table, then the one that that is part of, and so on."""
         found = self.item(step)
         while found is not None and (parent := self.steps.get(found.part_of)) is not None:
             yield parent
             found = self.item(parent)
 
     def place(self, step: Step) -> tuple[int, int, int]:
-        """Where it comes in the order of creation: with its table, then by kind."""
+        """A key that sorts steps by their table's order of creation, then by kind, then by their own order."""
         item = self.item(step)
         if item is None:
             return (0, 0, 0)
@@ -149,13 +163,19 @@ class _Side:
 
 
 class _Plan:
+    """The plan of one revision in one direction.
+
+    - `retyped`: addresses of the columns whose type changes.
+    - `dropped`: steps whose object is dropped, for good or to be created again.
+    - `fresh`: steps whose object is created, or is part of one that is created.
+    """
+
     def __init__(self, steps: Sequence[Step], by_mode: Mapping[str, ModeGrants] = MappingProxyType({})) -> None:
         self.by_mode = by_mode
         self.steps = [step for step in steps if not (step.either.kind == "grant" and step.either.on_name in by_mode)]
         self.before = _Side(steps, lambda step: step.before)
         self.after = _Side(steps, lambda step: step.after)
-        # Columns that change their type.
-        self.moved = {
+        self.retyped = {
             step.before.part_of for step in steps if step.differs and step.before and step.before.kind == "type"
         }
         self.dropped = self._find_dropped()
@@ -166,6 +186,8 @@ class _Plan:
         }
 
     def statements(self, renames: Sequence[Rename]) -> list[Statement]:
+        """All statements, in order."""
+        # Objects that are dropped and created again: roles other than PostgREST's keep their privileges on them.
         back = sorted(step.after.own_name for step in self.dropped if step.after and step.after.kind in _GRANTED)
         return [
             *self._refusals(),
@@ -178,6 +200,7 @@ class _Plan:
         ]
 
     def _find_dropped(self) -> set[Step]:
+        """The steps to drop: those that nothing can alter, and then, again and again, those that need one of them."""
         dropped = {
             step
             for step in self.before.steps.values()
@@ -188,21 +211,28 @@ class _Plan:
             more = {
                 step
                 for step in self.before.steps.values()
-                if step not in dropped and step.before and step.after and _makes_way(step.before, gone, self.moved)
+                if step not in dropped
+                and step.before
+                and step.after
+                and _must_be_dropped(step.before, gone, self.retyped)
             }
             if not more:
                 return dropped
             dropped |= more
 
-    def _goes_with(self, step: Step) -> Step:
-        """What is dropped, and takes it along: the outermost of those that it is part of, or itself."""
+    def _dropped_by(self, step: Step) -> Step:
+        """The step whose DROP removes this one too: the outermost dropped object that it is part of, or itself."""
         *_, root = (step, *(parent for parent in self.before.ancestors(step) if parent in self.dropped))
         return root
 
     def _refusals(self) -> Iterable[str]:
+        """Statements that fail if a table or column that is dropped for good holds data.
+
+        A reference row is not data, nor is a value that equals the column's default.
+        """
         for step in sorted(self.dropped, key=self.before.place):
             before = step.before
-            if before is None or step.after or self._goes_with(step) is not step:
+            if before is None or step.after or self._dropped_by(step) is not step:
                 continue
             table = before.address if before.kind == "table" else before.part_of
             parts = [part.before for part in self.before.parts[table] if part.before]
@@ -223,15 +253,17 @@ class _Plan:
                 )
 
     def _removals(self) -> Iterable[str]:
-        # Who needs another one goes before it; what goes with a table needs for the table.
+        """Statements that drop objects, dependent ones first, and then reset the states of those that stay."""
+        # For each pair of drops, the steps for which the first has to precede the second. What a table's constraint
+        # needs, the table needs.
         needs: dict[tuple[Step, Step], list[Step]] = defaultdict(list)
         for step in self.dropped:
-            root = self._goes_with(step)
+            root = self._dropped_by(step)
             for needed in _needed(step.before):
                 other = self.before.steps.get(needed)
-                if other in self.dropped and other and (other := self._goes_with(other)) is not root:
+                if other in self.dropped and other and (other := self._dropped_by(other)) is not root:
                     needs[root, other].append(step)
-        # Two tables that need each other cannot each go first: what ties them has to.
+        # Neither of two tables that need each other can be dropped first: the constraints between them are.
         ties = {
             step
             for (root, other), found in needs.items()
@@ -239,7 +271,7 @@ class _Plan:
             for step in found
             if step is not root
         }
-        waits: dict[Step, set[Step]] = {step: set() for step in {*map(self._goes_with, self.dropped), *ties}}
+        waits: dict[Step, set[Step]] = {step: set() for step in {*map(self._dropped_by, self.dropped), *ties}}
         for (root, other), found in needs.items():
             waits[other] |= {step if step in ties else root for step in found}
         for step in _sorted(waits, lambda step: tuple(-part for part in self.before.place(step))):
@@ -248,16 +280,18 @@ class _Plan:
         gone = [
             step.before
             for step in sorted(self.steps, key=self.before.place)
-            if step.before and not step.after and not _stands_alone(step.before) and self._goes_with(step) is step
+            if step.before and not step.after and not _stands_alone(step.before) and self._dropped_by(step) is step
         ]
         yield from (statements.remove(item) for item in gone if item.kind != "grant")
         yield from statements.revoke([item for item in gone if item.kind == "grant"])
 
     def _changed_grants(self) -> Iterable[str]:
+        """Statements for grants that depend on the access mode, on objects that stay."""
         fresh = {grant_target(step.after) for step in self.fresh}
         return [its.statement for target, its in self.by_mode.items() if its.differs_in and target not in fresh]
 
     def _creations(self) -> Iterable[str | File]:
+        """Statements that create and alter objects, each after those that it needs."""
         made, waits = self._made()
         by_address = {step.after.address: step for step in made if step.after and _stands_alone(step.after)}
         types = {step.after.part_of: step for step in made if step.after and step.after.kind == "type"}
@@ -268,7 +302,7 @@ class _Plan:
         yield from self._in_files(list(_sorted(order, self.after.place)), made)
 
     def _in_files(self, order: Sequence[Step], made: Mapping[Step, list[str]]) -> Iterable[str | File]:
-        """The statements, those of a table, view or function together in its file where they follow each other."""
+        """The statements in order; those of a table, view or function that follow each other share a file."""
         done: set[Step] = set()
         for place, step in enumerate(order):
             if step in done:
@@ -279,7 +313,7 @@ class _Plan:
                 yield from sql
                 continue
             if item.kind == "function":
-                # What is granted is not told by what it is: it stands in the revision.
+                # A function's file has its comment too, but not its grants: they stand in the revision.
                 comments = [part for part in self.after.parts[item.address] if part.either.kind == "comment"]
                 sql = [*sql, *(statements.create(part.after) for part in comments if part.after)]
                 done |= {*comments}
@@ -292,12 +326,12 @@ class _Plan:
             yield from _in_file(name, sql)
 
     def _root(self, step: Step) -> Step:
-        """The outermost of those that it is part of, or itself."""
+        """The outermost object that this one is part of, or itself."""
         *_, root = (step, *self.after.ancestors(step))
         return root
 
     def _made(self) -> tuple[dict[Step, list[str]], dict[Step, set[str]]]:
-        """What is made or altered, in no order yet, and the addresses that each waits for."""
+        """The SQL of each step that creates or alters, in no order, and the addresses that each step waits for."""
         made: dict[Step, list[str]] = {}
         waits: dict[Step, set[str]] = {}
         together: dict[tuple[str, str], list[Step]] = defaultdict(list)
@@ -327,17 +361,18 @@ class _Plan:
             add(first, *([its.statement] if its else statements.set_grants(target, grants)), parts=[*granted, step])
         for (kind, _), steps in together.items():
             items = [step.after for step in steps if step.after]
-            # Rows in one statement, for they may name each other.
+            # One INSERT for all rows of a table, because they may refer to each other.
             sql = statements.grant(items) if kind == "grant" else [statements.insert(items)]
             add(steps[0], *sql, parts=steps)
         return made, waits
 
     def _waits_for(self, step: Step) -> set[str]:
+        """The addresses that must exist before the step."""
         parents = {parent.after.address for parent in self.after.ancestors(step) if parent.after}
         return {*_needed(step.after), *parents}
 
     def _is_inline(self, step: Step) -> bool:
-        """Whether the statement that makes its table or column makes it, too."""
+        """Whether CREATE TABLE or ADD COLUMN creates it as well."""
         item = step.after
         parent = self.after.steps.get(item.part_of) if item else None
         if item is None or parent is None or parent not in self.fresh or not item.is_valid:
@@ -355,7 +390,7 @@ class _Plan:
         return item.kind in {"column", "storage parameter"} | COLUMN_STATES | CONSTRAINTS
 
     def _needs_its_table(self, step: Step) -> bool:
-        """Whether something new that it needs, such as a function, needs the new table in its turn."""
+        """Whether a new object that it needs, such as a function, itself needs the new table."""
         own = {step, *self.after.ancestors(step)}
         seen: set[Step] = set()
         ahead = [step]
@@ -373,7 +408,7 @@ class _Plan:
         return False
 
     def _inline_parts(self, step: Step) -> list[Step]:
-        """Those of its parts, and of theirs, that its statement makes."""
+        """The parts of a table or column, and their parts, that its CREATE TABLE or ADD COLUMN creates."""
         address = step.after.address if step.after else ""
         if step.either.kind not in {"table", "column"} or not address:
             return []
@@ -383,42 +418,46 @@ class _Plan:
 
 
 def _file_name(item: Object) -> str:
-    """The name of the file for a table, view or function; none for what has no file, or no plain name."""
+    """The file's name for a table, view or function; empty for other kinds, and for names that need quotes."""
     name = item.own_name.partition("(")[0]
     return name if item.kind in {"table", "view", "function"} and re.fullmatch(r"[\w.]+", name) else ""
 
 
 def _in_file(name: str, sql: Sequence[str]) -> Iterable[str | File]:
-    """A file, or the statements as they are where its reader would not find the same ones."""
+    """A file with the statements; the statements themselves if reading the file would split them otherwise."""
     file = File(name, tuple(sql))
     return [file] if split(file.text) == list(sql) else sql
 
 
 def _stands_alone(item: Object) -> bool:
-    """Whether it is an object that can be dropped and depended on, rather than a state of one."""
+    """Whether it is an object, which can be dropped and needed, rather than a state of one."""
     return bool(item.address)
 
 
 def _needed(item: Object | None) -> Iterable[str]:
-    """Addresses that `item` needs; who needs a column needs its table."""
+    """The addresses that `item` needs; with a column, also the column's table."""
     for needed in item.needs if item else ():
         yield needed
         if needed.startswith("column "):
             yield f"relation {needed.removeprefix('column ').partition('.')[0]}"
 
 
-def _makes_way(item: Object, gone: set[str], moved: set[str]) -> bool:
+def _must_be_dropped(item: Object, gone: set[str], retyped: set[str]) -> bool:
+    """Whether PostgreSQL cannot drop the objects `gone`, or alter the columns `retyped`, while `item` exists."""
     if item.kind in {"schema", "table"} or (item.kind == "column" and not item.definition):
         return False
     if not gone.isdisjoint(_needed(item)):
         return True
-    changed = moved & item.needs
-    # PostgreSQL converts the two ends of a foreign key one after the other, and compares them in between.
+    changed = retyped & item.needs
+    # PostgreSQL retypes the two columns of a foreign key one after the other, and checks the key in between.
     return len(changed) > 1 if item.kind == "foreign key" else bool(changed) and item.kind in _BLOCKS_TYPE_CHANGE
 
 
 def grant_target(item: Object | None) -> str:
-    """How GRANT names a new object, which default privileges may have opened."""
+    """How GRANT names `item`, such as `TABLE public.token_usage`; empty for what has no privileges of its own.
+
+    A new object gets its exact grants, because default privileges may have granted more.
+    """
     if item is None:
         return ""
     if item.kind == "function":
@@ -430,13 +469,13 @@ def grant_target(item: Object | None) -> str:
 
 
 def _no_grant(step: Step, target: str) -> Object:
-    """What stands for the privileges of a new object on which nobody has any."""
+    """A placeholder for the grants of a new object on which nobody has privileges."""
     part_of = step.after.address if step.after else ""
     return Object("grant", "", target, "", "", "", part_of, 0, frozenset())
 
 
 def _leads(start: Step, end: Step, edges: Iterable[tuple[Step, Step]]) -> bool:
-    """Whether the edges lead from one step to another."""
+    """Whether a path of `edges` leads from `start` to `end`."""
     seen = {start}
     while more := {other for step, other in edges if step in seen} - seen:
         seen |= more
@@ -444,7 +483,7 @@ def _leads(start: Step, end: Step, edges: Iterable[tuple[Step, Step]]) -> bool:
 
 
 def _sorted(waits: dict[Step, set[Step]], place: Callable[[Step], tuple[int, ...]]) -> Iterable[Step]:
-    """The steps, each after those that it waits for; else by place."""
+    """The steps, each after those that it waits for, otherwise by `place`. Raises UserError for a circle."""
     waiting = {step: set(others) for step, others in waits.items()}
     followers: dict[Step, list[Step]] = defaultdict(list)
     for step, others in waits.items():
@@ -464,4 +503,4 @@ def _sorted(waits: dict[Step, set[Step]], place: Callable[[Step], tuple[int, ...
                 heapq.heappush(ready, (place(follower), numbered[follower], follower))
     if done < len(waits):
         left = ", ".join(sorted(str(step.either) for step, others in waiting.items() if others and step.either.address))
-        raise UserError(f"There is no order for {left}, which need each other: write this revision by hand.")
+        raise UserError(f"No order is possible for {left}, which need each other: write this revision by hand.")

@@ -1,4 +1,12 @@
-"""The Alembic plugin: `alembic check` and `revision --autogenerate` by `oblivion_schema.drift`."""
+"""The Alembic plugin behind `alembic check` and `alembic revision --autogenerate`.
+
+Alembic calls, in this order:
+
+1. `_compare()`, which compares the database with the metadata, refuses a revision that would be wrong, and hands
+   Alembic one `ChangeSchema`;
+2. `_render()`, which turns `ChangeSchema` into the Python source of upgrade() and downgrade();
+3. `write_files()`, a hook after the revision is written, which writes the .sql files beside it.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +40,11 @@ _LOG: Final = logging.getLogger(PLUGIN)
 
 
 class ChangeSchema(MigrateOperation):
-    """All that a revision does, both ways."""
+    """Everything that one revision does: the statements of its upgrade and of its downgrade.
+
+    `alembic check` prints `ops`, one entry for each difference. `folder` is where the upgrade's .sql files go, below
+    the revision's own folder.
+    """
 
     def __init__(
         self,
@@ -47,12 +59,12 @@ class ChangeSchema(MigrateOperation):
         self.ops = [_Found(difference) for difference in differences]
 
     def reverse(self) -> ChangeSchema:
-        """The downgrade."""
+        """The same operation for the downgrade, whose .sql files go to `down/`."""
         return ChangeSchema(self.downgrade, self.upgrade, folder="down/")
 
 
 class _Found(MigrateOperation):
-    """One difference, as `alembic check` lists them."""
+    """One difference, in the form in which `alembic check` lists it."""
 
     def __init__(self, difference: Difference) -> None:
         self.difference = difference
@@ -70,7 +82,7 @@ def _render(context: AutogenContext, change: ChangeSchema) -> list[str]:
             lines.append(f"{statement.function}({', '.join(map(repr, statement.arguments))})")
         elif isinstance(statement, File):
             context.imports |= {"from pathlib import Path", "from oblivion_schema.operations import run_file"}
-            lines.append(f'run_file(SQL / "{_put_aside(f"{change.folder}{statement.name}.sql", statement.text)}")')
+            lines.append(f'run_file(SQL / "{_keep_file(f"{change.folder}{statement.name}.sql", statement.text)}")')
         elif "\n" in (source := literal(statement)):
             lines.append("run_sql(\n    " + source.replace("\n", "\n    ") + "\n)")
         else:
@@ -78,32 +90,33 @@ def _render(context: AutogenContext, change: ChangeSchema) -> list[str]:
     return lines
 
 
-# Files of the revision that is being rendered: the name of its own file, and so of their folder, is known afterwards.
-_put_aside_files: Final[dict[str, str]] = {}
+# Name and text of the .sql files of the revision that is being rendered. Their folder has the revision's name, which
+# Alembic chooses only after rendering.
+_kept_files: Final[dict[str, str]] = {}
 
 
-def _put_aside(name: str, text: str) -> str:
-    """Keep a file until the revision has a name; returns the name that it gets, which no other one has."""
+def _keep_file(name: str, text: str) -> str:
+    """Keep a file for `write_files()`; returns its name, numbered where another file has that name already."""
     stem = name.removesuffix(".sql")
     others = (f"{stem}.{number}.sql" for number in count(2))
-    free = next(name for name in chain([name], others) if _put_aside_files.get(name, text) == text)
-    _put_aside_files[free] = text
+    free = next(name for name in chain([name], others) if _kept_files.get(name, text) == text)
+    _kept_files[free] = text
     return free
 
 
 @write_hooks.register("oblivion_schema.files")
 def write_files(revision: str, _: object = None) -> None:
-    """Write the .sql files of the revision that was just written, into the folder of its name: a hook of Alembic's."""
+    """Write the .sql files of a new revision into the folder of its name. Alembic's post-write hook in alembic.ini."""
     folder = Path(revision).with_suffix("")
-    for name, text in _put_aside_files.items():
+    for name, text in _kept_files.items():
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
-    _put_aside_files.clear()
+    _kept_files.clear()
 
 
 def _compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchResult:
-    _put_aside_files.clear()  # of a run that failed
+    _kept_files.clear()  # a run that failed leaves files here
     connection = Operations(context.migration_context).get_bind()
     drift = find_drift(
         connection,
@@ -124,38 +137,38 @@ def _compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRe
 
 
 def _refuse_revision(drift: Drift) -> None:
-    """Raise UserError where a revision would be wrong, or would not run."""
+    """Raise UserError if the revision would be wrong, or would not run."""
     if drift.missing_roles:
         raise UserError(
-            f"This server has no role {', '.join(drift.missing_roles)}, so the revision would grant them nothing: write"
-            " it on a database that a superuser upgraded, such as the embedded one, or create the roles."
+            f"This server has no role {', '.join(drift.missing_roles)}, so the revision would lack their grants: create"
+            " these roles, or write the revision on a database that a superuser upgraded, such as the embedded one."
         )
     if blocked := in_the_way(drift.steps, drift.others):
         raise UserError(
-            f"{', '.join(map(str, blocked))}: not ours, and on or above something that has to make way. Drop it first,"
-            " and make it again after the upgrade."
+            f"{', '.join(map(str, blocked))}: not ours, but depends on an object that the revision drops or alters."
+            " Drop it before the upgrade, and create it again afterwards."
         )
     reordered = [step.after for step in drift.steps if step.differs and step.after and step.after.kind == "view"]
     if drift.misplaced and any(need.startswith("function ") for view in reordered for need in view.needs):
-        # PostgreSQL prints the columns of a function's rows by their place: the view would read other ones.
+        # PostgreSQL resolves the columns of a function's rows by position: the view would read other columns.
         raise UserError(
-            f"{', '.join(drift.misplaced)}: new columns go last in a definition, as they do in a database."
-            " Put them there."
+            f"{', '.join(drift.misplaced)}: the columns stand in another order than in the database, where a new column"
+            " is always the last. Move new columns to the end of the definition."
         )
     if drift.unclear:
         raise UserError(
-            f"{', '.join(drift.unclear)}: gone, while the table has a new column of the same type in another place, or"
-            " several, which may be its new name. Write one revision for what is gone, and another for what is new."
+            f"{', '.join(drift.unclear)}: gone from the metadata, but a new column of the same type may be the same"
+            " column renamed. Write two revisions: one drops the old column, the other adds the new one."
         )
     if tables := [item.name for item in drift.kept if item.kind == "table" and item.change == "extra"]:
         raise UserError(
-            f"{', '.join(tables)}: no longer in the metadata. Put it back, or drop it, rows included, by"
+            f"{', '.join(tables)}: no longer in the metadata. Put it back, or drop it with all its rows:"
             " alembic -x drop-unknown=yes revision --autogenerate."
         )
 
 
 def setup(plugin: Plugin) -> None:
-    """Register the comparison; Alembic's own ones are not needed beside it."""
+    """Register `_compare()`, which replaces all of Alembic's own comparisons."""
     plugin.add_autogenerate_comparator(_compare, "autogenerate", qualifier="postgresql")
 
 

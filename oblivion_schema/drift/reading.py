@@ -1,12 +1,20 @@
-"""Reading both sides: the database as it is, and what the metadata and the revisions make of an empty one.
+"""Read both sides: the database as it is, and the schema that the metadata and the revisions build.
 
-PostgreSQL prints both states. In a savepoint that is always rolled back the schemas are renamed away, and
-`metadata.create_all()` builds what should be there under their names. No reader or writer waits for that, for nothing
-of the tables themselves is touched.
+PostgreSQL itself prints both, so that equal objects have equal texts. The schema is built in the same database: a
+savepoint renames the schemas away (`standin`), `metadata.create_all()` builds new ones under the old names, and the
+savepoint is always rolled back. Renaming a schema locks no table, so no reader or writer waits.
+
+`read_both()` goes in this order:
+
+1. Read the database (`live`) and the schema that the metadata builds (`want`).
+2. Find renamed columns.
+3. Pair the objects of both sides into steps, and decide for each whether it differs.
+4. For a revision: read both sides in the other access mode too, and look up the SQL of functions and views.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -26,7 +34,7 @@ from oblivion_schema.errors import UserError
 from oblivion_schema.tables.access import MODES, current_mode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
@@ -34,18 +42,23 @@ if TYPE_CHECKING:
 
     from oblivion_schema.tables.access import Mode
 
-# PostgreSQL may print these differently once it has read its own print.
+# PostgreSQL may print these differently once they are created from their own printed text, as in a restored database.
 _EXPRESSIONS: Final = frozenset({"check constraint", "index", "policy", "view", "default", "trigger"})
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Both sides, and what tells whose a difference is.
+    """Both sides, and what is needed to tell whether a difference is ours.
 
-    `steps` pair the objects of `live`, the database, with those of `want`, the metadata. `made` is what the revisions
-    make, empty where nobody has to know; `left` is what an adoption found on a table, and left. Grants to
-    `missing_roles` were not read. `unclear` columns may have got one of several new names. `before` and `after` are the
-    two sides in each access mode that was read.
+    - `mode`: the access mode of the database.
+    - `live`, `want`: the objects in the database, and those that the metadata builds.
+    - `made`: the objects that the revisions build; empty if nothing depends on it.
+    - `steps`: the objects of `live` and `want` in pairs.
+    - `renames`: columns that have a new name in the metadata.
+    - `unclear`: columns that may have one of several new names, or none.
+    - `left`: objects that the adoption of a hand-made database found and kept.
+    - `missing_roles`: API roles that one of the servers lacks, so grants to them were not compared.
+    - `before`, `after`: `live` and `want` in each access mode that was read.
     """
 
     mode: Mode
@@ -69,10 +82,11 @@ def read_both(
     *,
     writes_revision: bool,
 ) -> Reading:
-    """Read `database`, and what `metadata` and the revisions build on the connection of `scratch`, maybe the same one.
+    """Read `database`, and what `metadata` and the revisions build on the connection of `scratch`.
 
-    With `writes_revision` both access modes are read, and steps carry the text by which functions and views were
-    written. Raises UserError where nothing can be built, or the metadata makes what is not compared.
+    Both may be the same connection. `writes_revision` reads both access modes, and adds to each function and view the
+    SQL as it was written. Raises UserError if the schema cannot be built, or the metadata creates an object of a kind
+    that is not compared.
     """
     connection = Operations(scratch).get_bind()
     mode = current_mode(database)
@@ -93,20 +107,19 @@ def read_both(
         live = live.without_grants_to(missing)
         want = read_built()
         _require_supported(want)
-        found, unclear = _renames(live, want)
+
+        possible_renames, unclear = _renames(live, want)
         gone = any(item.kind not in STATES and key not in want for key, item in live.objects.items())
         made, written = Catalog({}), Sources({})
         if gone or writes_revision:
-            made, written = made_by_revisions(scratch, metadata, revisions, mode)
-        renames = [rename for rename in found if ("column", rename.names[0]) in made]
-        with connection.begin_nested() as savepoint:
-            for rename in renames:
-                back = rename.reversed()
-                execute(connection, statements.rename_column(back.table, back.before, back.after))
-            # In the names of the database, so that PostgreSQL's own renaming is no difference.
+            made, written = made_by_revisions(scratch, metadata, revisions, mode, sources=writes_revision)
+        # Only a column that the revisions made is ours to rename.
+        renames = [rename for rename in possible_renames if ("column", rename.names[0]) in made]
+
+        with _old_names(connection, renames):
             like_live = read_built() if renames else want
             steps = [_settled(connection, metadata, step, like_live) for step in _steps(live, like_live, want)]
-            savepoint.rollback()
+
         before, after = {mode: live}, {mode: want}
         if writes_revision:
             declared = confirmed(connection, want, declared_sources(metadata, want))
@@ -136,13 +149,30 @@ def read_both(
 def _require_supported(want: Catalog) -> None:
     if want.unsupported:
         raise UserError(
-            f"The metadata makes {', '.join(map(str, want.unsupported))}, which is no kind that is compared"
-            " (oblivion_schema.drift.catalog.KINDS): use another, or add the kind."
+            f"The metadata creates {', '.join(map(str, want.unsupported))}, a kind that is not compared:"
+            " use another kind, or add it to oblivion_schema.drift.catalog.KINDS."
         )
 
 
+@contextmanager
+def _old_names(scratch: Connection, renames: Sequence[Rename]) -> Iterator[None]:
+    """Within this context the renamed columns of the built schema have their old names, those in the database.
+
+    A rename also changes the text of each view and constraint that reads the column, which is no difference.
+    """
+    with scratch.begin_nested() as savepoint:
+        for rename in renames:
+            back = rename.reversed()
+            execute(scratch, statements.rename_column(back.table, back.before, back.after))
+        yield
+        savepoint.rollback()
+
+
 def _settled(scratch: Connection, metadata: MetaData, step: Step, like_live: Catalog) -> Step:
-    """The step, once it is known whether only its print differs, and whether its type needs a cast."""
+    """The step, with the final answer whether it differs, and whether a new column type needs a cast.
+
+    If two expressions differ, ours is created from PostgreSQL's text and compared again.
+    """
     if step.differs and step.before and step.before.kind in _EXPRESSIONS:
         again = reread(scratch, metadata, like_live[step.before.key])
         return Step(step.before, step.after, again.definition != step.before.definition)
@@ -150,6 +180,10 @@ def _settled(scratch: Connection, metadata: MetaData, step: Step, like_live: Cat
 
 
 def _steps(live: Catalog, like_live: Catalog, want: Catalog) -> list[Step]:
+    """Pair each object of `live` with the one of `want`; what only one side has gets a step of its own.
+
+    `like_live` is `want` under the column names of `live`, so that the definitions can be compared as text.
+    """
     wanted = {_identity(item): item for item in want.objects.values()}
     steps = [
         Step(item, wanted[_identity(found)], found.definition != item.definition)
@@ -161,7 +195,7 @@ def _steps(live: Catalog, like_live: Catalog, want: Catalog) -> list[Step]:
 
 
 def _identity(item: Object) -> tuple[str, ...]:
-    """Which object it is in its own catalog, whatever its column is called."""
+    """A key that is equal in `want` and `like_live`, although a rename changes the names of columns."""
     match item.kind:
         case "grant":
             return item.kind, item.part_of, item.on_name, item.role, item.own_name.partition(" ")[0]
@@ -176,7 +210,7 @@ def _identity(item: Object) -> tuple[str, ...]:
 
 
 def _with_cast(scratch: Connection, step: Step) -> Step:
-    """The step with the types marked to which PostgreSQL converts only by a cast."""
+    """The step; a column type to which PostgreSQL does not convert without USING is marked `NEEDS_CAST`."""
     if not (step.differs and step.before and step.after and step.before.kind == "type"):
         return step
 
@@ -194,9 +228,10 @@ def _with_cast(scratch: Connection, step: Step) -> Step:
 
 
 def _renames(live: Catalog, want: Catalog) -> tuple[list[Rename], list[str]]:
-    """The columns that have another name in the same place and of the same type, and those that may or may not.
+    """The columns that were renamed, and the names of those that may have been.
 
-    New columns go last: one that is gone and one that is new, in one place, are the same.
+    A column was renamed if it is the only one that is gone, and the only new one has its type and its position: a
+    column that was added, not renamed, would stand last. It is unclear if only the type fits.
     """
     sure, unclear = [], []
     wanted = want.columns()
@@ -223,7 +258,7 @@ def _renames(live: Catalog, want: Catalog) -> tuple[list[Rename], list[str]]:
 
 
 def _publications(connection: Connection) -> set[str]:
-    """The publications there are of those whose members are compared."""
+    """The publications that exist, of those whose members are compared."""
     found = connection.scalars(
         text("SELECT pubname FROM pg_publication WHERE pubname = ANY (:names)"), {"names": list(PUBLICATIONS)}
     )

@@ -1,6 +1,6 @@
-"""Functions and views as somebody wrote them, which a revision freezes rather than PostgreSQL's print.
+"""The SQL of functions and views as it was written: a revision freezes that, not the text that PostgreSQL prints.
 
-A statement is looked up by the name of what it makes, where only one object has that name.
+A statement is found by the name of the object that it creates, if only one object has that name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from oblivion_schema.drift.catalog import Catalog, Key, Object
 
-# Comments may stand before it.
+# Comment lines may stand before CREATE.
 _STATEMENT: Final = re.compile(
     r"(?:--[^\n]*\n)*(?:CREATE (?:OR REPLACE )?|(?P<comment>COMMENT ON ))(?:FUNCTION|PROCEDURE|VIEW) (?P<name>[\w.]+)"
 )
@@ -29,22 +29,22 @@ _COMMENTED: Final = re.compile(r"(?:FUNCTION|PROCEDURE|VIEW) ([^(]+)")
 
 @dataclass(frozen=True)
 class Sources:
-    """Statements as they were written, by the keys of what they make."""
+    """Statements as they were written, by the key of the object that each creates."""
 
     statements: Mapping[Key, str]
 
     def put_on(self, item: Object | None) -> Object | None:
-        """The object with the statement that made it, where that is known."""
+        """The object with the statement that created it, or with none if that is unknown."""
         return replace(item, source=self.statements.get(item.key, "")) if item else None
 
     def agreed(self, one: Catalog, other: Catalog) -> Sources:
-        """Those of what is the same in both catalogs."""
+        """The statements of the objects that have the same definition in both catalogs."""
         same = {key for key, item in one.objects.items() if key in other and other[key].definition == item.definition}
         return Sources({key: sql for key, sql in self.statements.items() if key in same})
 
 
 def sources_of(catalog: Catalog, statements: Iterable[str]) -> Sources:
-    """Which of the statements made which function or view of the catalog, or comment on one: the last of its name."""
+    """The statement for each function and view of `catalog`, and for each comment on one: the last with its name."""
     last: dict[tuple[bool, str], str] = {}
     for sql in statements:
         if made := _STATEMENT.match(sql):
@@ -55,23 +55,23 @@ def sources_of(catalog: Catalog, statements: Iterable[str]) -> Sources:
 
 
 def declared_sources(metadata: MetaData, catalog: Catalog) -> Sources:
-    """The statements of the metadata, which `catalog` was built by."""
+    """The statements that the metadata declares; `catalog` is what they built."""
     items = [*declared(metadata), *(item for table in metadata.tables.values() for item in declared(table))]
     return sources_of(catalog, [item.create for item in items])
 
 
 def as_new(source: str) -> str:
-    """The statement where there is nothing of that name."""
+    """The statement with CREATE alone, for a name that is free."""
     return _CREATE.sub("CREATE ", source, count=1)
 
 
 def as_replacement(source: str) -> str:
-    """The statement where there may be something of that name."""
+    """The statement with CREATE OR REPLACE, for a name that may be taken."""
     return _CREATE.sub("CREATE OR REPLACE ", source, count=1)
 
 
 def _name(item: Object) -> tuple[bool, str]:
-    """Whether it is a comment, and the name of the function or view; none of another object."""
+    """Whether `item` is a comment, and the name of the function or view; an empty name for other kinds."""
     if item.kind in {"function", "view"}:
         return False, item.own_name.partition("(")[0]
     if item.kind == "comment" and (commented := _COMMENTED.match(item.own_name)):

@@ -1,4 +1,4 @@
-"""A stand-in for the schemas, in which the metadata or the revisions are built, and which is always rolled back."""
+"""A stand-in: empty schemas in which the metadata or the revisions are built, to be read and always rolled back."""
 
 from __future__ import annotations
 
@@ -34,12 +34,15 @@ CREATE TABLE {PRIVATE_SCHEMA}.alembic_version (
 
 
 class MayNotBuildError(UserError):
-    """The role has not the rights to build the stand-in."""
+    """The role lacks the rights to build a stand-in."""
 
 
 @contextmanager
 def stand_in(connection: Connection) -> Iterator[None]:
-    """An empty schema public, and no private one, until all is rolled back. Raises MayNotBuildError."""
+    """Within this context there is an empty schema public, and no private one; all is rolled back at its end.
+
+    The real schemas are renamed meanwhile. Raises MayNotBuildError.
+    """
     with connection.begin_nested() as savepoint:
         there = set(connection.scalars(select(text("nspname FROM pg_namespace"))))
         try:
@@ -53,8 +56,8 @@ def stand_in(connection: Connection) -> Iterator[None]:
             if sqlstate(error) not in {"42501", "25006"}:
                 raise
             raise MayNotBuildError(
-                "The comparison builds the schema once more, and rolls that back; this role may not do it here: it has"
-                " to own schema public and to have CREATE on the database, which must not be read-only."
+                "The comparison builds the schema a second time, and rolls that back; this role may not: it has to own"
+                " schema public and to have CREATE on the database, which must not be read-only."
                 " Run it as the database's owner, or compare read-only: oblivion-schema check --against URL."
             ) from error
         yield
@@ -62,9 +65,9 @@ def stand_in(connection: Connection) -> Iterator[None]:
 
 
 def build(connection: Connection, metadata: MetaData, mode: Mode) -> None:
-    """Build what should be there, in a stand-in, with the grants of an access mode.
+    """Build the metadata in a stand-in, with the grants of an access mode.
 
-    Raises UserError, which names what PostgreSQL does not take.
+    Raises UserError that names the object which PostgreSQL rejects.
     """
     try:
         _set_mode(connection, mode)
@@ -80,11 +83,11 @@ def _set_mode(connection: Connection, mode: Mode) -> None:
 
 
 def made_by_revisions(
-    scratch: MigrationContext, metadata: MetaData, revisions: ScriptDirectory, mode: Mode
+    scratch: MigrationContext, metadata: MetaData, revisions: ScriptDirectory, mode: Mode, *, sources: bool = False
 ) -> tuple[Catalog, Sources]:
-    """What all revisions together make, in a stand-in of its own, and by which statements.
+    """Build all revisions in a stand-in of their own; returns the objects and, with `sources`, how some were written.
 
-    Raises UserError where one of them does not run.
+    Raises UserError if a revision fails.
     """
     scripts = list(revisions.walk_revisions())[::-1]
     connection = Operations(scratch).get_bind()
@@ -96,15 +99,17 @@ def made_by_revisions(
                 script.module.upgrade()
             except DBAPIError as error:
                 raise UserError(
-                    f"Revision {script.revision} does not run on an empty database: {primary_message(error)}."
-                    " Nothing was changed: mend the revision first."
+                    f"Revision {script.revision} fails on an empty database: {primary_message(error)}."
+                    " Nothing was changed: fix the revision first."
                 ) from error
         made = read(connection, metadata)
+        if not sources:
+            return made, Sources({})
         return made, confirmed(connection, made, sources_of(made, statements_of_revisions(scripts)))
 
 
 def confirmed(scratch: Connection, made: Catalog, sources: Sources) -> Sources:
-    """Those of the statements that make the same once more, as they do unless a later statement altered it."""
+    """The statements that still create what is in `made`: an object that a later statement altered drops out."""
     with scratch.begin_nested() as savepoint:
         for sql in sources.statements.values():
             with suppress(DBAPIError), scratch.begin_nested():
@@ -115,9 +120,9 @@ def confirmed(scratch: Connection, made: Catalog, sources: Sources) -> Sources:
 
 
 def reread(scratch: Connection, metadata: MetaData, item: Object) -> Object:
-    """`item` as PostgreSQL prints it once it is made from its own print, as in restored databases; all is rolled back.
+    """Create `item` from its own printed text, and return it as PostgreSQL prints it then; all is rolled back.
 
-    `scratch` holds an object of that name, which nobody else may use meanwhile.
+    A restored database has such objects. `scratch` must have an object of that name, which this replaces.
     """
     with scratch.begin_nested() as savepoint:
         if item.kind != "default":
@@ -129,5 +134,5 @@ def reread(scratch: Connection, metadata: MetaData, item: Object) -> Object:
 
 
 def execute(connection: Connection, sql: str) -> None:
-    """Run one or more statements as they are written."""
+    """Run one or more statements as they are written: no colon is a parameter, no percent sign an escape."""
     connection.exec_driver_sql(sql, execution_options={"no_parameters": True})

@@ -1,4 +1,7 @@
-"""The SQL that makes, changes and removes one object of a catalog, laid out as a person would."""
+"""The SQL that creates, alters or drops one object of a catalog, laid out as a person would write it.
+
+`create()`, `alter()` and `remove()` have a case for each kind in `catalog.KINDS`.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 NEEDS_CAST: Final = "cast"
-"""The shape of a type to which PostgreSQL does not convert the column's values by itself."""
+"""The `shape` of a column's type to which PostgreSQL converts values only with USING."""
 
 _WIDTH: Final = 100
-_OWNER: Final = f"SELECT nspowner::regrole FROM pg_catalog.pg_namespace WHERE nspname = '{PRIVATE_SCHEMA}'"  # noqa: S608
+_OWNER: Final = f"""\
+SELECT nspowner::regrole FROM pg_catalog.pg_namespace WHERE nspname = '{PRIVATE_SCHEMA}'"""  # noqa: S608
 
 _BREAK: Final = "\x1f"
-"""Where a statement that is too long for a line may be broken."""
+"""Marks a place where a statement longer than `_WIDTH` may be broken. catalog.sql has the same mark, chr(31)."""
 
 _QUOTED_OR_CLAUSE: Final = re.compile(
     r"""('(?:[^']|'')*'|"(?:[^"]|"")*")| (?=(?:REFERENCING|FOR EACH|WHEN|EXECUTE FUNCTION|WHERE) )"""
@@ -29,7 +33,7 @@ _QUOTED_OR_CLAUSE: Final = re.compile(
 
 
 def create(item: Object, parts: Sequence[Object] = ()) -> str:
-    """What makes `item`; a table or a column together with those of its `parts` that stand in the statement."""
+    """The SQL that creates `item`, or sets a state; for a table or column together with its `parts`."""
     own, on, definition = item.own_name, item.on_name, item.definition
     if item.kind in CONSTRAINTS:
         return _laid_out(f"ALTER TABLE {on}{_BREAK}ADD CONSTRAINT {own} {definition}")
@@ -65,7 +69,7 @@ def create(item: Object, parts: Sequence[Object] = ()) -> str:
 
 
 def alter(item: Object) -> str:
-    """What turns another object of that name, or another state, into `item`; of a state it is what sets it, too."""
+    """The SQL that turns an object of the same name into `item`; for a state, the SQL that sets it."""
     own, on, definition = item.own_name, item.on_name, item.definition
     match item.kind:
         case "table":
@@ -75,7 +79,7 @@ def alter(item: Object) -> str:
         case "setting":
             return _laid_out(f"ALTER TABLE {on}{_BREAK}{definition}")
         case "type":
-            # A cast cuts off what is too long, where the assignment that PostgreSQL tries by itself refuses.
+            # Only where it is needed: a cast to varchar(n) cuts long values, while PostgreSQL's own conversion fails.
             using = f" USING {own}::{definition.partition(' COLLATE ')[0]}" if item.shape == NEEDS_CAST else ""
             return _laid_out(f"ALTER TABLE {on}{_BREAK}ALTER COLUMN {own} TYPE {definition}{using}")
         case "nullability":
@@ -107,7 +111,7 @@ def alter(item: Object) -> str:
         case "comment":
             return _laid_out(f"COMMENT ON {own} IS{_BREAK}{text_literal(definition)}")
         case "grant":
-            # What can be granted on to others is not less of a privilege: one of the two becomes the other.
+            # A privilege with and without GRANT OPTION is the same grant: only the option changes.
             plain = _guarded(item, f"REVOKE GRANT OPTION FOR {own} ON {on} FROM {item.role}")
             return create(item) if definition else plain
         case "reference row":
@@ -116,16 +120,16 @@ def alter(item: Object) -> str:
 
 
 def can_alter(before: Object, after: Object) -> bool:
-    """Whether `alter()` does, or the object has to be dropped and made anew."""
+    """Whether `alter()` can turn `before` into `after`; otherwise it is dropped and created again."""
     if before.kind in CONSTRAINTS or before.kind in {"column", "index", "policy", "publication"}:
         return False
-    if before.kind == "trigger":  # CREATE OR REPLACE is not for constraint triggers
+    if before.kind == "trigger":  # PostgreSQL has no CREATE OR REPLACE for constraint triggers
         return not before.shape.startswith("t") and not after.shape.startswith("t")
     return after.shape.startswith(before.shape)
 
 
 def remove(item: Object) -> str:
-    """What removes `item`, or takes a state back to what it is without it."""
+    """The SQL that drops `item`, or resets a state to its default."""
     own, on = item.own_name, item.on_name
     if item.kind in CONSTRAINTS:
         return f"ALTER TABLE {on} DROP CONSTRAINT {own}"
@@ -158,7 +162,7 @@ def remove(item: Object) -> str:
 
 
 def insert(rows: Sequence[Object]) -> str:
-    """What inserts reference rows of one table, which may name each other."""
+    """One INSERT for the reference rows of one table, which may refer to each other."""
     names = ", ".join(name for name, _ in rows[0].row)
     values = [f"({', '.join(value for _, value in row.row)})" for row in rows]
     if len(values) == 1:
@@ -168,15 +172,16 @@ def insert(rows: Sequence[Object]) -> str:
 
 
 def rename_column(table: str, before: str, after: str) -> str:
-    """What renames a column, told to whoever reads the revision."""
+    """The SQL that renames a column, with a comment for the person who reads the revision."""
     comment = "-- Taken for the same column, by its place and type: if it is not, drop it and add the other one."
     return f"{comment}\nALTER TABLE {table} RENAME COLUMN {before} TO {after}"
 
 
 def refuse_to_drop_rows(table: str, lost: str = "", *, rows: Iterable[Object] = (), forced: bool = False) -> str:
-    """What fails, unless told -x drop-data=yes, where `table` has rows, or some for which `lost`, `name IS ...`, holds.
+    """A block that fails if `table` holds rows that a DROP would lose, unless -x drop-data=yes is given.
 
-    The reference `rows` may go. `forced`: row level security holds for the owner, too, who would not see the rows.
+    `lost` is the condition of these rows, `column IS ...`; without it all rows count. The reference `rows` do not
+    count. `forced`: the table forces row level security on its owner too, and the block lifts it to see all rows.
     """
     ours = [" AND ".join(f"{name} IS NOT DISTINCT FROM {value}" for name, value in row.row) for row in rows]
     conditions = [*filter(None, [lost]), *(f"NOT ({own})" for own in ours)]
@@ -201,7 +206,10 @@ def refuse_to_drop_rows(table: str, lost: str = "", *, rows: Iterable[Object] = 
 
 
 def set_grants(target: str, grants: Iterable[Object]) -> list[str]:
-    """What gives PUBLIC and the API roles these grants on a new object, whatever default privileges gave them."""
+    """Statements that give PUBLIC and the API roles exactly these grants on a new object.
+
+    They also revoke what default privileges granted.
+    """
     granted: dict[str, list[str]] = {}
     further = []
     for item in grants:
@@ -212,12 +220,12 @@ def set_grants(target: str, grants: Iterable[Object]) -> list[str]:
 
 
 def grant(items: Iterable[Object]) -> list[str]:
-    """What gives privileges, a statement for each object and set of privileges."""
+    """GRANT statements, one for each object and set of privileges."""
     return list(_by_privileges(items, "GRANT {names} ON {on} TO {role}{option}"))
 
 
 def revoke(items: Iterable[Object]) -> list[str]:
-    """What takes privileges, a statement for each object and set of privileges."""
+    """REVOKE statements, one for each object and set of privileges."""
     return list(_by_privileges(items, "REVOKE {names} ON {on} FROM {role}"))
 
 
@@ -268,7 +276,7 @@ def _column(column: Object, parts: Sequence[Object]) -> str:
 
 
 def _identity(item: Object) -> str:
-    """GENERATED ... AS IDENTITY (...), of which the definition gives what is between and what is not the default."""
+    """`GENERATED ... AS IDENTITY (...)`; the definition lists only the options that are not the default."""
     kind, options = _identity_parts(item.definition)
     return f"{kind} AS IDENTITY" + (f" ({options})" if options else "")
 
@@ -279,7 +287,7 @@ def _identity_parts(definition: str) -> tuple[str, str]:
 
 
 def _set_identity(definition: str) -> str:
-    # What the definition leaves out is the default, to which the other one has to be taken back.
+    # Every option is set: the definition leaves defaults out, and the old identity may have others.
     kind, options = _identity_parts(definition)
     given = dict(re.findall(r"(INCREMENT|MINVALUE|MAXVALUE|START|CACHE)(?: BY| WITH)? (-?\d+)", options))
     words = [f"SET {kind}"]
@@ -293,7 +301,7 @@ def _set_identity(definition: str) -> str:
 
 
 def _function(definition: str) -> str:
-    """PostgreSQL's layout without the blank before each clause."""
+    """CREATE FUNCTION as PostgreSQL prints it, without the blank before each clause."""
     head, start, body = definition.rstrip("\n").partition("\nAS ")
     if _goes_on_over_a_line(head):
         return head + start + body
@@ -301,7 +309,7 @@ def _function(definition: str) -> str:
 
 
 def _in_either_mode(definition: str) -> str:
-    """What replaces the function whose result is the access mode, and leaves the mode as it is."""
+    """A block that replaces `oblivion.open_access()`, whose result is the access mode, and keeps the mode."""
     head, found, _ = _function(definition).rpartition("RETURN ")
     if not found:
         return _function(definition)
@@ -317,12 +325,12 @@ def _in_either_mode(definition: str) -> str:
 
 
 def _goes_on_over_a_line(sql: str) -> bool:
-    """Whether a literal or a quoted name may, in which no blank must change."""
+    """Whether a literal or quoted name may span lines, so that the layout must not change."""
     return any(line.count("'") % 2 or line.count('"') % 2 for line in sql.splitlines())
 
 
 def _breakable(statement: str) -> str:
-    """`statement` of one line with a place for a break before each clause, but in quotes."""
+    """`statement`, of one line, with `_BREAK` before each clause outside quotes."""
     return _QUOTED_OR_CLAUSE.sub(lambda found: found[1] or _BREAK, statement)
 
 
@@ -334,7 +342,7 @@ _JOIN: Final = re.compile(r" {5}(?=(?:(?:LEFT|RIGHT|FULL|CROSS) )?JOIN\b)")
 
 
 def _view(definition: str) -> str:
-    """Options and query, with the clauses of the outermost query at the margin."""
+    """Options and query of a view; the clauses of the outermost query start at the left margin."""
     options, _, query = definition.partition("AS\n")
     head = f" {options.strip()} AS\n" if options else " AS\n"
     if _goes_on_over_a_line(query):
@@ -352,6 +360,7 @@ def _view(definition: str) -> str:
 
 
 def _laid_out(statement: str, *, always: bool = False) -> str:
+    """`statement` on one line, or broken at each `_BREAK` if it is too long, or `always`."""
     joined = statement.replace(_BREAK, " ")
     if always or len(joined) > _WIDTH:
         return statement.replace(_BREAK, "\n  ")
@@ -359,4 +368,5 @@ def _laid_out(statement: str, *, always: bool = False) -> str:
 
 
 def _guarded(item: Object, statement: str) -> str:
+    """A grant's statement, run only if its role exists."""
     return statement if item.role == PUBLIC else block(if_role_exists(item.role, [f"{statement};"]))

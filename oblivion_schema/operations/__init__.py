@@ -1,6 +1,6 @@
-"""The operations that revisions have beside Alembic's own; all that a revision may import of this package.
+"""The operations for revisions, beside Alembic's own: a revision imports nothing else of this package.
 
-Revisions that have landed call them: what they do never changes.
+Frozen revisions call them, so their behaviour never changes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _P = ParamSpec("_P")
 
 @dataclass(frozen=True)
 class Request:
-    """What a revision asks for: a function of this package, and its arguments by their names."""
+    """One call of an operation by a revision: the function's name, and its arguments by name."""
 
     function: str
     arguments: Mapping[str, Any]
@@ -42,14 +42,14 @@ _heard: Final[ContextVar[list[Request] | None]] = ContextVar("heard", default=No
 
 
 def requests_of(scripts: Iterable[Script]) -> list[Request]:
-    """What the upgrades of revisions ask for, in their order; none of it is done."""
+    """The operations that the upgrades of revisions call, in order. None of them is executed."""
     requests: list[Request] = []
     token = _heard.set(requests)
-    # Alembic would log that it writes a script here, which its user did not ask for.
+    # Alembic would log that it generates a script here, which the user did not ask for.
     log = logging.getLogger("alembic.runtime.migration")
     was_disabled, log.disabled = log.disabled, True
     try:
-        # What Alembic's own operations would do goes nowhere.
+        # Alembic's own operations write their SQL into this buffer, which nobody reads.
         nowhere = MigrationContext.configure(
             dialect_name="postgresql", opts={"as_sql": True, "output_buffer": io.StringIO()}
         )
@@ -63,7 +63,7 @@ def requests_of(scripts: Iterable[Script]) -> list[Request]:
 
 
 def statements_of_revisions(scripts: Iterable[Script]) -> list[str]:
-    """The statements that stand in the upgrades of revisions and in their files, in order."""
+    """The SQL statements in the upgrades of revisions and in their .sql files, in order."""
     found = []
     for request in requests_of(scripts):
         if "file" in request.arguments:
@@ -74,7 +74,7 @@ def statements_of_revisions(scripts: Iterable[Script]) -> list[str]:
 
 
 def heard(function: Callable[_P, None]) -> Callable[_P, None]:
-    """Let `requests_of()` hear what the function is asked for."""
+    """Decorate an operation: within `requests_of()` it records its call, and does nothing else."""
 
     @wraps(function)
     def hear_or_do(*args: _P.args, **kwargs: _P.kwargs) -> None:
@@ -91,14 +91,14 @@ def heard(function: Callable[_P, None]) -> Callable[_P, None]:
 
 @Operations.register_operation("run_sql")
 class RunSQL(MigrateOperation):
-    """One SQL statement, sent as it is written: no colon is a parameter, no percent sign an escape."""
+    """One SQL statement, sent as it was written: no colon is a parameter, no percent sign an escape."""
 
     def __init__(self, sql: str) -> None:
         self.sql = sql
 
     @classmethod
     def run_sql(cls, operations: Operations, sql: str) -> None:
-        """Run `sql`, or print it for --sql."""
+        """Execute `sql`, or print it if --sql is given."""
         operations.invoke(cls(sql))
 
 
@@ -113,10 +113,10 @@ def _run(operations: Operations, operation: RunSQL) -> None:
 
 @heard
 def run_sql(sql: str) -> None:
-    """Run one SQL statement as it is written, online or as part of the script that --sql prints.
+    """Execute one SQL statement as it was written, or print it if --sql is given.
 
-    Text that begins with a line break is a block: its common indentation and the white space around it are not part of
-    the statement. Raises sqlalchemy.exc.DBAPIError where PostgreSQL refuses it.
+    Text that begins with a line break is a block: its common indentation and the white space around it are removed.
+    Raises sqlalchemy.exc.DBAPIError if PostgreSQL refuses it.
     """
     run: Callable[[str], None] = op.run_sql  # type: ignore[attr-defined]
     run(unindented(sql))
@@ -124,26 +124,27 @@ def run_sql(sql: str) -> None:
 
 @heard
 def run_file(file: Path) -> None:
-    """Run the statements of an .sql file, each as `run_sql()` does; an empty line stands between them.
+    """Execute the statements of an .sql file, each as `run_sql()` does; an empty line separates them.
 
-    Raises CommandError where the revision came without it.
+    Raises CommandError if the file does not exist.
     """
     if not file.is_file():
-        raise CommandError(f"{file} is missing: a revision is not whole without its .sql files. Restore it.")
+        raise CommandError(f"{file} is missing, but its revision needs it: restore the file.")
     for statement in statements_of(file):
         run_sql(statement)
 
 
 @heard
 def join_realtime(table: str) -> None:
-    """Add `public.<table>` to Supabase's publication, where there is one that this role owns and that lacks it."""
+    """Add `public.<table>` to Supabase's publication, if that exists, this role owns it, and the table is not in it."""
     run_sql(_JOIN_REALTIME.replace("<table>", table))
 
 
 def keep_grants(*names: str) -> None:
-    """Note what other roles than PostgREST's may do with views and functions that make way, until `restore_grants()`.
+    """Save the grants on views and functions that are dropped and created again, for `restore_grants()`.
 
-    `names`: such as `public.active_calls` and `public.tokens_due(text)`.
+    Only grants to roles other than PostgREST's. `names`: for example `public.active_calls` and
+    `public.tokens_due(text)`.
     """
     views = ", ".join(f"'{name}'::regclass" for name in names if not name.endswith(")"))
     functions = ", ".join(f"'{name}'::regprocedure" for name in names if name.endswith(")"))
@@ -151,7 +152,7 @@ def keep_grants(*names: str) -> None:
 
 
 def restore_grants() -> None:
-    """Give other roles what `keep_grants()` noted."""
+    """Give the grants again that `keep_grants()` saved."""
     run_sql(_RESTORE_GRANTS)
 
 
@@ -202,17 +203,17 @@ $$
 
 
 def unindented(sql: str) -> str:
-    """`sql`, of which a block stands at the margin."""
+    """`sql`; text that begins with a line break loses its common indentation and the white space around it."""
     return dedent(sql).strip() if sql.startswith("\n") else sql
 
 
 def literal(sql: str) -> str:
-    """Python's source for `sql`, which `unindented()` turns into exactly that; a block where it may be one."""
+    """Python source for `sql`, a triple-quoted block if possible; `unindented()` of its value is exactly `sql`."""
     lines = sql.split("\n")
     if len(lines) == 1:
         return repr(sql)
     block = "\n".join(["", *lines, ""])
-    # A line that ends with a blank would lose it where Alembic indents the revision.
+    # Alembic removes blanks at the end of a line when it indents the revision.
     if '"""' in sql or unindented(block) != sql or any(line != line.rstrip() for line in lines):
         return "\n".join(repr(line) for line in sql.splitlines(keepends=True))
     raw = "r" if "\\" in sql else ""

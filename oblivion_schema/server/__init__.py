@@ -1,1 +1,1 @@
-"""Which PostgreSQL: the URL's sources, connecting, and the embedded server."""
+"""Find a PostgreSQL server and connect to it: `database` reads URLs, `embedded` runs the server of the extra."""

