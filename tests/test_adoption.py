@@ -272,7 +272,7 @@ def test_row_that_breaks_a_rule_stays_and_is_named_until_it_is_mended(
         return [line for line in run("verify", url=all_scripts).out.splitlines() if line.startswith("FAIL")]
 
     validate = f"ALTER TABLE public.{table} VALIDATE CONSTRAINT {name}"
-    assert failed() == [f"FAIL  constraint {constraint}: {broken}: mend them, then {validate}"]
+    assert failed() == [f"FAIL  constraint {constraint}: {broken}: correct them, then {validate}"]
     execute(all_scripts, mend)
     assert failed() == [f"FAIL  constraint {constraint}: is NOT VALID, but no row breaks it any more: {validate}"]
     execute(all_scripts, validate)

@@ -178,7 +178,7 @@ def test_export_writes_nothing_where_another_file_has_one_of_its_numbers(tmp_pat
     theirs = tmp_path / name
     theirs.write_text("SELECT 1")
     error = run("export", str(tmp_path)).error
-    assert f"{theirs} has the number of 20260101000002_002_user_presence.sql, and is not what export" in error
+    assert f"{theirs} has the number of 20260101000002_002_user_presence.sql, and was not exported" in error
     assert "move it away, or name another folder. Nothing was written." in error
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert theirs.read_text() == "SELECT 1"

@@ -627,7 +627,7 @@ def test_sum_that_is_off_is_named_and_mended(shared_engine: Engine, spoilt: Spoi
         [line] = [str(check) for check in verify(connection) if "roll-ups" in check.subject]
         assert line.startswith(f"FAIL  every sum in the roll-ups is that of its rows: {spoilt.sums} sums are wrong (")
         assert spoilt.drift in line
-        assert line.endswith("): SELECT oblivion.rebuild_rollups()")
+        assert line.endswith("): run SELECT oblivion.rebuild_rollups()")
         assert connection.exec_driver_sql("SELECT oblivion.rebuild_rollups()").scalar() == spoilt.sums
         assert not wrong(connection.exec_driver_sql)
         assert connection.exec_driver_sql("SELECT oblivion.rebuild_rollups()").scalar() == 0
