@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import uuid
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -64,6 +65,14 @@ _QUICK = "not full"
 _LEFT_OUT = pytest.StashKey[tuple[int, int]]()
 
 
+def _keep_bytecode(config: pytest.Config) -> None:
+    """Where bytecode may not be written beside its source, keep it in pytest's cache: tests start many Pythons."""
+    if sys.dont_write_bytecode and config.cache is not None:
+        sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(config.cache.mkdir("bytecode"))
+        sys.dont_write_bytecode = False
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Start the run's server, unless one is given; no test sees the caller's databases."""
     if any("::" in argument for argument in config.args) and config.option.markexpr == _QUICK:
@@ -73,6 +82,7 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[QUICK_VARIABLE] = "yes"
     for name in (*VARIABLES, "ALEMBIC_CONFIG"):
         os.environ.pop(name, None)
+    _keep_bytecode(config)
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
     home = temporary_home()

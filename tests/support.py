@@ -128,7 +128,7 @@ def wait_until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.005)
+        time.sleep(0.02)  # a look costs the server a session
 
 
 def dump(url: URL) -> str:
