@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -66,7 +67,10 @@ def test_check_is_clean_after_an_upgrade_and_revisions_written_here_work(databas
         assert run(*here, "check", url=database).status == 0
         [path] = set((checkout / "alembic" / "versions").glob("*_rooms.py"))
         text = path.read_text()
-        assert set(re.findall(r"^(?:from|import) ([\w.]+)", text, flags=re.MULTILINE)) == {"oblivion_schema.operations"}
+        assert set(re.findall(r"^(?:from|import) ([\w.]+)", text, flags=re.MULTILINE)) == {
+            "pathlib",
+            "oblivion_schema.operations",
+        }
         assert "Why:\nLocks:\n" in text
 
         execute(database, "CREATE POLICY rooms_insert ON rooms FOR INSERT WITH CHECK (true)")
@@ -78,6 +82,70 @@ def test_check_is_clean_after_an_upgrade_and_revisions_written_here_work(databas
 
     for arguments in (["check"], ["format", "--check"]):
         subprocess.run([sys.executable, "-m", "ruff", *arguments, path], cwd=checkout, check=True)
+
+
+def test_changed_digit_of_a_function_is_a_revision_of_that_digit(upgraded: URL, tmp_path: Path) -> None:
+    """As a maintainer does it, in a checkout: edit the function's file, write the revision, read its diff, run it."""
+    for name in ("alembic", "oblivion_schema"):
+        shutil.copytree(PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("alembic.ini", "pyproject.toml"):
+        shutil.copy(PROJECT / name, tmp_path)
+    source = "oblivion_schema/tables/metering/oblivion.explain_call.sql"
+    frozen = (tmp_path / "alembic/versions/004_token_engine/oblivion.explain_call.sql").read_text()
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "OBLIVION_DATABASE_URL": libpq(upgraded)}
+
+    def do(*command: str) -> str:
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def alembic(*arguments: str) -> None:
+        do(sys.executable, "-m", "alembic", *arguments)
+
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@example.org")
+    do(*git, "init", "-q")
+    do(*git, "add", "-A")
+    do(*git, "commit", "-q", "-m", "before")
+    before = dump(upgraded)
+    text = (tmp_path / source).read_text()
+    assert text.count("s.first_minute + 1,") == 1
+    changed = text.replace("s.first_minute + 1,", "s.first_minute + 2,")
+    (tmp_path / source).write_text(changed)
+
+    alembic("revision", "--autogenerate", "-m", "one digit")
+    folder = tmp_path / "alembic" / "versions" / "006_one_digit"
+    files = {str(file.relative_to(folder)): file.read_text() for file in folder.rglob("*.sql")}
+    new = changed.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1)
+    old = frozen.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1)
+    assert files == {"oblivion.explain_call.sql": new, "down/oblivion.explain_call.sql": old}
+    do(*git, "add", "-A")
+    shown = do(*git, "diff", "--cached", "-C", "--find-copies-harder", "--numstat", "--", "alembic")
+    counts = [line.split("\t") for line in shown.splitlines()]
+    assert sum(int(added) for added, *_ in counts) <= 40, shown
+    assert sum(int(removed) for _, removed, *_ in counts) <= 3, shown
+    diff = do(*git, "diff", "--cached", "-C", "--find-copies-harder", "--", "alembic")
+    assert "\n-    s.first_minute + 1,\n+    s.first_minute + 2,\n" in diff
+
+    alembic("upgrade", "head")
+    alembic("check")
+    alembic("downgrade", "-1")
+    assert dump(upgraded) == before
+
+
+def test_source_that_makes_something_else_is_not_frozen(upgraded: URL, checkout: Path) -> None:
+    here = ("-c", str(checkout / "alembic.ini"))
+    with declared("ALTER FUNCTION oblivion.rate_card(text, boolean) COST 77"):
+        assert run(*here, "revision", "--autogenerate", "-m", "cost", url=upgraded).status == 0
+        [file] = (checkout / "alembic" / "versions").glob("*_cost/oblivion.rate_card.sql")
+        assert "COST 77" in file.read_text()
+        assert run(*here, "upgrade", "head", url=upgraded).status == 0
+        assert run(*here, "check", url=upgraded).status == 0
+
+
+def test_revision_without_its_files_says_so(empty: URL, checkout: Path) -> None:
+    shutil.rmtree(checkout / "alembic" / "versions" / "004_token_engine")
+    error = run("-c", str(checkout / "alembic.ini"), "upgrade", "head", url=empty).error
+    assert re.search(r"004_token_engine/\S+\.sql is missing: a revision is not whole without its \.sql files", error)
 
 
 def test_downgrade_that_drops_a_column_refuses_to_lose_what_was_written(upgraded: URL, checkout: Path) -> None:

@@ -69,6 +69,14 @@ def test_prepared_database_ends_at_the_same_rows(new_database: Callable[..., URL
     assert run("prepare", url=prepared).out == "Nothing to prepare.\n"
 
 
+def test_index_that_a_later_revision_drops_is_not_built(empty: URL) -> None:
+    execute(empty, FULL.script(rows=True))
+    execute(empty, "DROP INDEX idx_token_usage_session_id, idx_token_usage_timestamp")
+    said = run("prepare", url=empty).out
+    assert "CREATE INDEX CONCURRENTLY idx_token_usage_timestamp ON" in said
+    assert "idx_token_usage_session_id" not in said
+
+
 def test_interrupted_after_any_step_it_goes_on(new_database: Callable[..., URL]) -> None:
     url = new_database()
     execute(url, FULL.script(rows=True))

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from oblivion_schema.operations import join_realtime, run_file, run_sql
 from oblivion_schema.operations.adoption import (
-    add_rule,
+    add_check,
     begin_adoption,
+    create_index,
     drop_index_as_made,
     drop_index_unless,
     drop_policy_as_made,
@@ -22,6 +23,7 @@ from oblivion_schema.operations.adoption import (
     note_others,
     release_adopted,
     replace_view,
+    set_defaults,
 )
 
 revision = "001"
@@ -84,32 +86,27 @@ def upgrade() -> None:
         created_at="coalesce(start_time, end_time, updated_at, now())",
         updated_at="coalesce(greatest(start_time, end_time, created_at), now())",
     )
-    run_sql(
-        """
-        ALTER TABLE public.call_sessions
-          ALTER id SET DEFAULT gen_random_uuid(),
-          ALTER start_time SET DEFAULT now(),
-          ALTER used_turn SET DEFAULT false,
-          ALTER credit_cost SET DEFAULT 0.00,
-          ALTER created_at SET DEFAULT now(),
-          ALTER updated_at SET DEFAULT now()
-        """
+    set_defaults(
+        "call_sessions",
+        {
+            "id": "gen_random_uuid()",
+            "start_time": "now()",
+            "used_turn": "false",
+            "credit_cost": "0.00",
+            "created_at": "now()",
+            "updated_at": "now()",
+        },
     )
-    add_rule("call_sessions", "call_sessions_mode_check", "CHECK (mode IN ('video', 'voice-only'))")
+    add_check("call_sessions", "call_sessions_mode_check", "mode IN ('video', 'voice-only')")
     drop_policy_as_made("call_sessions", "Allow all operations on call_sessions")
     drop_index_as_made("call_sessions", "idx_call_sessions_used_turn", "used_turn")
     for name in INDEXES:
         drop_index_unless("call_sessions", name)
-    run_sql("CREATE INDEX IF NOT EXISTS idx_call_sessions_room_id ON public.call_sessions (room_id)")
-    run_sql("CREATE INDEX IF NOT EXISTS idx_call_sessions_start_time ON public.call_sessions (start_time)")
-    run_sql("CREATE INDEX IF NOT EXISTS idx_call_sessions_user_id ON public.call_sessions (user_id)")
-    run_sql("CREATE INDEX IF NOT EXISTS idx_call_sessions_billing ON public.call_sessions (used_turn, start_time)")
-    run_sql(
-        """
-        CREATE INDEX IF NOT EXISTS idx_call_sessions_active
-        ON public.call_sessions (start_time) WHERE end_time IS NULL
-        """
-    )
+    create_index("call_sessions", "idx_call_sessions_room_id", "room_id")
+    create_index("call_sessions", "idx_call_sessions_start_time", "start_time")
+    create_index("call_sessions", "idx_call_sessions_user_id", "user_id")
+    create_index("call_sessions", "idx_call_sessions_billing", "used_turn, start_time")
+    create_index("call_sessions", "idx_call_sessions_active", "start_time", where="end_time IS NULL")
     run_sql(
         """
         CREATE OR REPLACE TRIGGER update_call_sessions_updated_at

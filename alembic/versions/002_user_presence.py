@@ -10,6 +10,7 @@ from pathlib import Path
 from oblivion_schema.operations import join_realtime, run_file, run_sql
 from oblivion_schema.operations.adoption import (
     begin_adoption,
+    create_index,
     drop_index_as_made,
     drop_index_unless,
     drop_policy_as_made,
@@ -18,6 +19,7 @@ from oblivion_schema.operations.adoption import (
     lock_together,
     note_others,
     release_adopted,
+    set_defaults,
 )
 
 revision = "002"
@@ -58,19 +60,12 @@ def upgrade() -> None:
         ),
         updated_at="now()",
     )
-    run_sql(
-        """
-        ALTER TABLE public.user_presence
-          ALTER id SET DEFAULT gen_random_uuid(),
-          ALTER is_available SET DEFAULT true,
-          ALTER updated_at SET DEFAULT now()
-        """
-    )
+    set_defaults("user_presence", {"id": "gen_random_uuid()", "is_available": "true", "updated_at": "now()"})
     drop_policy_as_made("user_presence", "Allow all operations on user_presence")
     drop_policy_as_made("user_presence", "Allow read for anyone", reads_only=True)
     drop_index_as_made("user_presence", "idx_user_presence_host_available", "host_id, is_available")
     drop_index_as_made("user_presence", "idx_user_presence_updated_at", "updated_at")
-    run_sql("CREATE UNIQUE INDEX IF NOT EXISTS idx_user_presence_host_unique ON public.user_presence (host_id)")
+    create_index("user_presence", "idx_user_presence_host_unique", "host_id", unique=True)
     run_sql(
         """
         CREATE OR REPLACE TRIGGER update_user_presence_updated_at_trigger

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from oblivion_schema.operations import join_realtime, run_file, run_sql
 from oblivion_schema.operations.adoption import (
-    add_rule,
+    add_check,
+    add_foreign_key,
     begin_adoption,
+    create_index,
     drop_index_as_made,
     drop_index_unless,
     drop_policy_as_made,
@@ -21,6 +23,7 @@ from oblivion_schema.operations.adoption import (
     note_others,
     release_adopted,
     replace_view,
+    set_defaults,
 )
 
 revision = "003"
@@ -78,25 +81,25 @@ def upgrade() -> None:
         updated_at="coalesce(created_at, now())",
         subscription_tier="'free'",
     )
-    run_sql(
-        """
-        ALTER TABLE public.user_accounts
-          ALTER tokens_remaining SET DEFAULT 100,
-          ALTER created_at SET DEFAULT now(),
-          ALTER updated_at SET DEFAULT now(),
-          ALTER subscription_tier SET DEFAULT 'free'
-        """
+    set_defaults(
+        "user_accounts",
+        {
+            "tokens_remaining": "100",
+            "created_at": "now()",
+            "updated_at": "now()",
+            "subscription_tier": "'free'",
+        },
     )
-    add_rule("user_accounts", "positive_tokens", "CHECK (tokens_remaining >= 0)")
-    add_rule(
+    add_check("user_accounts", "positive_tokens", "tokens_remaining >= 0")
+    add_check(
         "user_accounts",
         "user_accounts_subscription_tier_check",
-        "CHECK (subscription_tier IN ('free', 'pro', 'enterprise'))",
+        "subscription_tier IN ('free', 'pro', 'enterprise')",
     )
     drop_policy_as_made("user_accounts", "Allow all operations on user_accounts")
     drop_index_as_made("user_accounts", "idx_user_accounts_tokens", "tokens_remaining")
     drop_index_unless("user_accounts", "idx_user_accounts_email")
-    run_sql("CREATE INDEX IF NOT EXISTS idx_user_accounts_email ON public.user_accounts (email)")
+    create_index("user_accounts", "idx_user_accounts_email", "email")
     run_sql(
         """
         CREATE OR REPLACE TRIGGER update_user_accounts_updated_at
@@ -107,6 +110,7 @@ def upgrade() -> None:
     run_file(SQL / "public.token_usage.sql")
     fill_nulls(
         "token_usage",
+        "call_sessions",
         # When the call ended, where the row names one.
         timestamp=(
             "coalesce(CASE WHEN session_id ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN ("
@@ -114,30 +118,20 @@ def upgrade() -> None:
             ") END, now())"
         ),
     )
-    run_sql(
-        """
-        ALTER TABLE public.token_usage
-          ALTER id SET DEFAULT gen_random_uuid(),
-          ALTER "timestamp" SET DEFAULT now()
-        """
-    )
-    add_rule(
-        "token_usage",
-        "fk_token_usage_user_id",
-        "FOREIGN KEY (user_id) REFERENCES public.user_accounts (user_id) ON DELETE CASCADE",
-    )
-    add_rule("token_usage", "positive_token_usage", "CHECK (tokens_used >= 0)")
-    add_rule("token_usage", "token_usage_mode_check", "CHECK (mode IN ('voice', 'video'))")
-    add_rule("token_usage", "valid_duration", "CHECK (duration_seconds IS NULL OR duration_seconds >= 0)")
+    set_defaults("token_usage", {"id": "gen_random_uuid()", '"timestamp"': "now()"})
+    add_foreign_key("token_usage", "fk_token_usage_user_id", "user_id", "user_accounts", "user_id")
+    add_check("token_usage", "positive_token_usage", "tokens_used >= 0")
+    add_check("token_usage", "token_usage_mode_check", "mode IN ('voice', 'video')")
+    add_check("token_usage", "valid_duration", "duration_seconds IS NULL OR duration_seconds >= 0")
     drop_policy_as_made("token_usage", "Allow all operations on token_usage")
     drop_index_as_made("token_usage", "idx_token_usage_user_id", "user_id")
     drop_index_as_made("token_usage", "idx_token_usage_mode", "mode")
     for name in USAGE_INDEXES:
         drop_index_unless("token_usage", name)
-    run_sql("CREATE INDEX IF NOT EXISTS idx_token_usage_session_id ON public.token_usage (session_id)")
-    run_sql('CREATE INDEX IF NOT EXISTS idx_token_usage_timestamp ON public.token_usage ("timestamp")')
-    run_sql('CREATE INDEX IF NOT EXISTS idx_token_usage_user_date ON public.token_usage (user_id, "timestamp")')
-    run_sql('CREATE INDEX IF NOT EXISTS idx_token_usage_billing ON public.token_usage (mode, used_turn, "timestamp")')
+    create_index("token_usage", "idx_token_usage_session_id", "session_id")
+    create_index("token_usage", "idx_token_usage_timestamp", '"timestamp"')
+    create_index("token_usage", "idx_token_usage_user_date", 'user_id, "timestamp"')
+    create_index("token_usage", "idx_token_usage_billing", 'mode, used_turn, "timestamp"')
     run_file(SQL / "public.token_rates.sql")
     run_file(SQL / "policies.sql")
     replace_view(SQL / "public.user_token_summary.sql")

@@ -9,7 +9,7 @@ each account: 3.3 s for a million accounts.
 from pathlib import Path
 
 from oblivion_schema.operations import run_file, run_sql
-from oblivion_schema.operations.adoption import lock_together
+from oblivion_schema.operations.adoption import lock_together, set_fillfactor
 
 revision = "004"
 down_revision = "003"
@@ -21,8 +21,8 @@ SQL = Path(__file__).with_suffix("")
 
 def upgrade() -> None:
     lock_together("call_sessions", "user_accounts", "token_usage")
-    run_sql("ALTER TABLE public.call_sessions SET (fillfactor = 85)")
-    run_sql("ALTER TABLE public.token_usage SET (fillfactor = 85)")
+    set_fillfactor("call_sessions", 85)
+    set_fillfactor("token_usage", 85)
     # The ledger, what writes it, and its audit.
     run_file(SQL / "public.update_updated_at_column.sql")
     run_file(SQL / "oblivion.write_ledger.sql")

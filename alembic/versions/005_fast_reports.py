@@ -9,7 +9,7 @@ usage is built: ?
 from pathlib import Path
 
 from oblivion_schema.operations import keep_grants, restore_grants, run_file, run_sql
-from oblivion_schema.operations.adoption import lock_together
+from oblivion_schema.operations.adoption import create_index, drop_index, lock_together, set_fillfactor
 
 revision = "005"
 down_revision = "004"
@@ -32,9 +32,9 @@ LOCKED = (
 def upgrade() -> None:
     lock_together(*LOCKED)
     # Fewer indexes, and smaller ones.
-    run_sql("DROP INDEX public.idx_token_usage_billing")
-    run_sql("DROP INDEX public.idx_token_usage_session_id")
-    run_sql("CREATE INDEX IF NOT EXISTS idx_token_usage_session ON public.token_usage USING hash (session_id)")
+    drop_index("idx_token_usage_billing")
+    drop_index("idx_token_usage_session_id")
+    create_index("token_usage", "idx_token_usage_session", "session_id", method="hash")
     # What `prepare` made before is ours, which the revisions before this one could not know.
     run_sql(
         """
@@ -67,7 +67,7 @@ def upgrade() -> None:
     # Heartbeats that change no index, and by whose clock a host is away.
     run_sql("DROP FUNCTION public.host_presence(text)")
     run_sql("DROP FUNCTION oblivion.host_presence(text)")
-    run_sql("ALTER TABLE public.user_presence SET (fillfactor = 60)")
+    set_fillfactor("user_presence", 60)
     run_sql(
         """
         COMMENT ON COLUMN public.user_presence.updated_at IS

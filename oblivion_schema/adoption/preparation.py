@@ -1,21 +1,21 @@
 """`oblivion-schema prepare`: the long part of taking over a big hand-made database, done before, beside its clients.
 
-An upgrade is one transaction, which holds its locks to its end: it would scan each table for NULLs, and build an index,
-while everybody waits. Here each statement is a transaction of its own. A valid check then tells the upgrade that there
-is no NULL, and the index is there. All of it can be interrupted and repeated, and none of it is needed.
+An upgrade is one transaction and holds its locks to the end: it scans each table for NULLs and builds an index while
+everybody waits. Here each statement is a transaction of its own. The upgrade then finds a valid check, which tells that
+there is no NULL, and the index. All of it can be interrupted and repeated, and none of it is needed.
 
-What is filled, and which indexes are made, the revisions say. Not user_presence: it has a row for each host, and which
-of a host's rows is the newest is seen by what is NULL.
+The revisions say what is filled and which indexes are built. `user_presence` is left to the upgrade: it has one row for
+each host, and a NULL tells which of a host's rows is the newest.
 """
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Final, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import text
 
-from oblivion_schema.operations import unindented
+from oblivion_schema.operations.adoption import index_sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 
     from oblivion_schema.operations import Request
 
+LEFT_TO_THE_UPGRADE: Final = ("user_presence",)
+"""Tables that are not prepared."""
 _PAGES: Final = 64
 """Pages of a table, some thousand rows, that are filled in one transaction: writers wait for about 0.1 s."""
-_LEFT_TO_THE_UPGRADE: Final = ("user_presence",)
 
-
-# Of what nobody waits for, a role's own timeout need not make an end; the steps that others wait for have theirs.
+# Nobody waits for the rest, so a role's own timeout need not end it; steps that others wait for set their own.
 _SETTINGS: Final = ("SET lock_timeout = 0", "SET statement_timeout = 0")
+_SQL: Final = Path(__file__).with_suffix("")
 
 
 class Step(NamedTuple):
@@ -45,21 +46,25 @@ def steps(requests: Sequence[Request], lock_timeout: str) -> list[Step]:
     comments = {
         str(request.arguments["table"]): str(request.arguments["comment"])
         for request in requests
-        if request.function == "begin_adoption" and request.arguments["table"] not in _LEFT_TO_THE_UPGRADE
+        if request.function == "begin_adoption" and request.arguments["table"] not in LEFT_TO_THE_UPGRADE
     }
-    ran = [unindented(request.arguments["sql"]) for request in requests if request.function == "run_sql"]
-    gone = {dropped[1] for sql in ran if (dropped := DROPS_INDEX.match(sql))}
+    dropped = dropped_indexes(requests)
     found = []
     for request in requests:
-        table = str(request.arguments.get("table", ""))
-        if request.function == "fill_nulls" and table in comments:
-            blocks = _blocks(table, comments[table], request.arguments["columns"])
-            found += [Step(block.replace("<lock_timeout>", lock_timeout)) for block in blocks]
-        elif request.function == "run_sql":
-            index = _INDEX.match(unindented(request.arguments["sql"]))
-            if index and index["table"] in comments and index["name"] not in gone:
-                found.append(Step(_index(comments[index["table"]], index), is_query=True))
+        table = request.arguments.get("table")
+        if table not in comments:
+            continue
+        if request.function == "fill_nulls":
+            blocks = _blocks(comments[table], lock_timeout, **request.arguments)
+            found += [Step(block) for block in blocks]
+        elif request.function == "create_index" and request.arguments["name"] not in dropped:
+            found.append(Step(_index(comments[table], request.arguments), is_query=True))
     return found
+
+
+def dropped_indexes(requests: Iterable[Request]) -> set[str]:
+    """The indexes that one of the revisions drops again."""
+    return {str(request.arguments["name"]) for request in requests if request.function == "drop_index"}
 
 
 def script(found: Iterable[Step]) -> Iterator[str]:
@@ -85,164 +90,39 @@ def run(connection: Connection, found: Iterable[Step]) -> Iterator[str]:
                 yield said
 
 
-DROPS_INDEX: Final = re.compile(r"DROP INDEX public\.(\w+)$")
-"""A statement by which a later revision drops an index that an earlier one makes."""
-
-_INDEX: Final = re.compile(
-    r"CREATE (?P<unique>UNIQUE )?INDEX IF NOT EXISTS (?P<name>\w+)\s+ON public\.(?P<table>\w+)\s+(?P<rest>.+)",
-    re.DOTALL,
-)
+def _index(comment: str, index: Mapping[str, Any]) -> str:
+    create = index_sql(**{**index, "name": f"CONCURRENTLY {index['name']}"}).replace("\n", " ")
+    values = {"table": index["table"], "comment": _escaped(comment), "name": index["name"], "create": _escaped(create)}
+    return _filled_in("build_index", values)
 
 
-def _index(comment: str, index: re.Match[str]) -> str:
-    rest = " ".join(index["rest"].split()).replace("'", "''")
-    create = f"CREATE {index['unique'] or ''}INDEX CONCURRENTLY {index['name']} ON public.{index['table']} {rest}"
-    sql = _INDEX_STATEMENTS.replace("<table>", index["table"]).replace("<comment>", comment.replace("'", "''"))
-    return sql.replace("<name>", index["name"]).replace("<create>", create).strip()
-
-
-# What an interrupted build leaves is there, and no index yet.
-_INDEX_STATEMENTS: Final = """
-SELECT statement
-FROM (
-  SELECT 1 AS place, 'DROP INDEX CONCURRENTLY public.<name>' AS statement
-  WHERE EXISTS (SELECT FROM pg_catalog.pg_index WHERE indexrelid = to_regclass('public.<name>') AND NOT indisvalid)
-  UNION ALL
-  SELECT 2, '<create>'
-  WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_index WHERE indexrelid = to_regclass('public.<name>') AND indisvalid)
-) AS statements
-WHERE to_regclass('public.<table>') IS NOT NULL
-  AND obj_description(to_regclass('public.<table>'), 'pg_class') IS DISTINCT FROM '<comment>'
-ORDER BY place
-"""
-
-
-def _blocks(table: str, comment: str, columns: Mapping[str, str]) -> Iterator[str]:
-    nulls = " OR ".join(f'"{name}" IS NULL' for name in columns)
-    no_nulls = " AND ".join(f'"{name}" IS NOT NULL' for name in columns)
-    assignments = ", ".join(f'"{name}" = coalesce("{name}", {value})' for name, value in columns.items())
-    read = sorted({name for value in columns.values() for name in re.findall(r"\bpublic\.\w+", value)})
+def _blocks(
+    comment: str, lock_timeout: str, table: str, reads: Sequence[str], columns: Mapping[str, str]
+) -> Iterator[str]:
     values = {
+        "there": (_SQL / "there.sql").read_text(encoding="utf-8").rstrip("\n"),
         "table": table,
-        "comment": comment.replace("'", "''"),
+        "comment": _escaped(comment),
         "columns": ", ".join(f"'{name}'" for name in columns),
-        "read": "".join(f"\n      AND to_regclass('{name}') IS NOT NULL" for name in read),
+        "read": "".join(f"\n      AND to_regclass('public.{name}') IS NOT NULL" for name in reads),
         "pages": str(_PAGES),
-        "nulls": nulls,
-        "no_nulls": no_nulls,
-        "assignments": assignments,
+        "lock_timeout": lock_timeout,
+        "nulls": " OR ".join(f'"{name}" IS NULL' for name in columns),
+        "no_nulls": " AND ".join(f'"{name}" IS NOT NULL' for name in columns),
+        "assignments": ", ".join(f'"{name}" = coalesce("{name}", {value})' for name, value in columns.items()),
     }
     # A client's update of a row with a NULL would break the check: most are filled before it is there.
-    for block in (_FILL, _ADD_CHECK, _FILL, _VALIDATE):
-        sql = block.replace("<there>", _THERE.strip("\n"))
-        for name, value in values.items():
-            sql = sql.replace(f"<{name}>", value)
-        yield sql.strip()
+    for block in ("fill", "add_check", "fill", "validate"):
+        yield _filled_in(block, values)
 
 
-# A table that was made by hand, the owner of which sees all of its rows, and that is not prepared yet.
-_THERE: Final = """
-  there CONSTANT oid := (
-    SELECT c.oid
-    FROM pg_catalog.pg_class AS c
-    WHERE c.oid = to_regclass('public.<table>') AND relkind = 'r' AND NOT relforcerowsecurity
-      AND obj_description(c.oid, 'pg_class') IS DISTINCT FROM '<comment>'<read>
-      AND EXISTS (
-        SELECT FROM pg_catalog.pg_attribute WHERE attrelid = c.oid AND attname IN (<columns>) AND NOT attnotnull
-      )
-      AND NOT EXISTS (
-        SELECT FROM pg_catalog.pg_constraint
-        WHERE conrelid = c.oid AND conname = '<table>_prepared_check' AND convalidated
-      )
-  );
-"""
+def _filled_in(file: str, values: Mapping[str, str]) -> str:
+    """The statement of an .sql file, with `values` for their names in angle brackets."""
+    sql = (_SQL / f"{file}.sql").read_text(encoding="utf-8")
+    for name, value in values.items():
+        sql = sql.replace(f"<{name}>", value)
+    return sql.strip()
 
-# Pages by pages: each row is looked at once. Triggers, which would stamp the rows, are off in a transaction that fills
-# some; that keeps writers waiting, not readers.
-_FILL: Final = """
-DO $$
-DECLARE
-<there>
-  first_page tid;
-  next_page tid;
-  found boolean;
-  hold text;
-  release text;
-  more bigint;
-  filled bigint := 0;
-BEGIN
-  PERFORM set_config('oblivion.prepared', '', false);
-  IF there IS NULL THEN
-    RETURN;
-  END IF;
-  FOR page IN 0 .. (pg_relation_size(there) / current_setting('block_size')::integer)::integer BY <pages> LOOP
-    first_page := format('(%s,0)', page);
-    next_page := format('(%s,0)', page + <pages>);
-    found := EXISTS (SELECT FROM public.<table> WHERE ctid >= first_page AND ctid < next_page AND (<nulls>));
-    COMMIT;
-    CONTINUE WHEN NOT found;
-    PERFORM set_config('lock_timeout', '<lock_timeout>', true);
-    LOCK TABLE public.<table> IN SHARE ROW EXCLUSIVE MODE;
-    SELECT
-      string_agg(format('DISABLE TRIGGER %I', tgname), ', '),
-      string_agg(format(
-        'ENABLE %s TRIGGER %I', CASE tgenabled WHEN 'A' THEN 'ALWAYS' WHEN 'R' THEN 'REPLICA' END, tgname
-      ), ', ')
-    INTO hold, release
-    FROM pg_catalog.pg_trigger
-    WHERE tgrelid = there AND NOT tgisinternal AND tgenabled <> 'D';
-    IF hold IS NOT NULL THEN
-      EXECUTE 'ALTER TABLE public.<table> ' || hold;
-    END IF;
-    UPDATE public.<table> SET <assignments>
-    WHERE ctid >= first_page AND ctid < next_page AND (<nulls>);
-    GET DIAGNOSTICS more = ROW_COUNT;
-    filled := filled + more;
-    IF release IS NOT NULL THEN
-      EXECUTE 'ALTER TABLE public.<table> ' || release;
-    END IF;
-    COMMIT;
-  END LOOP;
-  IF filled > 0 THEN
-    PERFORM set_config('oblivion.prepared', format('public.<table>: filled the NULLs of %s rows', filled), false);
-    RAISE NOTICE '%', current_setting('oblivion.prepared');
-  END IF;
-END
-$$
-"""
 
-_ADD_CHECK: Final = """
-DO $$
-DECLARE
-<there>
-BEGIN
-  PERFORM set_config('oblivion.prepared', '', false);
-  IF there IS NULL OR EXISTS (
-    SELECT FROM pg_catalog.pg_constraint WHERE conrelid = there AND conname = '<table>_prepared_check'
-  ) THEN
-    RETURN;
-  END IF;
-  PERFORM set_config('lock_timeout', '<lock_timeout>', true);
-  ALTER TABLE public.<table> ADD CONSTRAINT <table>_prepared_check CHECK (<no_nulls>) NOT VALID;
-  PERFORM set_config('oblivion.prepared', 'public.<table>: no new row may hold a NULL in these columns', false);
-  RAISE NOTICE '%', current_setting('oblivion.prepared');
-END
-$$
-"""
-
-_VALIDATE: Final = """
-DO $$
-DECLARE
-<there>
-BEGIN
-  PERFORM set_config('oblivion.prepared', '', false);
-  IF there IS NULL THEN
-    RETURN;
-  END IF;
-  PERFORM set_config('lock_timeout', '<lock_timeout>', true);
-  ALTER TABLE public.<table> VALIDATE CONSTRAINT <table>_prepared_check;
-  PERFORM set_config('oblivion.prepared', 'public.<table>: checked that no row holds one', false);
-  RAISE NOTICE '%', current_setting('oblivion.prepared');
-END
-$$
-"""
+def _escaped(sql: str) -> str:
+    return sql.replace("'", "''")

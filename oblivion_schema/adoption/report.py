@@ -31,16 +31,28 @@ class Finding(NamedTuple):
 class Inspection:
     """What was found; the upgrade would go through where `obstacles` is empty."""
 
-    state: str
+    state: str = ""
     pending: tuple[str, ...] = ()
     will: list[Finding] = field(default_factory=list)
     stays: list[Finding] = field(default_factory=list)
     warnings: list[Finding] = field(default_factory=list)
     obstacles: list[Finding] = field(default_factory=list)
 
-    def put_in_order(self) -> None:
-        """Sort what the upgrade will do as people read it."""
-        self.will.sort(key=lambda finding: _ORDER.index(finding.kind))
+    def do(self, kind: str, name: str, says: str = "", rows: int = 0) -> None:
+        """Add what the upgrade will do."""
+        self.will.append(Finding(kind, name, says or name, rows))
+
+    def leave(self, kind: str, name: str) -> None:
+        """Add what it will leave alone."""
+        self.stays.append(Finding(kind, name))
+
+    def warn(self, kind: str, name: str, says: str) -> None:
+        """Add what people have to know."""
+        self.warnings.append(Finding(kind, name, says))
+
+    def stop(self, kind: str, name: str, says: str) -> None:
+        """Add what the upgrade would not go through for."""
+        self.obstacles.append(Finding(kind, name, says))
 
     def report(self) -> Iterator[str]:
         """The findings for people, group by group."""
@@ -51,9 +63,10 @@ class Inspection:
             yield "Upgrades pending: none."
         if self.will:
             yield "The upgrade will"
-            for kind, findings in groupby(self.will, key=lambda finding: finding.kind):
-                said = list(dict.fromkeys(map(str, findings)))
-                if label := _LISTED.get(kind):
+            in_order = sorted(self.will, key=lambda finding: list(_ORDER).index(finding.kind))
+            for kind, findings in groupby(in_order, key=lambda finding: finding.kind):
+                said = dict.fromkeys(map(str, findings))
+                if label := _ORDER[kind]:
                     yield f"  {label} {', '.join(said)}"
                 else:
                     yield from (f"  {line}" for line in said)
@@ -70,26 +83,31 @@ class Inspection:
             yield from (f"  {finding}" for finding in self.obstacles)
 
 
-# Kinds of which all are said in one line, and what it begins with.
-_LISTED: Final = {
+# The kinds of what the upgrade will do, in the order of the report. One line lists all findings of a kind that has a
+# label; each other finding is a line of its own.
+_ORDER: Final = {
+    "log": "",
     "table": "take over",
+    "renamed": "",
+    "added": "",
+    "row": "",
+    "filled": "",
+    "default": "",
+    "fillfactor": "",
+    "forced": "",
+    "added rule": "",
+    "not valid": "",
     "drop policy": "drop policy",
     "drop index": "drop index",
+    "remade": "",
     "replace view": "replace view",
     "replace function": "replace function",
-    "make role": "make role",
-    "make table": "make table",
-    "make view": "make view",
-    "make function": "make function",
-    "make index": "make index",
-    "make trigger": "make trigger",
-    "make policy": "make policies on",
-    "publish": "let Realtime tell of changes in",
+    "grants": "",
+    "publish": "add to the publication supabase_realtime:",
+    "demo": "",
 }
 
-_ORDER: Final = (
-    "log", "table", "renamed", "added", "row", "filled", "default", "fillfactor", "forced", "added rule", "not valid",
-    "drop policy", "drop index", "remade", "replace view", "replace function",
-    "make role", "make table", "make view", "make function", "make index", "make trigger", "make policy",
-    "grants", "publish", "demo", "ledger", "rollups",
-)  # fmt: skip
+
+def number_of_rows(count: int) -> str:
+    """Such as `1 row`."""
+    return f"{count} row{'s' * (count != 1)}"

@@ -21,7 +21,7 @@ from oblivion_schema.drift import statements
 from oblivion_schema.drift.catalog import PUBLICATIONS, STATES, Catalog, Key, Object, read
 from oblivion_schema.drift.plan import Rename, Step
 from oblivion_schema.drift.sources import Sources, declared_sources
-from oblivion_schema.drift.standin import build, execute, made_by_revisions, reread, stand_in
+from oblivion_schema.drift.standin import build, confirmed, execute, made_by_revisions, reread, stand_in
 from oblivion_schema.errors import UserError
 from oblivion_schema.tables.access import MODES, current_mode
 
@@ -107,7 +107,7 @@ def read_both(
             savepoint.rollback()
         before, after = {mode: live}, {mode: want}
         if writes_revision:
-            declared = declared_sources(metadata, want)
+            declared = confirmed(connection, want, declared_sources(metadata, want))
             written = written.agreed(made, live)
             steps = [Step(written.put_on(step.before), declared.put_on(step.after), step.differs) for step in steps]
             [other] = set(MODES) - {mode}

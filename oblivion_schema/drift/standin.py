@@ -100,10 +100,10 @@ def made_by_revisions(
                     " Nothing was changed: mend the revision first."
                 ) from error
         made = read(connection, metadata)
-        return made, _confirmed(connection, made, sources_of(made, statements_of_revisions(scripts)))
+        return made, confirmed(connection, made, sources_of(made, statements_of_revisions(scripts)))
 
 
-def _confirmed(scratch: Connection, made: Catalog, sources: Sources) -> Sources:
+def confirmed(scratch: Connection, made: Catalog, sources: Sources) -> Sources:
     """Those of the statements that make the same once more, as they do unless a later statement altered it."""
     with scratch.begin_nested() as savepoint:
         for sql in sources.statements.values():

@@ -77,7 +77,9 @@ def heard(function: Callable[_P, None]) -> Callable[_P, None]:
         if requests is None:
             function(*args, **kwargs)
         else:
-            requests.append(Request(function.__name__, signature(function).bind(*args, **kwargs).arguments))
+            asked = signature(function).bind(*args, **kwargs)
+            asked.apply_defaults()
+            requests.append(Request(function.__name__, asked.arguments))
 
     return hear_or_do
 
@@ -115,6 +117,7 @@ def run_sql(sql: str) -> None:
     run(unindented(sql))
 
 
+@heard
 def run_file(file: Path) -> None:
     """Run the statements of an .sql file, each as `run_sql()` does; an empty line stands between them.
 

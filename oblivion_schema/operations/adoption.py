@@ -1,7 +1,10 @@
 """What revisions do to take over tables that people made by hand, without losing a row.
 
-All of it does nothing where there is no such table, and is one statement of static SQL, which looks at run time at what
-is there. What was found is noted in `oblivion.adoption_log`. As with all operations, what they do never changes.
+Each operation is one statement of static SQL, which looks at the database when it runs. It does nothing where there is
+no such table, and notes in `oblivion.adoption_log` what it found. As with all operations, what they do never changes.
+
+`inspect` and `prepare` hear what these operations are asked for. They do not read the text that `run_sql()` gets: what
+changes a table that people made by hand has an operation here.
 """
 
 from __future__ import annotations
@@ -149,10 +152,11 @@ $$
 
 
 @heard
-def fill_nulls(table: str, **columns: str) -> None:
+def fill_nulls(table: str, *reads: str, **columns: str) -> None:  # noqa: ARG001 - `prepare` hears what is read
     """Give each of `columns` its expression where it is NULL, unseen by triggers, and then let none be NULL.
 
-    PostgreSQL scans the table once to see that none is, unless a valid check tells, such as `<table>_prepared_check`.
+    `reads` are the other tables that the expressions read. PostgreSQL scans the table once to see that none is NULL,
+    unless a valid check tells, such as `<table>_prepared_check`.
     """
     nulls = " OR ".join(f'"{name}" IS NULL' for name in columns)
     assignments = ", ".join(f'"{name}" = coalesce("{name}", {value})' for name, value in columns.items())
@@ -202,12 +206,38 @@ $$
 
 
 @heard
-def add_rule(table: str, name: str, rule: str) -> None:
-    """Add a check or foreign key where the table has none of that name.
+def set_defaults(table: str, columns: Mapping[str, str]) -> None:
+    """Give each of `columns` its default; their names are as SQL writes them."""
+    actions = ",\n".join(f"  ALTER {name} SET DEFAULT {default}" for name, default in columns.items())
+    run_sql(f"ALTER TABLE public.{table}\n{actions}")
+
+
+@heard
+def set_fillfactor(table: str, percent: int) -> None:
+    """Leave room in each page of the table that is written from now on; `percent` of it are filled."""
+    run_sql(f"ALTER TABLE public.{table} SET (fillfactor = {percent})")
+
+
+@heard
+def add_check(table: str, name: str, condition: str) -> None:
+    """Add a check where the table has no valid constraint of that name.
 
     Where rows break it, it holds for new rows alone (NOT VALID): the log notes it, and `oblivion-schema verify` names
     the rows.
     """
+    _add_rule(table, name, f"CHECK ({condition})")
+
+
+@heard
+def add_foreign_key(table: str, name: str, column: str, other: str, key: str) -> None:
+    """Add a foreign key of `column` to `key` of `public.<other>`, as `add_check()` adds a check.
+
+    A row goes with the row that it refers to (ON DELETE CASCADE).
+    """
+    _add_rule(table, name, f"FOREIGN KEY ({column}) REFERENCES public.{other} ({key}) ON DELETE CASCADE")
+
+
+def _add_rule(table: str, name: str, rule: str) -> None:
     run_sql(_ADD_RULE.replace("<table>", table).replace("<name>", name).replace("<rule>", rule))
 
 
@@ -298,6 +328,27 @@ BEGIN
 END
 $$
 """
+
+
+@heard
+def create_index(
+    table: str, name: str, columns: str, *, unique: bool = False, method: str = "", where: str = ""
+) -> None:
+    """Build an index where there is none of that name; `columns` and the condition `where` are as SQL writes them."""
+    run_sql(index_sql(table, f"IF NOT EXISTS {name}", columns, unique=unique, method=method, where=where))
+
+
+def index_sql(table: str, name: str, columns: str, *, unique: bool = False, method: str = "", where: str = "") -> str:
+    """The statement that builds an index; a condition makes it two lines."""
+    create = f"CREATE {'UNIQUE ' * unique}INDEX {name}"
+    on = f"ON public.{table} {f'USING {method} ' * bool(method)}({columns})"
+    return f"{create}\n{on} WHERE {where}" if where else f"{create} {on}"
+
+
+@heard
+def drop_index(name: str) -> None:
+    """Drop an index in schema public, which an earlier revision made or took over."""
+    run_sql(f"DROP INDEX public.{name}")
 
 
 @heard

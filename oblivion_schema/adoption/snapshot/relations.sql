@@ -19,7 +19,7 @@ SELECT
   c.relforcerowsecurity AS forced,
   row_security_active(c.oid) AS sees_some_rows,
   -- Of a table that was never analyzed nothing is known but its size.
-  CASE WHEN c.reltuples < 0 THEN pg_relation_size(c.oid) / 100 ELSE c.reltuples END::bigint AS rows,
+  coalesce(CASE WHEN c.reltuples < 0 THEN pg_relation_size(c.oid) / 100 ELSE c.reltuples END, 0)::bigint AS rows,
   (
     SELECT coalesce(jsonb_object_agg(attname, jsonb_build_object(
       'place', attnum,
