@@ -65,6 +65,11 @@ _QUICK = "not full"
 _LEFT_OUT = pytest.StashKey[tuple[int, int]]()
 
 
+def _are_named(config: pytest.Config) -> bool:
+    """Whether single tests are asked for, which are run whatever set they are of."""
+    return any("::" in argument for argument in config.args) or bool(config.getoption("lf"))
+
+
 def _keep_bytecode(config: pytest.Config) -> None:
     """Where bytecode may not be written beside its source, keep it in pytest's cache: tests start many Pythons."""
     if sys.dont_write_bytecode and config.cache is not None:
@@ -75,10 +80,10 @@ def _keep_bytecode(config: pytest.Config) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start the run's server, unless one is given; no test sees the caller's databases."""
-    if any("::" in argument for argument in config.args) and config.option.markexpr == _QUICK:
-        config.option.markexpr = ""  # a test that is named is run
+    if _are_named(config) and config.option.markexpr == _QUICK:
+        config.option.markexpr = ""
     os.environ.pop(QUICK_VARIABLE, None)
-    if config.option.markexpr == _QUICK:
+    if _QUICK in config.option.markexpr:
         os.environ[QUICK_VARIABLE] = "yes"
     for name in (*VARIABLES, "ALEMBIC_CONFIG"):
         os.environ.pop(name, None)
@@ -146,7 +151,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         else:
             few.add(test)
             item.add_marker("full")
-    if (lost := few - quick) and not any("::" in argument for argument in config.args):
+    if (lost := few - quick) and not _are_named(config):
         raise pytest.UsageError(f"The quick set takes no case of {', '.join(sorted(lost))}: mend its mark `few`.")
     if config.option.markexpr == _QUICK:
         left = sum(item.get_closest_marker("full") is not None for item in items)
