@@ -642,7 +642,7 @@ def test_switch_takes_back_what_somebody_passed_on(upgraded: URL) -> None:
                 " GRANT SELECT ON user_accounts TO anon"
             ),
             "REVOKE SELECT ON user_accounts FROM {role} CASCADE",
-            "_partner granted SELECT on user_accounts. Mend that first: the grantor has to REVOKE",
+            "_partner granted SELECT on user_accounts. Correct that first: the grantor has to REVOKE",
         ),
         (
             "ALTER TABLE token_usage DISABLE ROW LEVEL SECURITY",
@@ -670,9 +670,7 @@ def test_switch_names_policies_that_let_more_through(upgraded: URL) -> None:
     execute(upgraded, 'CREATE POLICY "Support reads calls" ON call_sessions FOR SELECT USING (true)')
     switched = run("access", "authenticated", url=upgraded)
     assert switched.status == 0
-    assert switched.err == (
-        "Not ours, and lets through what it says whatever the mode: policy Support reads calls on call_sessions\n"
-    )
+    assert switched.err == "Policy Support reads calls on call_sessions is not ours, and allows access in both modes\n"
 
 
 def test_switch_that_waits_too_long_names_table_and_process(engine: Engine, upgraded: URL) -> None:

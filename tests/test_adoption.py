@@ -366,7 +366,7 @@ def test_adoption_into_the_authenticated_mode_names_policies_that_let_more_throu
 ) -> None:
     assert run("-x", "access=authenticated", "upgrade", "head", url=all_scripts).status == 0
     for policy in ("Staff reads accounts on user_accounts", "Support reads calls on call_sessions"):
-        assert f"Not ours, and lets through what it says whatever the mode: policy {policy}" in caplog.messages
+        assert f"Policy {policy} is not ours, and allows access in both modes" in caplog.messages
     assert run("check", url=all_scripts).status == 0
     with request(all_scripts, "anon") as visitor, pytest.raises(DBAPIError, match="permission denied"):
         visitor.execute(text("SELECT * FROM token_usage"))

@@ -631,7 +631,7 @@ def test_tokens_are_above_zero(both: Client, tokens: Any) -> None:
 
 
 def test_credit_needs_a_key_and_an_account(both: Client) -> None:
-    hint = "Give one of its own to each, and the same one to each retry"
+    hint = "Give each credit a key of its own, and each retry the same key"
     both.refused(top_up("payer", 1, None), "22023", hint)  # type: ignore[arg-type]
     for user in ("nobody", "", None):
         both.refused(top_up(user, 1, "k"), "23503", "Insert it into user_accounts first")  # type: ignore[arg-type]
@@ -704,7 +704,7 @@ def test_signed_in_user_acts_for_nobody_else(closed: Client) -> None:
     quote = closed.call(call_quote("other", "video"))
     assert (quote.status, quote.balance, quote.minutes_left) == ("unknown", None, None)
     closed.refused(
-        start_call("other", "room", "video"), "42501", "Give as user_id who is signed in, or NULL for a visitor"
+        start_call("other", "room", "video"), "42501", "Give the signed-in user as user_id, or NULL for a visitor"
     )
     assert closed.state() == before
 
@@ -715,7 +715,7 @@ def test_visitor_acts_for_a_call_of_no_user_by_its_id(closed: Client) -> None:
         call = visitor.start(user=user)
         assert visitor.call(end_call(call)).status == "not_billed"
     visitor.refused(
-        start_call("payer", "room", "video"), "42501", "Give as user_id who is signed in, or NULL for a visitor"
+        start_call("payer", "room", "video"), "42501", "Give the signed-in user as user_id, or NULL for a visitor"
     )
 
 

@@ -266,8 +266,8 @@ def test_time_that_is_none_is_refused(hosts: URL, role: str, host: str, given: s
         connection.execute(text(f"SELECT * FROM host_presence('{host}', {given})"))
     error = refused.value.orig
     assert isinstance(error, errors.InvalidParameterValue)
-    assert error.diag.message_primary == f"A host is stale after {said}"
-    assert error.diag.message_hint == "Give a time of zero or more"
+    assert error.diag.message_primary == f"stale_after is {said}"
+    assert error.diag.message_hint == "Give an interval of zero or more"
 
 
 def test_name_host_presence_is_of_one_function(upgraded: URL) -> None:

@@ -674,7 +674,7 @@ def test_rebuild_is_refused_where_it_cannot_see_what_others_mend(upgraded: URL, 
         connection.isolation_level = level
         with pytest.raises(psycopg.errors.ActiveSqlTransaction) as refused, connection.transaction():
             connection.execute("SELECT oblivion.rebuild_rollups()")
-    assert refused.value.diag.message_primary == "rebuild_rollups() has to see what others have mended"
+    assert refused.value.diag.message_primary == "rebuild_rollups() has to see what others have repaired"
     assert refused.value.diag.message_hint == "Call it in READ COMMITTED"
 
 
@@ -1135,7 +1135,10 @@ MUTATIONS: Final = {
         ONE_MOVES,
     ),
     "a length without end stays": Mutation(
-        "call_amounts", "isfinite(end_time) THEN extract", "true THEN extract", CALLS_OF_NO_LENGTH
+        "call_amounts",
+        "isfinite(end_time)\n        THEN extract",
+        "true\n        THEN extract",
+        CALLS_OF_NO_LENGTH,
     ),
     "a length without end is one": Mutation(
         "call_amounts", "isfinite(end_time) THEN 1", "true THEN 1", CALLS_WITHOUT_END

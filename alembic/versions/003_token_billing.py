@@ -1,9 +1,9 @@
 """Token billing.
 
-Why: calls burn tokens; what each account has left, what was consumed, and what a minute costs.
-Locks: on an empty database none that anybody can wait for. Tables and views that are there already against everybody,
-all of them at once or none: 0.86 s for ten million rows of usage, which are scanned once and not written anew; 0.07 s
-after `oblivion-schema prepare`.
+Why: calls cost tokens. The database stores the balance of each account, the tokens consumed, and the rates per minute.
+Locks: nothing that another session can wait for on an empty database. Existing tables and views are locked against
+reads and writes, all at once or none. That is 0.86 s for ten million rows of usage, which are scanned once and not
+rewritten; 0.07 s after `oblivion-schema prepare`.
 """
 
 from pathlib import Path
@@ -111,7 +111,7 @@ def upgrade() -> None:
     fill_nulls(
         "token_usage",
         "call_sessions",
-        # When the call ended, where the row names one.
+        # If the row names an existing call, when that call ended.
         timestamp=(
             "coalesce(CASE WHEN session_id ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN ("
             "SELECT coalesce(c.end_time, c.start_time) FROM public.call_sessions AS c WHERE c.id = session_id::uuid"
@@ -205,7 +205,7 @@ def downgrade() -> None:
         "DROP VIEW public.user_token_summary",
         "DROP TABLE public.token_usage",
     )
-    # Where usage was there before, and accounts were not, they are read from it.
+    # If token_usage was adopted and user_accounts was not, the foreign key and the view still depend on user_accounts.
     drop_unless_adopted(
         "user_accounts",
         "DROP VIEW IF EXISTS public.user_token_summary",

@@ -1,9 +1,9 @@
 """The token engine.
 
-Why: clients billed calls by reading a balance and writing it back; from here on functions in the database do, so that each
-started minute is billed once, and a ledger tells of every change of a balance.
-Locks: calls, accounts and usage against everybody, all of them at once or none, while a row of the ledger is written for
-each account: 3.3 s for a million accounts.
+Why: clients billed calls by reading a balance and writing it back. From now on functions in the database bill them:
+each started minute is billed once, and a ledger has a row for every change of a balance.
+Locks: call_sessions, user_accounts and token_usage against reads and writes, all at once or none, while a ledger row is
+written for each account: 3.3 s for a million accounts.
 """
 
 from pathlib import Path
@@ -23,6 +23,7 @@ def upgrade() -> None:
     lock_together("call_sessions", "user_accounts", "token_usage")
     set_fillfactor("call_sessions", 85)
     set_fillfactor("token_usage", 85)
+    run_file(SQL / "comments.sql")
     # The ledger, what writes it, and its audit.
     run_file(SQL / "public.update_updated_at_column.sql")
     run_file(SQL / "oblivion.write_ledger.sql")
@@ -30,7 +31,7 @@ def upgrade() -> None:
     run_file(SQL / "public.token_ledger.sql")
     run_file(SQL / "oblivion.trim_ledger.sql")
     run_file(SQL / "oblivion.balance_audit.sql")
-    # What the engine knows of calls.
+    # What the engine stores about calls.
     run_file(SQL / "oblivion.call_meters.sql")
     run_file(SQL / "oblivion.call_segments.sql")
     run_file(SQL / "oblivion.billing_incidents.sql")
@@ -52,7 +53,7 @@ def upgrade() -> None:
     run_file(SQL / "oblivion.refund_call.sql")
     run_file(SQL / "oblivion.reap_stale_calls.sql")
     run_file(SQL / "oblivion.settle_calls.sql")
-    # What clients and services call.
+    # The API: clients and services call these.
     run_file(SQL / "public.call_quote.sql")
     run_file(SQL / "public.start_call.sql")
     run_file(SQL / "public.tick_call.sql")
@@ -63,7 +64,7 @@ def upgrade() -> None:
     run_file(SQL / "public.refund_call.sql")
     run_file(SQL / "public.reap_stale_calls.sql")
     run_file(SQL / "public.settle_calls.sql")
-    # What keeps direct writes from what metered calls cost.
+    # Guards against direct writes to metered calls.
     run_file(SQL / "oblivion.guard_metered_call.sql")
     run_file(SQL / "oblivion.settle_deleted_call.sql")
     run_file(SQL / "oblivion.guard_metered_usage.sql")
@@ -126,6 +127,5 @@ def downgrade() -> None:
     run_sql("DROP TRIGGER open_ledger ON public.user_accounts")
     run_sql("DROP FUNCTION oblivion.close_ledger()")
     run_sql("DROP FUNCTION oblivion.write_ledger()")
-    run_sql("ALTER TABLE public.call_sessions RESET (fillfactor)")
-    run_sql("ALTER TABLE public.token_usage RESET (fillfactor)")
+    run_file(SQL / "down/tables.sql")
     run_file(SQL / "down/public.update_updated_at_column.sql")

@@ -1,9 +1,11 @@
 """Reports that stay fast.
 
-Why: reports read each row of usage and of calls, and took longer with each of them; from here on they read roll-ups, which
-triggers keep in the transaction of each change. Fewer and smaller indexes on usage, and heartbeats that change none.
-Locks: calls, usage and presence against everybody while the roll-ups are filled from the rows there are, and an index of
-usage is built: ?
+Why: reports read all rows of usage and calls, so they became slower with each row. From now on they read roll-ups,
+which triggers update in the transaction of each change. token_usage gets fewer and smaller indexes, and a heartbeat
+writes no index any more.
+Locks: call_sessions, token_usage, user_presence and the reports against reads and writes, all at once or none, while
+the roll-ups are filled and an index of token_usage is built. Filling takes about 1 s for a million rows of token_usage
+or of call_sessions. The index takes 2.4 s for a million rows; `oblivion-schema prepare` builds it before.
 """
 
 from pathlib import Path
@@ -35,20 +37,20 @@ def upgrade() -> None:
     drop_index("idx_token_usage_billing")
     drop_index("idx_token_usage_session_id")
     create_index("token_usage", "idx_token_usage_session", "session_id", method="hash")
-    # What `prepare` made before is ours, which the revisions before this one could not know.
+    # The index that `prepare` built is ours; earlier revisions did not know it, and logged it as somebody else's.
     run_sql(
         """
         DELETE FROM oblivion.adoption_log
         WHERE kind = 'index' AND name = 'public.idx_token_usage_session on public.token_usage'
         """
     )
-    # The roll-ups, and what is not yet in them.
+    # The roll-ups, and the deltas that are not yet folded into them.
     run_file(SQL / "oblivion.daily_usage.sql")
     run_file(SQL / "oblivion.user_usage.sql")
     run_file(SQL / "oblivion.usage_deltas.sql")
     run_file(SQL / "oblivion.daily_calls.sql")
     run_file(SQL / "oblivion.call_deltas.sql")
-    # What keeps them.
+    # The functions that maintain them.
     run_file(SQL / "oblivion.call_amounts.sql")
     run_file(SQL / "oblivion.fold_usage.sql")
     run_file(SQL / "oblivion.fold_calls.sql")
@@ -56,7 +58,7 @@ def upgrade() -> None:
     run_file(SQL / "oblivion.note_calls.sql")
     run_file(SQL / "oblivion.clear_rollups.sql")
     run_file(SQL / "oblivion.rebuild_rollups.sql")
-    # The reports, and what roll-ups lack.
+    # The reports, and the views of what roll-ups lack.
     run_file(SQL / "public.active_calls.sql")
     run_file(SQL / "oblivion.daily_usage_drift.sql")
     run_file(SQL / "oblivion.user_usage_drift.sql")
@@ -64,7 +66,7 @@ def upgrade() -> None:
     run_file(SQL / "public.user_token_summary.sql")
     run_file(SQL / "oblivion.daily_calls_drift.sql")
     run_file(SQL / "public.daily_billing_summary.sql")
-    # Heartbeats that change no index, and by whose clock a host is away.
+    # Heartbeats that write no index, and host_presence() that knows when a heartbeat is too old.
     run_sql("DROP FUNCTION public.host_presence(text)")
     run_sql("DROP FUNCTION oblivion.host_presence(text)")
     set_fillfactor("user_presence", 60)
@@ -82,7 +84,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # Roll-ups hold nothing that their rows do not say.
+    # No check for rows: roll-ups can be computed again from the rows of calls and usage.
     lock_together(*LOCKED)
     keep_grants("public.daily_billing_summary", "public.daily_token_usage", "public.user_token_summary")
     run_sql("DROP VIEW public.daily_billing_summary")

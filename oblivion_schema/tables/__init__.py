@@ -1,6 +1,6 @@
 """The database: a module for each concept, with its tables, views, policies, triggers and functions.
 
-`access` comes first: what it declares, the policies of all tables call.
+`access` is imported first, because the policies of all tables call its functions.
 """
 
 from oblivion_schema.tables import access as access

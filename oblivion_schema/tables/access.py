@@ -1,10 +1,12 @@
-"""Who may do what: row level security, policies and grants, each declared below the table that it guards.
+"""Access modes, which decide what row level security, policies and grants allow; each table declares its own.
 
-A database is in one of two modes. In the open one everybody who holds the project's public key may read and write, as
-the deployed browser clients expect; in the authenticated one a signed-in user reaches the own rows, and a visitor next
-to nothing. The mode is what the function `oblivion.open_access()` returns, a constant: PostgreSQL folds it into a plan,
-of which only the condition on the own rows is left, or nothing, and plans anew in every session when it is replaced.
-Policies are the same in both modes; grants are not.
+A database is in one of two modes. In the open mode everybody who has the project's public key may read and write, as
+the deployed browser clients expect. In the authenticated mode a signed-in user reaches only the user's own rows, and a
+visitor almost nothing.
+
+The function `oblivion.open_access()` returns the mode as a constant. PostgreSQL folds the constant into each plan, so
+that a plan has the condition on own rows or no condition. When the function is replaced, all sessions plan again.
+Policies are the same in both modes; grants differ.
 """
 
 from __future__ import annotations
@@ -40,15 +42,15 @@ _CREATE_OPEN_ACCESS, _COMMENT_ON_OPEN_ACCESS = statements_of(SQL / "oblivion.ope
 
 
 def _open_access(mode: Mode) -> str:
-    """The statement that makes the function, whose result is the mode."""
+    """The statement that creates `oblivion.open_access()` for `mode`."""
     _, create, rest = _CREATE_OPEN_ACCESS.partition("CREATE OR REPLACE ")
     return f"{create}{rest};".replace("RETURN true", f"RETURN {str(mode == 'open').lower()}")
 
 
-# Whoever may query a table, an operator's own role too, has to be able to call what its policies call.
+# Policies call these functions, so every role that may query a table needs EXECUTE, an operator's own role too.
 _ANYBODY: Final = {PUBLIC: EXECUTE}
 
-# A database that is in a mode stays in it; a new one is in the mode that the setting names, or open.
+# An existing database keeps its mode. A new one gets the mode of the setting oblivion.access, and is open without it.
 declare(
     metadata,
     "function",
@@ -71,13 +73,13 @@ function(metadata, SQL / "oblivion.current_user_id.sql", granted=_ANYBODY)
 
 
 def current_mode(connection: Connection) -> Mode:
-    """The mode that the database is in; one without these functions is open."""
+    """The mode of the database; a database without these functions is open."""
     known = connection.scalar(text("SELECT to_regprocedure('oblivion.open_access()') IS NOT NULL"))
     return "open" if not known or connection.scalar(text("SELECT oblivion.open_access()")) else "authenticated"
 
 
 def others_policies(connection: Connection, metadata: MetaData) -> list[str]:
-    """A line for each policy that somebody else added to the tables: it lets through what it says, in both modes."""
+    """A line for each permissive policy on the tables that is not ours: it allows access in both modes."""
     tables = [table for table in metadata.tables.values() if table.schema is None]
     ours = [f"{item.name} on {table.name}" for table in tables for item in declared(table) if item.kind == "policy"]
     found = connection.scalars(
@@ -88,15 +90,15 @@ def others_policies(connection: Connection, metadata: MetaData) -> list[str]:
         ),
         {"tables": [table.name for table in tables], "ours": ours},
     )
-    return [f"Not ours, and lets through what it says whatever the mode: policy {policy}" for policy in found]
+    return [f"Policy {policy} is not ours, and allows access in both modes" for policy in found]
 
 
 def switch(metadata: MetaData, mode: Mode) -> str:
-    """One statement that takes a database to `mode`: in all sessions at once, with no lock that a query waits for.
+    """One statement that switches a database to `mode`, in all sessions at once, without a lock that queries wait for.
 
-    It gives all grants anew, and tells Realtime, so that roles and publications that were made meanwhile get theirs.
-    It raises object_not_in_prerequisite_state where the mode would not be that: where somebody else granted more, or
-    row level security was switched off.
+    It renews all grants, and adds the tables to Realtime's publication, so that roles and publications that were
+    created since get theirs. It raises object_not_in_prerequisite_state if the mode would not hold: if another role
+    granted more, or row level security is off.
     """
     relations = [table for table in metadata.tables.values() if table.schema is None or is_guarded(table)]
     published = [table for table in relations if is_published(table)]
@@ -131,5 +133,5 @@ _IS_IN_FORCE: Final = """\
   IF wrong IS NOT NULL THEN
     RAISE EXCEPTION 'The access mode would not hold: %', wrong
       USING ERRCODE = 'object_not_in_prerequisite_state',
-        HINT = 'Mend that first: the grantor has to REVOKE, the owner to ENABLE ROW LEVEL SECURITY';
+        HINT = 'Correct that first: the grantor has to REVOKE, the owner has to ENABLE ROW LEVEL SECURITY';
   END IF;"""

@@ -17,17 +17,17 @@ from oblivion_schema.tables.base import Timestamp, metadata
 class UserAccountColumns(TypedColumns):
     """Columns of `user_accounts`."""
 
-    user_id: Named[str] = Column(Text, primary_key=True, comment="The account's name.")
+    user_id: Named[str] = Column(Text, primary_key=True, comment="The user who owns the account.")
     tokens_remaining: Named[int] = Column(Integer, server_default=text("100"), comment="Tokens left to spend.")
     created_at: Named[datetime] = Column(
         Timestamp, server_default=text("now()"), comment="When the account was opened."
     )
     updated_at: Named[datetime] = Column(
-        Timestamp, server_default=text("now()"), comment="When the row last changed; kept by a trigger."
+        Timestamp, server_default=text("now()"), comment="When the row last changed; a trigger sets it."
     )
-    email: Named[str | None] = Column(Text, comment="Where to reach the user.")
+    email: Named[str | None] = Column(Text, comment="Email address of the user.")
     subscription_tier: Named[str] = Column(
-        Text, server_default=text("'free'"), comment="What the user pays for: free, pro or enterprise."
+        Text, server_default=text("'free'"), comment="Plan of the user: free, pro or enterprise."
     )
 
 
@@ -37,11 +37,11 @@ user_accounts: Final = Table(
     UserAccountColumns,
     CheckConstraint("tokens_remaining >= 0", name=conv("positive_tokens")),
     CheckConstraint("subscription_tier IN ('free', 'pro', 'enterprise')", name="subscription_tier"),
-    # No index on tokens_remaining: each billed call would have to maintain it, and no query looks a balance up.
+    # No index on tokens_remaining: every charge would have to update it, and no query searches by balance.
     Index("idx_user_accounts_email", "email"),
     comment="Token balances, one row for each account.",
 )
-# Balance and tier are what an account pays with: a user of the authenticated mode only says where to reach him.
+# In the authenticated mode a user may change only the email of the account, not the balance or the tier.
 row_level_security(user_accounts, select=own("user_id"), update=own("user_id"))
 grant(
     user_accounts,
@@ -51,7 +51,7 @@ grant(
 publish(user_accounts)
 
 trigger(user_accounts, "update_user_accounts_updated_at", "BEFORE UPDATE", "public.update_updated_at_column")
-# These have no condition, nor has the one above: PostgreSQL parses a condition on every statement.
+# These triggers, and the one above, have no WHEN condition: PostgreSQL would parse it on every statement.
 trigger(user_accounts, "open_ledger", "AFTER INSERT", "oblivion.write_ledger")
 trigger(user_accounts, "write_ledger", "AFTER UPDATE", "oblivion.write_ledger")
 trigger(user_accounts, "close_ledger", "AFTER DELETE", "oblivion.write_ledger")
@@ -63,4 +63,4 @@ DEMO_ACCOUNTS: Final = (
     {"user_id": "test_user_2", "tokens_remaining": 250, "subscription_tier": "pro", "email": "test2@oblivn.com"},
     {"user_id": "developer", "tokens_remaining": 1000, "subscription_tier": "enterprise", "email": "dev@oblivn.com"},
 )
-"""Accounts for trying things out. Revision 003 opens them, with these balances, unless it is told `-x demo=no`."""
+"""Demo accounts. Revision 003 inserts them with these balances; `-x demo=no` leaves them out."""

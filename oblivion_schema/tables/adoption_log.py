@@ -1,4 +1,4 @@
-"""Adoption log: what upgrades found in tables made by hand, and what became of it; no row is ever lost."""
+"""Adoption log: what upgrades found in tables made by hand, and what they did with it; no row is ever lost."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from oblivion_schema.tables.base import PRIVATE_SCHEMA, Timestamp, metadata
 class AdoptionLogColumns(TypedColumns):
     """Columns of `oblivion.adoption_log`."""
 
-    id: Named[int] = Column(BigInteger, Identity(always=True), primary_key=True, comment="The entry.")
+    id: Named[int] = Column(BigInteger, Identity(always=True), primary_key=True, comment="Identifier of the entry.")
     kind: Named[str] = Column(
         Text,
-        comment="table: taken over; renamed, filled, row, not valid, forced: what became of it; else what is not ours.",
+        comment=(
+            "table: taken over; renamed, filled, row, not valid, forced: what the upgrade did; otherwise the "
+            "kind of an object that is not ours."
+        ),
     )
-    name: Named[str] = Column(Text, comment="Of what.")
+    name: Named[str] = Column(Text, comment="Name of the object.")
     why: Named[str] = Column(Text, comment="What was done, and why.")
     was: Named[dict[str, Any] | None] = Column(
-        JSON, comment="A row that was moved here; or how what is not ours was defined."
+        JSON, comment="The row that was moved here, or the definition of the object that is not ours."
     )
     logged_at: Named[datetime] = Column(Timestamp, server_default=text("now()"), comment="When the upgrade began.")
 

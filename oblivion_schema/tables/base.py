@@ -1,7 +1,7 @@
-"""The metadata that every table and view joins, and the column types that they share.
+"""The metadata of all tables and views, and the column types that they share.
 
-A table's columns are a TypedColumns class: an annotation types the column for type checkers, and makes it NOT NULL
-unless it admits None.
+The columns of a table are a TypedColumns class. Type checkers read the annotation of a column; SQLAlchemy makes the
+column NOT NULL unless its annotation allows None.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from oblivion_schema.declare.privileges import CREATE_API_ROLES, use_schema_publ
 from oblivion_schema.declare.sql import block
 
 PRIVATE_SCHEMA: Final = "oblivion"
-"""What clients never see: PostgREST does not expose it. Alembic's version table stands there, too."""
+"""The schema that clients never see, because PostgREST does not expose it. Alembic's version table is in it too."""
 
 metadata: Final = MetaData(
-    # PostgreSQL's own suffixes, so that a name given by hand, by the server and by us is the same one.
+    # PostgreSQL's own suffixes: a constraint has the same name whether PostgreSQL or this package named it.
     naming_convention={
         "pk": "%(table_name)s_pkey",
         "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
@@ -36,10 +36,10 @@ declare(
     metadata,
     "comment",
     PRIVATE_SCHEMA,
-    f"COMMENT ON SCHEMA {PRIVATE_SCHEMA} IS 'What clients never see: the version table, and helpers of the schema.'",
+    f"COMMENT ON SCHEMA {PRIVATE_SCHEMA} IS 'Hidden from clients: the version table, internal tables and functions.'",
 )
 
 grants(metadata, PRIVATE_SCHEMA, f"SCHEMA {PRIVATE_SCHEMA}", {})
 
 Timestamp: Final = DateTime(timezone=True)
-"""timestamptz: an instant. Days are UTC days, by the view or query that cuts them."""
+"""timestamptz: an instant. Views and queries that group by day use UTC days."""

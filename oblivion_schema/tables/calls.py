@@ -1,4 +1,4 @@
-"""Calls: one row for each embedded call; a call without end_time is going on."""
+"""Calls: one row for each embedded call; end_time is NULL while a call is running."""
 
 from __future__ import annotations
 
@@ -43,14 +43,16 @@ SQL: Final = Path(__file__).with_suffix("")
 class CallSessionColumns(TypedColumns):
     """Columns of `call_sessions`."""
 
-    id: Named[UUID] = Column(Uuid, primary_key=True, server_default=text("gen_random_uuid()"), comment="The call.")
+    id: Named[UUID] = Column(
+        Uuid, primary_key=True, server_default=text("gen_random_uuid()"), comment="Identifier of the call."
+    )
     room_id: Named[str] = Column(Text, comment="Room identifier, chosen by the embedding page.")
     start_time: Named[datetime] = Column(
         Timestamp,
         server_default=text("now()"),
-        comment="When the call began; clients send their own clock.",
+        comment="When the call began, by the client's clock; for a metered call by the server's.",
     )
-    end_time: Named[datetime | None] = Column(Timestamp, comment="When the call ended; NULL while it is going on.")
+    end_time: Named[datetime | None] = Column(Timestamp, comment="When the call ended; NULL while it is running.")
     mode: Named[str] = Column(Text, comment="What the call carries: video or voice-only.")
     used_turn: Named[bool] = Column(
         Boolean, server_default=text("false"), comment="Whether a TURN relay carried the media."
@@ -58,14 +60,16 @@ class CallSessionColumns(TypedColumns):
     credit_cost: Named[Decimal] = Column(
         Numeric(10, 4),
         server_default=text("0.00"),
-        comment="What the call cost, as its client reports it.",
+        comment=(
+            "Metered call: tokens due so far, written by the engine. Other call: its cost, as the client reports it."
+        ),
     )
     user_id: Named[str | None] = Column(
-        Text, comment="Who pays: an account, anonymous_<n>, or NULL. Free text: no account need exist."
+        Text, comment="Who pays: an account, anonymous_<n>, or NULL. No foreign key: the account need not exist."
     )
-    created_at: Named[datetime] = Column(Timestamp, server_default=text("now()"), comment="When the row was written.")
+    created_at: Named[datetime] = Column(Timestamp, server_default=text("now()"), comment="When the row was inserted.")
     updated_at: Named[datetime] = Column(
-        Timestamp, server_default=text("now()"), comment="When the row last changed; kept by a trigger."
+        Timestamp, server_default=text("now()"), comment="When the row last changed; a trigger sets it."
     )
 
 
@@ -77,20 +81,20 @@ call_sessions: Final = Table(
     Index("idx_call_sessions_room_id", "room_id"),
     Index("idx_call_sessions_start_time", "start_time"),
     Index("idx_call_sessions_user_id", "user_id"),
-    # Serves used_turn alone, too: an index on it by itself would be its prefix.
+    # Serves queries by used_turn alone too, because that is its first column.
     Index("idx_call_sessions_billing", "used_turn", "start_time"),
     comment="One row for each embedded call.",
 )
-# Not an Index(): its postgresql_where would import the whole dialect together with this package.
+# Not an Index(): its postgresql_where would make this package import the whole PostgreSQL dialect.
 declare(
     call_sessions,
     "index",
     "idx_call_sessions_active",
     "CREATE INDEX idx_call_sessions_active ON public.call_sessions (start_time) WHERE end_time IS NULL",
 )
-# A metered call is written to each minute: with room on its page no index is.
+# Billing updates a metered call every minute: free space on the page makes that a HOT update, which writes no index.
 declare(call_sessions, "storage parameter", "fillfactor", "ALTER TABLE public.call_sessions SET (fillfactor = 85)")
-# A user of the authenticated mode starts calls as clients do, with a cost of 0; what they cost is not his to say.
+# In the authenticated mode a user may insert own calls, as clients do, but only with a credit_cost of 0.
 row_level_security(call_sessions, select=own("user_id"), insert=own("user_id", further="credit_cost = 0"))
 grant(
     call_sessions,
@@ -102,7 +106,7 @@ grant(
 )
 publish(call_sessions)
 
-# Serves user_accounts, too.
+# user_accounts has a trigger with this function too.
 function(metadata, SQL / "public.update_updated_at_column.sql")
 
 trigger(call_sessions, "update_call_sessions_updated_at", "BEFORE UPDATE", "public.update_updated_at_column")
@@ -123,13 +127,13 @@ trigger(call_sessions, "clear_rollups", "AFTER TRUNCATE", "oblivion.clear_rollup
 class ActiveCallColumns(TypedColumns):
     """Columns of `active_calls`."""
 
-    id: Named[UUID] = Column(Uuid, comment="The call.")
-    room_id: Named[str] = Column(Text, comment="Its room.")
+    id: Named[UUID] = Column(Uuid, comment="Identifier of the call.")
+    room_id: Named[str] = Column(Text, comment="Room identifier.")
     mode: Named[str] = Column(Text, comment="video or voice-only.")
     used_turn: Named[bool] = Column(Boolean, comment="Whether a TURN relay carries the media.")
-    start_time: Named[datetime] = Column(Timestamp, comment="When it began.")
+    start_time: Named[datetime] = Column(Timestamp, comment="When the call began.")
     duration: Named[timedelta | None] = Column(
-        Interval, comment="How long it has been going on; NULL where it began at no finite time."
+        Interval, comment="How long the call has been running; NULL if start_time is infinite."
     )
 
 

@@ -1,6 +1,6 @@
-"""The ledger: one row for each change of a balance, whoever makes it, so that a balance is the sum of its rows.
+"""Token ledger: one row for each change of a balance, so that a balance is the sum of its rows.
 
-Triggers on the accounts write it; nobody but the owner can change what stands in it.
+Triggers on user_accounts write the rows, whoever changes a balance. Only the owner can change or delete a row.
 """
 
 from __future__ import annotations
@@ -24,31 +24,39 @@ SQL: Final = Path(__file__).with_suffix("")
 class TokenLedgerColumns(TypedColumns):
     """Columns of `token_ledger`."""
 
-    user_id: Named[str] = Column(Text, primary_key=True, comment="The account; it may be gone by now.")
+    user_id: Named[str] = Column(Text, primary_key=True, comment="The account; it may have been deleted since.")
     id: Named[int] = Column(
-        BigInteger, Identity(always=True), primary_key=True, comment="The entry; those of one account are in order."
+        BigInteger,
+        Identity(always=True),
+        primary_key=True,
+        comment="Identifier of the row; it grows with each row of an account.",
     )
     created_at: Named[datetime] = Column(
         Timestamp, server_default=text("clock_timestamp()"), comment="When the balance changed."
     )
     kind: Named[str] = Column(
         Text,
-        comment="opening, closing (of the account), charge, refund, top_up; direct (old clients), carried (the past).",
+        comment=(
+            "opening or closing (of the account); charge, refund, top_up; direct (any other change); carried "
+            "(sum of trimmed rows)."
+        ),
     )
-    tokens: Named[int] = Column(Integer, comment="Tokens that came in, or, below zero, went out.")
-    balance: Named[int] = Column(Integer, comment="What the account had then.")
-    session_id: Named[UUID | None] = Column(Uuid, comment="The call that was charged or refunded.")
-    key: Named[str | None] = Column(Text, comment="The key by which a credit is made once.")
+    tokens: Named[int] = Column(Integer, comment="Tokens added to the balance; negative if they were taken.")
+    balance: Named[int] = Column(Integer, comment="Balance after the change.")
+    session_id: Named[UUID | None] = Column(Uuid, comment="The call that was charged or refunded; NULL for other rows.")
+    key: Named[str | None] = Column(
+        Text, comment="Idempotency key of a top_up or refund, which is credited once for each key."
+    )
 
 
-# No CHECK: nobody but the trigger writes here.
+# No CHECK constraints: only the triggers and trim_ledger() write rows.
 token_ledger: Final = Table(
     "token_ledger",
     metadata,
     TokenLedgerColumns,
     comment="One row for each change of a balance: a balance is the sum of its rows.",
 )
-# Not an Index(): its postgresql_where would import the whole dialect together with this package.
+# Not an Index(): its postgresql_where would make this package import the whole PostgreSQL dialect.
 declare(
     token_ledger,
     "index",
@@ -70,11 +78,14 @@ class BalanceAuditColumns(TypedColumns):
     """Columns of `oblivion.balance_audit`."""
 
     user_id: Named[str] = Column(Text, comment="The account.")
-    balance: Named[int] = Column(Integer, comment="What it has; 0 where it is gone.")
-    ledger: Named[int] = Column(BigInteger, comment="The sum of its rows in the ledger.")
-    drift: Named[int] = Column(BigInteger, comment="balance less ledger: 0, or something changed past the triggers.")
+    balance: Named[int] = Column(Integer, comment="Balance of the account; 0 if the account was deleted.")
+    ledger: Named[int] = Column(BigInteger, comment="Sum of the account's ledger rows.")
+    drift: Named[int] = Column(
+        BigInteger, comment="balance minus ledger; not 0 if a balance was changed past the triggers."
+    )
     gaps: Named[int] = Column(
-        BigInteger, comment="Rows whose balance is not that of the row before and their tokens: 0, or rows are missing."
+        BigInteger,
+        comment="Ledger rows whose balance is not the previous balance plus tokens; not 0 if rows are missing.",
     )
 
 

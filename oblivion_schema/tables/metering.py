@@ -1,7 +1,8 @@
-"""Metering: what the token engine knows of a call beyond its row, and the engine itself, functions in the database.
+"""Metering: the token engine, which is functions in the database, and what it stores about each call.
 
-A call that `start_call()` made is metered. Its price is that of its segments, each a span of minutes at one rate; what
-it has been billed is its `credit_cost`. `oblivion.bill_call()` charges the difference.
+A call that `start_call()` made is metered. It consists of segments; a segment is a span of minutes at one rate. The
+price of a call is the sum of its segments, and `credit_cost` is what was billed. `oblivion.bill_call()` charges the
+difference.
 """
 
 from __future__ import annotations
@@ -43,39 +44,49 @@ class CallMeterColumns(TypedColumns):
     session_id: Named[UUID] = Column(
         Uuid, ForeignKey("call_sessions.id", ondelete="CASCADE"), primary_key=True, comment="The call."
     )
-    user_id: Named[str | None] = Column(Text, comment="Who started it; with client_key what makes a start known.")
-    client_key: Named[str | None] = Column(Text, comment="The key by which its client starts it once.")
-    mode: Named[str] = Column(Text, comment="What is priced: voice (a voice-only call) or video.")
-    direct_rate: Named[int] = Column(Integer, comment="Tokens for each started minute without TURN, as it began.")
-    direct_rate_from: Named[datetime] = Column(Timestamp, comment="The date of that rate.")
-    turn_rate: Named[int] = Column(Integer, comment="Tokens for each started minute over TURN, as it began.")
-    turn_rate_from: Named[datetime] = Column(Timestamp, comment="The date of that rate.")
-    segment: Named[int] = Column(Integer, server_default=text("1"), comment="Which of its segments goes on, from 1.")
+    user_id: Named[str | None] = Column(
+        Text, comment="The user who started the call; user_id and client_key identify a repeated start."
+    )
+    client_key: Named[str | None] = Column(Text, comment="Idempotency key of start_call(), given by the client.")
+    mode: Named[str] = Column(Text, comment="Mode that is priced: voice (a voice-only call) or video.")
+    direct_rate: Named[int] = Column(
+        Integer, comment="Tokens for each started minute without TURN, fixed at the start of the call."
+    )
+    direct_rate_from: Named[datetime] = Column(Timestamp, comment="When direct_rate took effect.")
+    turn_rate: Named[int] = Column(
+        Integer, comment="Tokens for each started minute over TURN, fixed at the start of the call."
+    )
+    turn_rate_from: Named[datetime] = Column(Timestamp, comment="When turn_rate took effect.")
+    segment: Named[int] = Column(Integer, server_default=text("1"), comment="Number of the current segment, from 1.")
     usage_id: Named[UUID] = Column(
         Uuid,
         server_default=text("gen_random_uuid()"),
         unique=True,
-        comment="That one's row of token_usage, once it has one.",
+        comment="Id of the token_usage row of the current segment; the row may not exist yet.",
     )
-    used_turn: Named[bool] = Column(Boolean, comment="Whether the TURN rate applies to it.")
-    tokens_per_minute: Named[int] = Column(Integer, comment="Tokens for each of its started minutes.")
-    first_minute: Named[int] = Column(Integer, server_default=text("0"), comment="Minutes of the call before it.")
-    first_second: Named[int] = Column(Integer, server_default=text("0"), comment="Seconds of the call before it.")
+    used_turn: Named[bool] = Column(Boolean, comment="Whether the TURN rate applies to the current segment.")
+    tokens_per_minute: Named[int] = Column(Integer, comment="Tokens for each started minute of the current segment.")
+    first_minute: Named[int] = Column(
+        Integer, server_default=text("0"), comment="Minutes of the call before the current segment."
+    )
+    first_second: Named[int] = Column(
+        Integer, server_default=text("0"), comment="Seconds of the call before the current segment."
+    )
     due_before: Named[int] = Column(
-        BigInteger, server_default=text("0"), comment="Tokens that the minutes before it cost."
+        BigInteger, server_default=text("0"), comment="Tokens due for the minutes before the current segment."
     )
     shortfall: Named[int] = Column(
-        Integer, server_default=text("0"), comment="Tokens that were due in it while the balance did not cover them."
+        Integer, server_default=text("0"), comment="Tokens due in the current segment that the balance did not cover."
     )
-    refunded: Named[int] = Column(Integer, server_default=text("0"), comment="Tokens given back.")
+    refunded: Named[int] = Column(Integer, server_default=text("0"), comment="Tokens refunded.")
     settled: Named[bool] = Column(
-        Boolean, server_default=text("false"), comment="It has ended, and is billed to its end."
+        Boolean, server_default=text("false"), comment="Whether the call has ended, and is billed to its end."
     )
     reaped: Named[bool] = Column(
-        Boolean, server_default=text("false"), comment="It was ended as stale: a late tick revives it."
+        Boolean, server_default=text("false"), comment="Whether the call was ended as stale; a late tick reopens it."
     )
     has_incident: Named[bool] = Column(
-        Boolean, server_default=text("false"), comment="Its last billing failed: an incident is open."
+        Boolean, server_default=text("false"), comment="Whether the last billing failed, so that an incident is open."
     )
 
 
@@ -84,7 +95,7 @@ call_meters: Final = Table(
     metadata,
     CallMeterColumns,
     schema=PRIVATE_SCHEMA,
-    comment="What the engine knows of each call that start_call() made.",
+    comment="Meters: what the engine stores about each metered call, which is a call that start_call() made.",
 )
 declare(
     call_meters,
@@ -108,17 +119,21 @@ class CallSegmentColumns(TypedColumns):
     session_id: Named[UUID] = Column(
         Uuid, ForeignKey("oblivion.call_meters.session_id", ondelete="CASCADE"), primary_key=True, comment="The call."
     )
-    number: Named[int] = Column(Integer, primary_key=True, autoincrement=False, comment="From 1, in the call's order.")
-    usage_id: Named[UUID] = Column(Uuid, unique=True, comment="Its row of token_usage, once it has one.")
+    number: Named[int] = Column(
+        Integer, primary_key=True, autoincrement=False, comment="Number of the segment in the call, from 1."
+    )
+    usage_id: Named[UUID] = Column(
+        Uuid, unique=True, comment="Id of the token_usage row of the segment; the row may not exist yet."
+    )
     used_turn: Named[bool] = Column(Boolean, comment="Whether the TURN rate applies.")
-    tokens_per_minute: Named[int] = Column(Integer, comment="Tokens for each of its started minutes.")
-    rate_from: Named[datetime] = Column(Timestamp, comment="The date of that rate.")
-    first_minute: Named[int] = Column(Integer, comment="Minutes of the call before it.")
-    minutes: Named[int] = Column(Integer, comment="Its minutes.")
-    seconds: Named[int] = Column(Integer, comment="Its length in seconds.")
-    due_before: Named[int] = Column(BigInteger, comment="Tokens that the minutes before it cost.")
-    due_after: Named[int] = Column(BigInteger, comment="Tokens that they cost with its own.")
-    shortfall: Named[int] = Column(Integer, comment="Tokens that were due in it while the balance did not cover them.")
+    tokens_per_minute: Named[int] = Column(Integer, comment="Tokens for each started minute of the segment.")
+    rate_from: Named[datetime] = Column(Timestamp, comment="When that rate took effect.")
+    first_minute: Named[int] = Column(Integer, comment="Minutes of the call before the segment.")
+    minutes: Named[int] = Column(Integer, comment="Minutes of the segment.")
+    seconds: Named[int] = Column(Integer, comment="Length of the segment in seconds.")
+    due_before: Named[int] = Column(BigInteger, comment="Tokens due for the minutes before the segment.")
+    due_after: Named[int] = Column(BigInteger, comment="Tokens due for the minutes up to the end of the segment.")
+    shortfall: Named[int] = Column(Integer, comment="Tokens due in the segment that the balance did not cover.")
 
 
 call_segments: Final = Table(
@@ -126,7 +141,7 @@ call_segments: Final = Table(
     metadata,
     CallSegmentColumns,
     schema=PRIVATE_SCHEMA,
-    comment="The past segments of metered calls: spans at one rate, each with a row of usage.",
+    comment="Past segments of metered calls: spans of minutes at one rate, each with its own row of token_usage.",
 )
 grants(call_segments, "call_segments", f"TABLE {qualified(call_segments)}", {})
 
@@ -134,20 +149,24 @@ grants(call_segments, "call_segments", f"TABLE {qualified(call_segments)}", {})
 class BillingIncidentColumns(TypedColumns):
     """Columns of `oblivion.billing_incidents`."""
 
-    id: Named[int] = Column(BigInteger, Identity(always=True), primary_key=True, comment="The incident.")
-    session_id: Named[UUID] = Column(Uuid, comment="The call that could not be billed; it may be gone by now.")
-    user_id: Named[str | None] = Column(Text, comment="Its user.")
-    action: Named[str] = Column(Text, comment="What it was billed for: tick, turn, end, reap or settle.")
-    error_code: Named[str] = Column(Text, comment="PostgreSQL's SQLSTATE.")
-    message: Named[str] = Column(Text, comment="PostgreSQL's message.")
+    id: Named[int] = Column(BigInteger, Identity(always=True), primary_key=True, comment="Identifier of the incident.")
+    session_id: Named[UUID] = Column(Uuid, comment="The call that could not be billed; it may have been deleted since.")
+    user_id: Named[str | None] = Column(Text, comment="The user of the call.")
+    action: Named[str] = Column(
+        Text, comment="The action that could not bill the call: tick, turn, end, reap or settle."
+    )
+    error_code: Named[str] = Column(Text, comment="SQLSTATE of the error.")
+    message: Named[str] = Column(Text, comment="Message of the error.")
     attempts: Named[int] = Column(
-        Integer, server_default=text("1"), comment="How often it failed; else of the last time."
+        Integer,
+        server_default=text("1"),
+        comment="Failed attempts; action, error_code and message describe the last one.",
     )
     first_at: Named[datetime] = Column(
-        Timestamp, server_default=text("clock_timestamp()"), comment="When it failed first."
+        Timestamp, server_default=text("clock_timestamp()"), comment="When billing first failed."
     )
     last_at: Named[datetime] = Column(
-        Timestamp, server_default=text("clock_timestamp()"), comment="When it failed last."
+        Timestamp, server_default=text("clock_timestamp()"), comment="When billing last failed."
     )
     resolved_at: Named[datetime | None] = Column(Timestamp, comment="When the call was billed; NULL while it is not.")
 
@@ -157,7 +176,7 @@ billing_incidents: Final = Table(
     metadata,
     BillingIncidentColumns,
     schema=PRIVATE_SCHEMA,
-    comment="Calls whose billing failed, which their clients never see.",
+    comment="Calls whose billing failed, with the error; clients cannot read them.",
 )
 declare(
     billing_incidents,
@@ -167,11 +186,11 @@ declare(
 )
 grants(billing_incidents, "billing_incidents", f"TABLE {qualified(billing_incidents)}", {})
 
-# The engine stands on the last of its tables.
+# The engine's functions belong to billing_incidents, so all tables that they name have to be created before it.
 for _table in (token_rates, token_ledger, token_usage, call_segments):
     billing_incidents.add_is_dependent_on(_table)
 
-# What the engine calls, and what its triggers execute.
+# Internal functions of the engine.
 function(billing_incidents, SQL / "oblivion.may_act_for.sql")
 function(billing_incidents, SQL / "oblivion.check_key.sql")
 function(billing_incidents, SQL / "oblivion.note_incident.sql")
@@ -181,7 +200,7 @@ function(billing_incidents, SQL / "oblivion.turn_call.sql")
 function(billing_incidents, SQL / "oblivion.rate_card.sql")
 function(billing_incidents, SQL / "oblivion.advance_unmetered_call.sql")
 
-# What public functions call, each as the owner.
+# The public functions call these, which run as the owner.
 _EVERYBODY: Final = dict.fromkeys(API_ROLES, EXECUTE)
 _SERVICE: Final = {"service_role": EXECUTE}
 function(billing_incidents, SQL / "oblivion.advance_call.sql", granted=_EVERYBODY)
@@ -194,7 +213,7 @@ function(billing_incidents, SQL / "oblivion.refund_call.sql", granted=_SERVICE)
 function(billing_incidents, SQL / "oblivion.reap_stale_calls.sql", granted=_SERVICE)
 function(billing_incidents, SQL / "oblivion.settle_calls.sql", granted=_SERVICE)
 
-# What clients and services call.
+# The API: clients and services call these.
 function(billing_incidents, SQL / "public.call_quote.sql", granted=_EVERYBODY)
 function(billing_incidents, SQL / "public.start_call.sql", granted=_EVERYBODY)
 function(billing_incidents, SQL / "public.tick_call.sql", granted=_EVERYBODY)

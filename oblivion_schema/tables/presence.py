@@ -20,10 +20,12 @@ SQL: Final = Path(__file__).with_suffix("")
 class UserPresenceColumns(TypedColumns):
     """Columns of `user_presence`."""
 
-    id: Named[UUID] = Column(Uuid, primary_key=True, server_default=text("gen_random_uuid()"), comment="The row.")
-    host_id: Named[str] = Column(Text, comment="The host; clients upsert on it.")
+    id: Named[UUID] = Column(
+        Uuid, primary_key=True, server_default=text("gen_random_uuid()"), comment="Identifier of the row."
+    )
+    host_id: Named[str] = Column(Text, comment="The host, and the conflict target of the clients' upserts.")
     is_available: Named[bool] = Column(Boolean, server_default=text("true"), comment="Whether the host takes calls.")
-    room_id: Named[str] = Column(Text, comment="Where a caller meets the host.")
+    room_id: Named[str] = Column(Text, comment="Room in which a caller meets the host.")
     updated_at: Named[datetime] = Column(
         Timestamp,
         server_default=text("now()"),
@@ -36,14 +38,14 @@ user_presence: Final = Table(
     "user_presence",
     metadata,
     UserPresenceColumns,
-    # The conflict target of the clients' upserts. A host has one row: no index that begins with host_id adds to it.
+    # Conflict target of the clients' upserts. A host has one row, so a longer index from host_id on is useless.
     Index("idx_user_presence_host_unique", "host_id", unique=True),
     comment="Which hosts can take a call now, one row for each host.",
 )
-# With room for new versions on its page a heartbeat writes to no index, and the table stays as big as it began: what is
-# dead on a page makes way for the next. Dense pages would be left once, each for a new one.
+# Free space on the page makes a heartbeat a HOT update: it writes no index, and reuses the space of dead versions of
+# the row, so the table does not grow. On a full page each row would first move to a new page.
 declare(user_presence, "storage parameter", "fillfactor", "ALTER TABLE public.user_presence SET (fillfactor = 60)")
-# A host of the authenticated mode upserts the own row as ever, all columns of it. Others ask host_presence().
+# In the authenticated mode a host upserts its own row, all columns of it. Everybody else calls host_presence().
 row_level_security(
     user_presence, select=own("host_id"), insert=own("host_id"), update=own("host_id"), delete=own("host_id")
 )

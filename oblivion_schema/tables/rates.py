@@ -1,4 +1,4 @@
-"""Rates: tokens for each started minute of a call; a past rate is never changed, a new one takes over from its date."""
+"""Rates: tokens for each started minute of a call; a past rate never changes, a new one replaces it from its date."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TokenRateColumns(TypedColumns):
         Timestamp,
         primary_key=True,
         server_default=text("now()"),
-        comment="The rate holds from here until the next one's date.",
+        comment="When the rate takes effect; it holds until the next rate takes effect.",
     )
     tokens_per_minute: Named[int] = Column(Integer, comment="Tokens for each started minute.")
 
@@ -48,22 +48,26 @@ RATES: Final[tuple[dict[str, Any], ...]] = (
     {"mode": "video", "used_turn": False, "effective_from": _ALWAYS, "tokens_per_minute": 2},
     {"mode": "video", "used_turn": True, "effective_from": _ALWAYS, "tokens_per_minute": 6},
 )
-"""The rows of `token_rates` that the schema brings along."""
+"""The rows of `token_rates` that the schema inserts."""
 reference_rows(token_rates, *RATES)
 
-# The newest date comes last, and so prevails.
+# Sorted by date, so that a newer rate overwrites an older one.
 _TOKENS_PER_MINUTE = {
     (rate["mode"], rate["used_turn"]): int(rate["tokens_per_minute"])
     for rate in sorted(RATES, key=lambda rate: rate["effective_from"])
 }
 
 
-def tokens_for(duration_seconds: float, mode: Literal["video", "voice", "voice-only"], used_turn: bool) -> int:  # noqa: FBT001 - the columns' order
-    """Tokens that a call costs by the newest of `RATES`, the rows of `token_rates` that the schema brings along.
+def tokens_for(
+    duration_seconds: float,
+    mode: Literal["video", "voice", "voice-only"],
+    used_turn: bool,  # noqa: FBT001 - the columns' order
+) -> int:
+    """Tokens that a call costs, by the newest rates in `RATES`; rates that users inserted are not known here.
 
-    `duration_seconds`: length of the call in seconds; every started minute counts, zero and less cost nothing.
-    `mode`: as `token_usage` or as `call_sessions` spells it. `used_turn`: whether a TURN relay carried the media.
-    Raises ValueError for another mode, or a length that is no finite number.
+    `duration_seconds`: length of the call in seconds; every started minute counts, zero or less costs nothing.
+    `mode`: as in `token_usage` or in `call_sessions`. `used_turn`: whether a TURN relay carried the media.
+    Raises ValueError for another mode, or for a length that is not finite.
     """
     rate = _TOKENS_PER_MINUTE.get(("voice" if mode == "voice-only" else mode, bool(used_turn)))
     if rate is None:

@@ -1,6 +1,7 @@
-"""The views that sum calls and usage: from the roll-ups for who sees all rows, else from the rows that are seen.
+"""Reports: views that sum calls and usage.
 
-Rows come before roll-ups in each, for whoever reads locks them in this order, and TRUNCATE does, too.
+A role that sees all rows gets the sums of the roll-ups. For another role the views count the rows that it sees. Each
+view names the table before its roll-ups: a query locks them in this order, as TRUNCATE does.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ class DailyBillingSummaryColumns(TypedColumns):
     """Columns of `daily_billing_summary`."""
 
     call_date: Named[date] = Column(Date, comment="UTC day on which the calls began.")
-    total_calls: Named[int] = Column(BigInteger, comment="Calls of that day.")
-    turn_calls: Named[int] = Column(BigInteger, comment="Those that a TURN relay carried.")
-    video_calls: Named[int] = Column(BigInteger, comment="Those with video.")
-    voice_calls: Named[int] = Column(BigInteger, comment="Those with voice only.")
-    total_credits: Named[Decimal] = Column(Numeric, comment="Sum of their credit_cost.")
+    total_calls: Named[int] = Column(BigInteger, comment="Calls that began on that day.")
+    turn_calls: Named[int] = Column(BigInteger, comment="Calls that a TURN relay carried.")
+    video_calls: Named[int] = Column(BigInteger, comment="Video calls.")
+    voice_calls: Named[int] = Column(BigInteger, comment="Voice-only calls.")
+    total_credits: Named[Decimal] = Column(Numeric, comment="Sum of credit_cost.")
     avg_duration_minutes: Named[Decimal | None] = Column(
-        Numeric, comment="Mean length in minutes of those that ended; NULL where none did."
+        Numeric, comment="Mean length in minutes of the calls that ended; NULL if none did."
     )
 
 
@@ -52,10 +53,12 @@ class DailyTokenUsageColumns(TypedColumns):
     usage_date: Named[date] = Column(Date, comment="UTC day on which the usage was logged.")
     mode: Named[str] = Column(Text, comment="voice or video.")
     used_turn: Named[bool] = Column(Boolean, comment="Whether the TURN rate applied.")
-    session_count: Named[int] = Column(BigInteger, comment="Rows of usage.")
-    total_tokens: Named[int] = Column(BigInteger, comment="Sum of their tokens.")
-    avg_tokens_per_session: Named[Decimal] = Column(Numeric, comment="Mean of their tokens.")
-    total_minutes: Named[Decimal] = Column(Numeric, comment="Sum of their lengths in minutes, unknown ones as zero.")
+    session_count: Named[int] = Column(BigInteger, comment="Rows of token_usage.")
+    total_tokens: Named[int] = Column(BigInteger, comment="Sum of tokens_used.")
+    avg_tokens_per_session: Named[Decimal] = Column(Numeric, comment="Mean of tokens_used.")
+    total_minutes: Named[Decimal] = Column(
+        Numeric, comment="Sum of the lengths in minutes; an unknown length counts as 0."
+    )
 
 
 daily_token_usage: Final = view(
@@ -74,9 +77,11 @@ class UserTokenSummaryColumns(TypedColumns):
     tokens_remaining: Named[int] = Column(Integer, comment="Tokens left to spend.")
     subscription_tier: Named[str] = Column(Text, comment="free, pro or enterprise.")
     account_created: Named[datetime] = Column(Timestamp, comment="When the account was opened.")
-    total_tokens_used: Named[int] = Column(BigInteger, comment="Tokens that it ever used; 0 where none were.")
-    total_sessions: Named[int] = Column(BigInteger, comment="Its rows of usage; 0 where there are none.")
-    last_usage: Named[datetime | None] = Column(Timestamp, comment="When it last used any; NULL where it never did.")
+    total_tokens_used: Named[int] = Column(BigInteger, comment="Sum of tokens_used of the account; 0 without usage.")
+    total_sessions: Named[int] = Column(BigInteger, comment="Rows of token_usage of the account; 0 without usage.")
+    last_usage: Named[datetime | None] = Column(
+        Timestamp, comment="When the account last used tokens; NULL without usage."
+    )
 
 
 user_token_summary: Final = view(

@@ -1,8 +1,8 @@
-"""Roll-ups: the sums that reports read instead of each row, so that they cost the same however long the log has grown.
+"""Roll-ups: sums that reports read instead of all rows, so that a report costs the same however long the log grows.
 
-What a statement changes is appended by a trigger as a delta, in the same transaction; nothing is updated, so writers
-wait for nobody. A sum is a row of a roll-up and the deltas that are not yet in it; one of about a thousand statements
-folds them in. For whoever does not see all rows those that he sees are counted instead (reports).
+A trigger appends what a statement changed as a delta, in the same transaction. It updates no sum, so writers never wait
+for each other. The current sum is a row of a roll-up plus the deltas that are not folded into it yet. About one
+statement in a thousand folds the deltas. For a role that does not see all rows the reports count the rows that it sees.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class DailyUsageColumns(TypedColumns):
     usage_date: Named[date] = Column(Date, primary_key=True, comment="UTC day on which the usage was logged.")
     mode: Named[str] = Column(Text, primary_key=True, comment="voice or video.")
     used_turn: Named[bool] = Column(Boolean, primary_key=True, comment="Whether the TURN rate applied.")
-    sessions: Named[int] = Column(BigInteger, comment="Rows of usage.")
-    tokens: Named[int] = Column(BigInteger, comment="Sum of their tokens.")
-    seconds: Named[int] = Column(BigInteger, comment="Sum of their lengths, unknown ones as zero.")
+    sessions: Named[int] = Column(BigInteger, comment="Rows of token_usage.")
+    tokens: Named[int] = Column(BigInteger, comment="Sum of tokens_used.")
+    seconds: Named[int] = Column(BigInteger, comment="Sum of the lengths in seconds; an unknown length counts as 0.")
 
 
 daily_usage: Final = Table(
@@ -57,7 +57,7 @@ daily_usage: Final = Table(
     metadata,
     DailyUsageColumns,
     schema=PRIVATE_SCHEMA,
-    comment="Usage by UTC day, mode and TURN, but for what usage_deltas holds.",
+    comment="Usage by UTC day, mode and TURN, without the changes that are still in usage_deltas.",
 )
 
 
@@ -65,11 +65,13 @@ class UserUsageColumns(TypedColumns):
     """Columns of `oblivion.user_usage`."""
 
     user_id: Named[str] = Column(Text, primary_key=True, comment="The account.")
-    sessions: Named[int] = Column(BigInteger, comment="Its rows of usage.")
-    tokens: Named[int] = Column(BigInteger, comment="Sum of their tokens.")
-    last_usage: Named[datetime | None] = Column(Timestamp, comment="The newest of them, unless has_lost_rows.")
+    sessions: Named[int] = Column(BigInteger, comment="Rows of token_usage.")
+    tokens: Named[int] = Column(BigInteger, comment="Sum of tokens_used.")
+    last_usage: Named[datetime | None] = Column(
+        Timestamp, comment="Newest timestamp of the rows; it may be too late if has_lost_rows."
+    )
     has_lost_rows: Named[bool] = Column(
-        Boolean, comment="Rows were deleted, or moved back in time: last_usage may be of one of those."
+        Boolean, comment="Whether rows were deleted, or moved back in time: last_usage may be of such a row."
     )
 
 
@@ -78,24 +80,30 @@ user_usage: Final = Table(
     metadata,
     UserUsageColumns,
     schema=PRIVATE_SCHEMA,
-    comment="Usage by account, but for what usage_deltas holds.",
+    comment="Usage by account, without the changes that are still in usage_deltas.",
 )
-# A fold writes to most of its rows: with room on its page a row needs no new entry in the index.
+# A fold updates most rows: free space on the page makes that a HOT update, which writes no index.
 declare(user_usage, "storage parameter", "fillfactor", "ALTER TABLE oblivion.user_usage SET (fillfactor = 50)")
 
 
 class UsageDeltaColumns(TypedColumns):
     """Columns of `oblivion.usage_deltas`."""
 
-    user_id: Named[str | None] = Column(Text, comment="The account; NULL where it is a day's alone.")
-    usage_date: Named[date | None] = Column(Date, comment="UTC day; NULL where it is an account's alone.")
-    mode: Named[str | None] = Column(Text, comment="voice or video; NULL as the day.")
-    used_turn: Named[bool | None] = Column(Boolean, comment="Whether the TURN rate applied; NULL as the day.")
-    sessions: Named[int] = Column(BigInteger, comment="Rows more, or, below zero, fewer.")
-    tokens: Named[int] = Column(BigInteger, comment="Tokens more.")
-    seconds: Named[int] = Column(BigInteger, comment="Seconds more.")
-    last_usage: Named[datetime | None] = Column(Timestamp, comment="The newest of the rows that came.")
-    has_lost_rows: Named[bool] = Column(Boolean, comment="Rows that went may have been newer than those that came.")
+    user_id: Named[str | None] = Column(Text, comment="The account; NULL if the delta is for a day alone.")
+    usage_date: Named[date | None] = Column(Date, comment="UTC day; NULL if the delta is for an account alone.")
+    mode: Named[str | None] = Column(Text, comment="voice or video; NULL if usage_date is NULL.")
+    used_turn: Named[bool | None] = Column(
+        Boolean, comment="Whether the TURN rate applied; NULL if usage_date is NULL."
+    )
+    sessions: Named[int] = Column(BigInteger, comment="Rows added; negative if they were removed.")
+    tokens: Named[int] = Column(BigInteger, comment="Tokens added; negative if they were removed.")
+    seconds: Named[int] = Column(BigInteger, comment="Seconds added; negative if they were removed.")
+    last_usage: Named[datetime | None] = Column(
+        Timestamp, comment="Newest timestamp of the rows added; NULL if none were."
+    )
+    has_lost_rows: Named[bool] = Column(
+        Boolean, comment="Whether a removed row may have been newer than the rows added."
+    )
 
 
 usage_deltas: Final = Table(
@@ -103,22 +111,22 @@ usage_deltas: Final = Table(
     metadata,
     UsageDeltaColumns,
     schema=PRIVATE_SCHEMA,
-    comment="What changed in usage and is not yet in daily_usage and user_usage.",
+    comment="Changes of usage that are not yet folded into daily_usage and user_usage.",
 )
 
 
 class CallAmountColumns(TypedColumns):
-    """Columns of `oblivion.daily_calls` and `oblivion.call_deltas`, and of what `oblivion.call_amounts()` gives."""
+    """Columns of `oblivion.daily_calls`, `call_deltas`, `daily_calls_drift`, and of what `call_amounts()` returns."""
 
     call_date: Named[date] = Column(Date, comment="UTC day on which the calls began.")
-    calls: Named[int] = Column(BigInteger, comment="Calls.")
-    turn_calls: Named[int] = Column(BigInteger, comment="Those that a TURN relay carried.")
-    video_calls: Named[int] = Column(BigInteger, comment="Those with video.")
-    voice_calls: Named[int] = Column(BigInteger, comment="Those with voice only.")
-    credits: Named[Decimal] = Column(Numeric, comment="Sum of their credit_cost, but for NaN.")
-    credits_unknown: Named[int] = Column(BigInteger, comment="Those whose credit_cost is NaN.")
-    ended_calls: Named[int] = Column(BigInteger, comment="Those that ended, and have a length.")
-    seconds: Named[Decimal] = Column(Numeric, comment="Sum of these lengths.")
+    calls: Named[int] = Column(BigInteger, comment="Number of calls.")
+    turn_calls: Named[int] = Column(BigInteger, comment="Calls that a TURN relay carried.")
+    video_calls: Named[int] = Column(BigInteger, comment="Video calls.")
+    voice_calls: Named[int] = Column(BigInteger, comment="Voice-only calls.")
+    credits: Named[Decimal] = Column(Numeric, comment="Sum of credit_cost, without NaN.")
+    credits_unknown: Named[int] = Column(BigInteger, comment="Calls whose credit_cost is NaN.")
+    ended_calls: Named[int] = Column(BigInteger, comment="Calls that ended, and have a finite length.")
+    seconds: Named[Decimal] = Column(Numeric, comment="Sum of these lengths in seconds.")
 
 
 daily_calls: Final = Table(
@@ -127,17 +135,17 @@ daily_calls: Final = Table(
     CallAmountColumns,
     PrimaryKeyConstraint("call_date"),
     schema=PRIVATE_SCHEMA,
-    comment="Calls by the UTC day on which they began, but for what call_deltas holds.",
+    comment="Calls by the UTC day on which they began, without the changes that are still in call_deltas.",
 )
 call_deltas: Final = Table(
     "call_deltas",
     metadata,
     CallAmountColumns,
     schema=PRIVATE_SCHEMA,
-    comment="What changed in calls and is not yet in daily_calls.",
+    comment="Changes of calls that are not yet folded into daily_calls.",
 )
 
-# However many rows autovacuum has found there once, a thousand dead ones are many to those who read it.
+# Vacuum after 1,000 dead rows, whatever the table's size: every report scans it.
 for _deltas in (usage_deltas, call_deltas):
     declare(
         _deltas,
@@ -159,7 +167,7 @@ for _table in (daily_usage, user_usage, usage_deltas, daily_calls, call_deltas):
     row_level_security(_table, select=WHEN_OPEN, insert="false", update="false", delete="false")
     grants(_table, _table.name, f"TABLE {qualified(_table)}", {PUBLIC: READ})
 
-# Before the views that ask it; it is in their plans, so whoever may query them has to be able to call it.
+# Created before the views that call it. It is in their plans, so every role that may query them needs EXECUTE.
 function(metadata, SQL / "oblivion.call_amounts.sql", granted={PUBLIC: ("EXECUTE",)})
 function(metadata, SQL / "oblivion.fold_usage.sql")
 function(metadata, SQL / "oblivion.fold_calls.sql")
@@ -168,16 +176,16 @@ function(metadata, SQL / "oblivion.note_calls.sql")
 function(metadata, SQL / "oblivion.clear_rollups.sql")
 
 
-# What the views below select is what a roll-up lacks: 0 rows where it is right.
+# The views below select what a roll-up lacks; they are empty if it is right.
 class DailyUsageDriftColumns(TypedColumns):
     """Columns of `oblivion.daily_usage_drift`."""
 
-    usage_date: Named[date] = Column(Date, comment="The day.")
+    usage_date: Named[date] = Column(Date, comment="UTC day.")
     mode: Named[str] = Column(Text, comment="voice or video.")
     used_turn: Named[bool] = Column(Boolean, comment="Whether the TURN rate applied.")
-    sessions: Named[int] = Column(BigInteger, comment="Rows that are missing, or, below zero, too many.")
-    tokens: Named[int] = Column(BigInteger, comment="Tokens that are missing.")
-    seconds: Named[int] = Column(BigInteger, comment="Seconds that are missing.")
+    sessions: Named[int] = Column(BigInteger, comment="Rows that the roll-up lacks; negative if it has too many.")
+    tokens: Named[int] = Column(BigInteger, comment="Tokens that the roll-up lacks; negative if it has too many.")
+    seconds: Named[int] = Column(BigInteger, comment="Seconds that the roll-up lacks; negative if it has too many.")
 
 
 daily_usage_drift: Final = view(
@@ -192,10 +200,10 @@ class UserUsageDriftColumns(TypedColumns):
     """Columns of `oblivion.user_usage_drift`."""
 
     user_id: Named[str] = Column(Text, comment="The account.")
-    sessions: Named[int] = Column(BigInteger, comment="Rows that are missing, or, below zero, too many.")
-    tokens: Named[int] = Column(BigInteger, comment="Tokens that are missing.")
-    last_usage: Named[datetime | None] = Column(Timestamp, comment="When it last used any.")
-    has_lost_rows: Named[bool] = Column(Boolean, comment="Whether the roll-up takes a later time for that.")
+    sessions: Named[int] = Column(BigInteger, comment="Rows that the roll-up lacks; negative if it has too many.")
+    tokens: Named[int] = Column(BigInteger, comment="Tokens that the roll-up lacks; negative if it has too many.")
+    last_usage: Named[datetime | None] = Column(Timestamp, comment="Newest timestamp of the rows.")
+    has_lost_rows: Named[bool] = Column(Boolean, comment="Whether last_usage of the roll-up is later than that.")
 
 
 user_usage_drift: Final = view(

@@ -31,18 +31,24 @@ from oblivion_schema.tables.base import Timestamp, metadata
 class TokenUsageColumns(TypedColumns):
     """Columns of `token_usage`."""
 
-    id: Named[UUID] = Column(Uuid, primary_key=True, server_default=text("gen_random_uuid()"), comment="The row.")
+    id: Named[UUID] = Column(
+        Uuid, primary_key=True, server_default=text("gen_random_uuid()"), comment="Identifier of the row."
+    )
     user_id: Named[str] = Column(
         Text,
         ForeignKey("user_accounts.user_id", name=conv("fk_token_usage_user_id"), ondelete="CASCADE"),
         comment="The account that paid.",
     )
-    session_id: Named[str] = Column(Text, comment="The call, its id as text; old rows name calls that no longer exist.")
-    tokens_used: Named[int] = Column(Integer, comment="Tokens that the call cost.")
+    session_id: Named[str] = Column(
+        Text, comment="Id of the call, as text; the call of an old row may not exist any more."
+    )
+    tokens_used: Named[int] = Column(Integer, comment="Tokens that the call, or a segment of it, cost.")
     timestamp: Named[datetime] = Column(Timestamp, server_default=text("now()"), comment="When the usage was logged.")
-    mode: Named[str] = Column(Text, comment="What was priced: voice (a voice-only call) or video.")
+    mode: Named[str] = Column(Text, comment="Mode that is priced: voice (a voice-only call) or video.")
     used_turn: Named[bool] = Column(Boolean, comment="Whether the TURN rate applied.")
-    duration_seconds: Named[int | None] = Column(Integer, comment="Length of the call in seconds, where known.")
+    duration_seconds: Named[int | None] = Column(
+        Integer, comment="Length of the call, or of the segment, in seconds; NULL if unknown."
+    )
 
 
 token_usage: Final = Table(
@@ -53,19 +59,19 @@ token_usage: Final = Table(
     CheckConstraint("mode IN ('voice', 'video')", name="mode"),
     CheckConstraint("duration_seconds IS NULL OR duration_seconds >= 0", name=conv("valid_duration")),
     Index("idx_token_usage_timestamp", "timestamp"),
-    # Serves its first column alone, too: an index on that by itself would be its prefix.
+    # Serves queries by user_id alone too, because that is its first column.
     Index("idx_token_usage_user_date", "user_id", "timestamp"),
     comment="Log of the tokens that calls consumed.",
 )
-# Asked for by equality alone, and as a hash less than half as big. Not an Index(): its postgresql_using would import
-# the whole dialect together with this package.
+# A hash index: queries compare session_id for equality only, and it is less than half as big as a B-tree. Not an
+# Index(): its postgresql_using would make this package import the whole PostgreSQL dialect.
 declare(
     token_usage,
     "index",
     "idx_token_usage_session",
     "CREATE INDEX idx_token_usage_session ON public.token_usage USING hash (session_id)",
 )
-# A metered call is written to each minute: with room on its page no index is.
+# Billing updates the row of a metered call every minute: free space makes that a HOT update, which writes no index.
 declare(token_usage, "storage parameter", "fillfactor", "ALTER TABLE public.token_usage SET (fillfactor = 85)")
 row_level_security(token_usage, select=own("user_id"))
 grant(

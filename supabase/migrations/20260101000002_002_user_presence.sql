@@ -3,9 +3,9 @@
 --
 -- Host presence.
 --
--- Why: callers must know which host is free; a host's page upserts its one row.
--- Locks: on an empty database none that anybody can wait for. A user_presence that is there already against everybody:
--- 0.03 s for a thousand hosts.
+-- Why: callers have to know which host is free. The page of a host upserts the one row of the host.
+-- Locks: nothing that another session can wait for on an empty database. An existing user_presence is locked against reads
+-- and writes: 0.03 s for a thousand hosts.
 --
 -- It is one statement: all of it happens or nothing. Where revision 002 is in force already it does nothing.
 -- Apply the files in the order of their names, by supabase db push, in a dashboard's SQL editor, or by
@@ -93,7 +93,7 @@ BEGIN
 END
 $$;
 
-EXECUTE $statement$-- Gives the first script's table the names and columns that came later.
+EXECUTE $statement$-- The first script's table lacks room_token, and calls host_id user_id: give it the later names and columns.
 DO $$
 DECLARE
   names name[];
@@ -112,12 +112,12 @@ BEGIN
     INSERT INTO oblivion.adoption_log (kind, name, why)
     VALUES ('renamed', 'public.user_presence.host_id', 'It was user_id, which no client writes.');
   ELSIF 'user_id' = ANY (names) THEN
-    -- Somebody put host_id beside it. No UPDATE: triggers would stamp the rows, and policies might hide some.
+    -- The table has both columns. ALTER, not UPDATE: triggers would change updated_at, and policies might hide rows.
     ALTER TABLE public.user_presence
       ALTER host_id TYPE text USING coalesce(host_id, user_id),
       ALTER user_id DROP NOT NULL;
     INSERT INTO oblivion.adoption_log (kind, name, why)
-    VALUES ('renamed', 'public.user_presence.host_id', 'It is user_id, where it was NULL.');
+    VALUES ('renamed', 'public.user_presence.host_id', 'It was filled from user_id where it was NULL.');
   END IF;
   IF EXISTS (
     SELECT FROM pg_catalog.pg_constraint
@@ -182,7 +182,7 @@ BEGIN
 END
 $$;
 
-EXECUTE $statement$-- Leaves one row for each host, the newest; the log takes the others.
+EXECUTE $statement$-- Keeps the newest row of each host, and moves the others to the adoption log.
 DO $$
 BEGIN
   IF to_regclass('public.user_presence') IS NULL OR to_regclass('public.idx_user_presence_host_unique') IS NOT NULL
@@ -221,8 +221,8 @@ BEGIN
 END
 $$$statement$;
 
-EXECUTE $statement$-- On the way of each heartbeat, twice: for the row that an upsert would insert, and for the one that it updates. A
--- condition on the second would cost more than the call, being parsed anew by each statement.
+EXECUTE $statement$-- Each heartbeat calls this twice: for the row that the upsert would insert, and for the row that it updates. A WHEN
+-- condition on the second would cost more than the call, because PostgreSQL parses it on every statement.
 CREATE OR REPLACE FUNCTION public.update_user_presence_updated_at()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -234,7 +234,7 @@ BEGIN
 END
 $$$statement$;
 
-COMMENT ON FUNCTION public.update_user_presence_updated_at() IS 'Trigger: stamps updated_at with the server''s clock.';
+COMMENT ON FUNCTION public.update_user_presence_updated_at() IS 'Trigger: sets updated_at to the server''s clock.';
 
 CREATE TABLE IF NOT EXISTS public.user_presence (
   id uuid DEFAULT gen_random_uuid() NOT NULL,
@@ -248,13 +248,13 @@ CREATE TABLE IF NOT EXISTS public.user_presence (
 
 COMMENT ON TABLE public.user_presence IS 'Which hosts can take a call now, one row for each host.';
 
-COMMENT ON COLUMN public.user_presence.id IS 'The row.';
+COMMENT ON COLUMN public.user_presence.id IS 'Identifier of the row.';
 
-COMMENT ON COLUMN public.user_presence.host_id IS 'The host; clients upsert on it.';
+COMMENT ON COLUMN public.user_presence.host_id IS 'The host, and the conflict target of the clients'' upserts.';
 
 COMMENT ON COLUMN public.user_presence.is_available IS 'Whether the host takes calls.';
 
-COMMENT ON COLUMN public.user_presence.room_id IS 'Where a caller meets the host.';
+COMMENT ON COLUMN public.user_presence.room_id IS 'Room in which a caller meets the host.';
 
 COMMENT ON COLUMN public.user_presence.updated_at IS 'When the host was last heard of; a trigger keeps it on updates.';
 
@@ -359,7 +359,7 @@ BEGIN ATOMIC
   WHERE p.host_id = host_presence.host_id;
 END$statement$;
 
-COMMENT ON FUNCTION oblivion.host_presence(text) IS 'What anybody may know of a host, past row level security.';
+COMMENT ON FUNCTION oblivion.host_presence(text) IS 'Implements public.host_presence(), as the owner.';
 
 EXECUTE $statement$CREATE OR REPLACE FUNCTION public.host_presence(host_id text)
 RETURNS TABLE (is_available boolean, room_id text, updated_at timestamptz)
@@ -372,7 +372,8 @@ BEGIN ATOMIC
 END$statement$;
 
 COMMENT ON FUNCTION public.host_presence(text) IS
-  'Whether a host takes calls, where, and when the host was last heard of; no row for one that is not known.';
+  'Whether a host can take a call now. host_id: the host. Returns one row: is_available, room_id (room in which a '
+  'caller meets the host), updated_at (last heartbeat). Returns no row for an unknown host.';
 
 ALTER TABLE public.user_presence ENABLE ROW LEVEL SECURITY;
 
@@ -498,26 +499,6 @@ FROM (
 WHERE EXISTS (SELECT FROM oblivion.adoption_log AS l WHERE l.kind = 'table' AND l.name = 'public.user_presence')
   AND NOT EXISTS (SELECT FROM oblivion.adoption_log AS l WHERE l.kind = other.kind AND l.name = other.name)
 ORDER BY kind, name;
-
-COMMENT ON FUNCTION public.update_user_presence_updated_at() IS 'Trigger: stamps updated_at with the server''s clock.';
-
-COMMENT ON FUNCTION oblivion.host_presence(text) IS 'What anybody may know of a host, past row level security.';
-
-COMMENT ON FUNCTION public.host_presence(text) IS 'Whether a host takes calls, where, and when the host was last heard of; no row for one that is not known.';
-
-COMMENT ON TABLE public.user_presence IS 'Which hosts can take a call now, one row for each host.';
-
-COMMENT ON COLUMN public.user_presence.id IS 'The row.';
-
-COMMENT ON COLUMN public.user_presence.host_id IS 'The host; clients upsert on it.';
-
-COMMENT ON COLUMN public.user_presence.is_available IS 'Whether the host takes calls.';
-
-COMMENT ON COLUMN public.user_presence.room_id IS 'Where a caller meets the host.';
-
-COMMENT ON COLUMN public.user_presence.updated_at IS 'When the host was last heard of; a trigger keeps it on updates.';
-
-COMMENT ON COLUMN public.user_presence.room_token IS 'Secret that opens the room.';
 
   UPDATE oblivion.alembic_version SET version_num = '002' WHERE version_num = '001';
   PERFORM set_config('lock_timeout', coalesce(_callers[1], ''), true);

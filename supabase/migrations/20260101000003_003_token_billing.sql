@@ -3,10 +3,10 @@
 --
 -- Token billing.
 --
--- Why: calls burn tokens; what each account has left, what was consumed, and what a minute costs.
--- Locks: on an empty database none that anybody can wait for. Tables and views that are there already against everybody,
--- all of them at once or none: 0.86 s for ten million rows of usage, which are scanned once and not written anew; 0.07 s
--- after `oblivion-schema prepare`.
+-- Why: calls cost tokens. The database stores the balance of each account, the tokens consumed, and the rates per minute.
+-- Locks: nothing that another session can wait for on an empty database. Existing tables and views are locked against
+-- reads and writes, all at once or none. That is 0.86 s for ten million rows of usage, which are scanned once and not
+-- rewritten; 0.07 s after `oblivion-schema prepare`.
 --
 -- It is one statement: all of it happens or nothing. Where revision 003 is in force already it does nothing.
 -- Apply the files in the order of their names, by supabase db push, in a dashboard's SQL editor, or by
@@ -231,17 +231,17 @@ CREATE TABLE IF NOT EXISTS public.user_accounts (
 
 COMMENT ON TABLE public.user_accounts IS 'Token balances, one row for each account.';
 
-COMMENT ON COLUMN public.user_accounts.user_id IS 'The account''s name.';
+COMMENT ON COLUMN public.user_accounts.user_id IS 'The user who owns the account.';
 
 COMMENT ON COLUMN public.user_accounts.tokens_remaining IS 'Tokens left to spend.';
 
 COMMENT ON COLUMN public.user_accounts.created_at IS 'When the account was opened.';
 
-COMMENT ON COLUMN public.user_accounts.updated_at IS 'When the row last changed; kept by a trigger.';
+COMMENT ON COLUMN public.user_accounts.updated_at IS 'When the row last changed; a trigger sets it.';
 
-COMMENT ON COLUMN public.user_accounts.email IS 'Where to reach the user.';
+COMMENT ON COLUMN public.user_accounts.email IS 'Email address of the user.';
 
-COMMENT ON COLUMN public.user_accounts.subscription_tier IS 'What the user pays for: free, pro or enterprise.';
+COMMENT ON COLUMN public.user_accounts.subscription_tier IS 'Plan of the user: free, pro or enterprise.';
 
 DO $$
 DECLARE
@@ -385,22 +385,22 @@ CREATE TABLE IF NOT EXISTS public.token_usage (
 
 COMMENT ON TABLE public.token_usage IS 'Log of the tokens that calls consumed.';
 
-COMMENT ON COLUMN public.token_usage.id IS 'The row.';
+COMMENT ON COLUMN public.token_usage.id IS 'Identifier of the row.';
 
 COMMENT ON COLUMN public.token_usage.user_id IS 'The account that paid.';
 
 COMMENT ON COLUMN public.token_usage.session_id IS
-  'The call, its id as text; old rows name calls that no longer exist.';
+  'Id of the call, as text; the call of an old row may not exist any more.';
 
 COMMENT ON COLUMN public.token_usage.tokens_used IS 'Tokens that the call cost.';
 
 COMMENT ON COLUMN public.token_usage."timestamp" IS 'When the usage was logged.';
 
-COMMENT ON COLUMN public.token_usage.mode IS 'What was priced: voice (a voice-only call) or video.';
+COMMENT ON COLUMN public.token_usage.mode IS 'Mode that is priced: voice (a voice-only call) or video.';
 
 COMMENT ON COLUMN public.token_usage.used_turn IS 'Whether the TURN rate applied.';
 
-COMMENT ON COLUMN public.token_usage.duration_seconds IS 'Length of the call in seconds, where known.';
+COMMENT ON COLUMN public.token_usage.duration_seconds IS 'Length of the call in seconds; NULL if unknown.';
 
 DO $$
 DECLARE
@@ -627,7 +627,8 @@ COMMENT ON COLUMN public.token_rates.mode IS 'voice (a voice-only call) or video
 
 COMMENT ON COLUMN public.token_rates.used_turn IS 'Whether a TURN relay carries the media.';
 
-COMMENT ON COLUMN public.token_rates.effective_from IS 'The rate holds from here until the next one''s date.';
+COMMENT ON COLUMN public.token_rates.effective_from IS
+  'When the rate takes effect; it holds until the next rate takes effect.';
 
 COMMENT ON COLUMN public.token_rates.tokens_per_minute IS 'Tokens for each started minute.';
 
@@ -741,7 +742,7 @@ EXCEPTION
 END
 $do$;
 
-COMMENT ON VIEW public.user_token_summary IS 'What each account has left and what it used, one row for each account.';
+COMMENT ON VIEW public.user_token_summary IS 'Balance and total usage of each account, one row for each account.';
 
 COMMENT ON COLUMN public.user_token_summary.user_id IS 'The account.';
 
@@ -751,11 +752,11 @@ COMMENT ON COLUMN public.user_token_summary.subscription_tier IS 'free, pro or e
 
 COMMENT ON COLUMN public.user_token_summary.account_created IS 'When the account was opened.';
 
-COMMENT ON COLUMN public.user_token_summary.total_tokens_used IS 'Tokens that it ever used; 0 where none were.';
+COMMENT ON COLUMN public.user_token_summary.total_tokens_used IS 'Sum of tokens_used of the account; 0 without usage.';
 
-COMMENT ON COLUMN public.user_token_summary.total_sessions IS 'Its rows of usage; 0 where there are none.';
+COMMENT ON COLUMN public.user_token_summary.total_sessions IS 'Rows of token_usage of the account; 0 without usage.';
 
-COMMENT ON COLUMN public.user_token_summary.last_usage IS 'When it last used any; NULL where it never did.';
+COMMENT ON COLUMN public.user_token_summary.last_usage IS 'When the account last used tokens; NULL without usage.';
 
 DO $do$
 DECLARE
@@ -807,13 +808,14 @@ COMMENT ON COLUMN public.daily_token_usage.mode IS 'voice or video.';
 
 COMMENT ON COLUMN public.daily_token_usage.used_turn IS 'Whether the TURN rate applied.';
 
-COMMENT ON COLUMN public.daily_token_usage.session_count IS 'Rows of usage.';
+COMMENT ON COLUMN public.daily_token_usage.session_count IS 'Rows of token_usage.';
 
-COMMENT ON COLUMN public.daily_token_usage.total_tokens IS 'Sum of their tokens.';
+COMMENT ON COLUMN public.daily_token_usage.total_tokens IS 'Sum of tokens_used.';
 
-COMMENT ON COLUMN public.daily_token_usage.avg_tokens_per_session IS 'Mean of their tokens.';
+COMMENT ON COLUMN public.daily_token_usage.avg_tokens_per_session IS 'Mean of tokens_used.';
 
-COMMENT ON COLUMN public.daily_token_usage.total_minutes IS 'Sum of their lengths in minutes, unknown ones as zero.';
+COMMENT ON COLUMN public.daily_token_usage.total_minutes IS
+  'Sum of the lengths in minutes; an unknown length counts as 0.';
 
 DO $$
 DECLARE

@@ -3,10 +3,10 @@
 --
 -- The token engine.
 --
--- Why: clients billed calls by reading a balance and writing it back; from here on functions in the database do, so that each
--- started minute is billed once, and a ledger tells of every change of a balance.
--- Locks: calls, accounts and usage against everybody, all of them at once or none, while a row of the ledger is written for
--- each account: 3.3 s for a million accounts.
+-- Why: clients billed calls by reading a balance and writing it back. From now on functions in the database bill them:
+-- each started minute is billed once, and a ledger has a row for every change of a balance.
+-- Locks: call_sessions, user_accounts and token_usage against reads and writes, all at once or none, while a ledger row is
+-- written for each account: 3.3 s for a million accounts.
 --
 -- It is one statement: all of it happens or nothing. Where revision 004 is in force already it does nothing.
 -- Apply the files in the order of their names, by supabase db push, in a dashboard's SQL editor, or by
@@ -98,7 +98,19 @@ ALTER TABLE public.call_sessions SET (fillfactor = 85);
 
 ALTER TABLE public.token_usage SET (fillfactor = 85);
 
-EXECUTE $statement$-- The clock, not the transaction's beginning: for a metered call it is when it was last seen, which its price may follow.
+COMMENT ON COLUMN public.call_sessions.start_time IS
+  'When the call began, by the client''s clock; for a metered call by the server''s.';
+
+COMMENT ON COLUMN public.call_sessions.credit_cost IS
+  'Metered call: tokens due so far, written by the engine. Other call: its cost, as the client reports it.';
+
+COMMENT ON COLUMN public.token_usage.tokens_used IS 'Tokens that the call, or a segment of it, cost.';
+
+COMMENT ON COLUMN public.token_usage.duration_seconds IS
+  'Length of the call, or of the segment, in seconds; NULL if unknown.';
+
+EXECUTE $statement$-- clock_timestamp(), not now(): updated_at is the time when a metered call was last seen, and a reaped call is billed
+-- up to it.
 CREATE OR REPLACE FUNCTION public.update_updated_at_column()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -110,8 +122,9 @@ BEGIN
 END
 $$$statement$;
 
-EXECUTE $statement$-- Whatever changes a balance, a row of the ledger tells of it; the engine says why in a setting that is local to its own
--- statement, and all else is a direct change. After the row has changed: nothing that happens to it later is missed.
+EXECUTE $statement$-- Every change of a balance gets a ledger row, whoever made it. The engine says why in the setting oblivion.reason,
+-- which it sets for its own statement only. Without a reason the change is of kind direct.
+-- It is an AFTER trigger: it sees the balance that is stored, whatever BEFORE triggers did to the row.
 CREATE FUNCTION oblivion.write_ledger()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -119,7 +132,7 @@ SECURITY DEFINER
 SET search_path = ''
 AS $$
 DECLARE
-  -- What, of which call, by which key: 'refund 0190c0de-0000-7000-8000-000000000000 key'.
+  -- Kind, call and key, such as 'refund 0190c0de-0000-7000-8000-000000000000 key'.
   reason CONSTANT pg_catalog.text := current_setting('oblivion.reason', true);
 BEGIN
   IF TG_OP = 'UPDATE' AND OLD.user_id = NEW.user_id THEN
@@ -148,9 +161,9 @@ BEGIN
 END
 $$$statement$;
 
-COMMENT ON FUNCTION oblivion.write_ledger() IS 'Trigger: writes a row of the ledger for each change of a balance.';
+COMMENT ON FUNCTION oblivion.write_ledger() IS 'Trigger: writes a ledger row for each change of a balance.';
 
-EXECUTE $statement$-- TRUNCATE fires no trigger of a row.
+EXECUTE $statement$-- TRUNCATE fires no row triggers, so write_ledger() does not run.
 CREATE FUNCTION oblivion.close_ledger()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -229,31 +242,34 @@ $$;
 
 COMMENT ON TABLE public.token_ledger IS 'One row for each change of a balance: a balance is the sum of its rows.';
 
-COMMENT ON COLUMN public.token_ledger.user_id IS 'The account; it may be gone by now.';
+COMMENT ON COLUMN public.token_ledger.user_id IS 'The account; it may have been deleted since.';
 
-COMMENT ON COLUMN public.token_ledger.id IS 'The entry; those of one account are in order.';
+COMMENT ON COLUMN public.token_ledger.id IS 'Identifier of the row; it grows with each row of an account.';
 
 COMMENT ON COLUMN public.token_ledger.created_at IS 'When the balance changed.';
 
 COMMENT ON COLUMN public.token_ledger.kind IS
-  'opening, closing (of the account), charge, refund, top_up; direct (old clients), carried (the past).';
+  'opening or closing (of the account); charge, refund, top_up; direct (any other change); carried (sum of trimmed '
+  'rows).';
 
-COMMENT ON COLUMN public.token_ledger.tokens IS 'Tokens that came in, or, below zero, went out.';
+COMMENT ON COLUMN public.token_ledger.tokens IS 'Tokens added to the balance; negative if they were taken.';
 
-COMMENT ON COLUMN public.token_ledger.balance IS 'What the account had then.';
+COMMENT ON COLUMN public.token_ledger.balance IS 'Balance after the change.';
 
-COMMENT ON COLUMN public.token_ledger.session_id IS 'The call that was charged or refunded.';
+COMMENT ON COLUMN public.token_ledger.session_id IS 'The call that was charged or refunded; NULL for other rows.';
 
-COMMENT ON COLUMN public.token_ledger.key IS 'The key by which a credit is made once.';
+COMMENT ON COLUMN public.token_ledger.key IS
+  'Idempotency key of a top_up or refund, which is credited once for each key.';
 
-EXECUTE $statement$-- The owner's retention: of each account the rows up to the last one before that moment become one that carries what they
--- come to, in the place of the last. Keys go with their rows: a credit that is retried after that is a new one.
+EXECUTE $statement$-- Retention, for the owner. For each account one row replaces all rows up to the last one before that moment. It
+-- carries their sum, and has the id and the time of the last one.
+-- Idempotency keys are deleted with their rows: a credit that is retried after that is credited again.
 CREATE FUNCTION oblivion.trim_ledger(before timestamptz)
 RETURNS bigint
 LANGUAGE sql
 SET search_path = ''
 BEGIN ATOMIC
-  -- One at a time: who waits sees what the other one has made.
+  -- One session trims at a time: the next one has to see the rows that this one wrote.
   SELECT pg_advisory_xact_lock(hashtextextended('oblivion.trim_ledger', 0));
   WITH past AS (
     SELECT l.user_id, max(l.id) AS last
@@ -280,7 +296,8 @@ BEGIN ATOMIC
 END$statement$;
 
 COMMENT ON FUNCTION oblivion.trim_ledger(timestamptz) IS
-  'The owner''s retention: makes one row of an account''s rows before that moment; returns how many went.';
+  'Retention, for the owner: replaces the rows of each account that are older than before by one row with their sum. '
+  'Returns by how many rows the ledger shrank.';
 
 CREATE VIEW oblivion.balance_audit WITH (security_invoker = true) AS
 SELECT
@@ -314,18 +331,19 @@ END
 $$;
 
 COMMENT ON VIEW oblivion.balance_audit IS
-  'Each account''s balance beside the sum of its ledger; a row with drift or gaps is wrong.';
+  'The balance of each account beside the sum of its ledger rows; a row with drift or gaps is an error.';
 
 COMMENT ON COLUMN oblivion.balance_audit.user_id IS 'The account.';
 
-COMMENT ON COLUMN oblivion.balance_audit.balance IS 'What it has; 0 where it is gone.';
+COMMENT ON COLUMN oblivion.balance_audit.balance IS 'Balance of the account; 0 if the account was deleted.';
 
-COMMENT ON COLUMN oblivion.balance_audit.ledger IS 'The sum of its rows in the ledger.';
+COMMENT ON COLUMN oblivion.balance_audit.ledger IS 'Sum of the account''s ledger rows.';
 
-COMMENT ON COLUMN oblivion.balance_audit.drift IS 'balance less ledger: 0, or something changed past the triggers.';
+COMMENT ON COLUMN oblivion.balance_audit.drift IS
+  'balance minus ledger; not 0 if a balance was changed past the triggers.';
 
 COMMENT ON COLUMN oblivion.balance_audit.gaps IS
-  'Rows whose balance is not that of the row before and their tokens: 0, or rows are missing.';
+  'Ledger rows whose balance is not the previous balance plus tokens; not 0 if rows are missing.';
 
 CREATE TABLE oblivion.call_meters (
   session_id uuid NOT NULL,
@@ -371,47 +389,52 @@ BEGIN
 END
 $$;
 
-COMMENT ON TABLE oblivion.call_meters IS 'What the engine knows of each call that start_call() made.';
+COMMENT ON TABLE oblivion.call_meters IS
+  'Meters: what the engine stores about each metered call, which is a call that start_call() made.';
 
 COMMENT ON COLUMN oblivion.call_meters.session_id IS 'The call.';
 
-COMMENT ON COLUMN oblivion.call_meters.user_id IS 'Who started it; with client_key what makes a start known.';
+COMMENT ON COLUMN oblivion.call_meters.user_id IS
+  'The user who started the call; user_id and client_key identify a repeated start.';
 
-COMMENT ON COLUMN oblivion.call_meters.client_key IS 'The key by which its client starts it once.';
+COMMENT ON COLUMN oblivion.call_meters.client_key IS 'Idempotency key of start_call(), given by the client.';
 
-COMMENT ON COLUMN oblivion.call_meters.mode IS 'What is priced: voice (a voice-only call) or video.';
+COMMENT ON COLUMN oblivion.call_meters.mode IS 'Mode that is priced: voice (a voice-only call) or video.';
 
-COMMENT ON COLUMN oblivion.call_meters.direct_rate IS 'Tokens for each started minute without TURN, as it began.';
+COMMENT ON COLUMN oblivion.call_meters.direct_rate IS
+  'Tokens for each started minute without TURN, fixed at the start of the call.';
 
-COMMENT ON COLUMN oblivion.call_meters.direct_rate_from IS 'The date of that rate.';
+COMMENT ON COLUMN oblivion.call_meters.direct_rate_from IS 'When direct_rate took effect.';
 
-COMMENT ON COLUMN oblivion.call_meters.turn_rate IS 'Tokens for each started minute over TURN, as it began.';
+COMMENT ON COLUMN oblivion.call_meters.turn_rate IS
+  'Tokens for each started minute over TURN, fixed at the start of the call.';
 
-COMMENT ON COLUMN oblivion.call_meters.turn_rate_from IS 'The date of that rate.';
+COMMENT ON COLUMN oblivion.call_meters.turn_rate_from IS 'When turn_rate took effect.';
 
-COMMENT ON COLUMN oblivion.call_meters.segment IS 'Which of its segments goes on, from 1.';
+COMMENT ON COLUMN oblivion.call_meters.segment IS 'Number of the current segment, from 1.';
 
-COMMENT ON COLUMN oblivion.call_meters.usage_id IS 'That one''s row of token_usage, once it has one.';
+COMMENT ON COLUMN oblivion.call_meters.usage_id IS
+  'Id of the token_usage row of the current segment; the row may not exist yet.';
 
-COMMENT ON COLUMN oblivion.call_meters.used_turn IS 'Whether the TURN rate applies to it.';
+COMMENT ON COLUMN oblivion.call_meters.used_turn IS 'Whether the TURN rate applies to the current segment.';
 
-COMMENT ON COLUMN oblivion.call_meters.tokens_per_minute IS 'Tokens for each of its started minutes.';
+COMMENT ON COLUMN oblivion.call_meters.tokens_per_minute IS 'Tokens for each started minute of the current segment.';
 
-COMMENT ON COLUMN oblivion.call_meters.first_minute IS 'Minutes of the call before it.';
+COMMENT ON COLUMN oblivion.call_meters.first_minute IS 'Minutes of the call before the current segment.';
 
-COMMENT ON COLUMN oblivion.call_meters.first_second IS 'Seconds of the call before it.';
+COMMENT ON COLUMN oblivion.call_meters.first_second IS 'Seconds of the call before the current segment.';
 
-COMMENT ON COLUMN oblivion.call_meters.due_before IS 'Tokens that the minutes before it cost.';
+COMMENT ON COLUMN oblivion.call_meters.due_before IS 'Tokens due for the minutes before the current segment.';
 
-COMMENT ON COLUMN oblivion.call_meters.shortfall IS 'Tokens that were due in it while the balance did not cover them.';
+COMMENT ON COLUMN oblivion.call_meters.shortfall IS 'Tokens due in the current segment that the balance did not cover.';
 
-COMMENT ON COLUMN oblivion.call_meters.refunded IS 'Tokens given back.';
+COMMENT ON COLUMN oblivion.call_meters.refunded IS 'Tokens refunded.';
 
-COMMENT ON COLUMN oblivion.call_meters.settled IS 'It has ended, and is billed to its end.';
+COMMENT ON COLUMN oblivion.call_meters.settled IS 'Whether the call has ended, and is billed to its end.';
 
-COMMENT ON COLUMN oblivion.call_meters.reaped IS 'It was ended as stale: a late tick revives it.';
+COMMENT ON COLUMN oblivion.call_meters.reaped IS 'Whether the call was ended as stale; a late tick reopens it.';
 
-COMMENT ON COLUMN oblivion.call_meters.has_incident IS 'Its last billing failed: an incident is open.';
+COMMENT ON COLUMN oblivion.call_meters.has_incident IS 'Whether the last billing failed, so that an incident is open.';
 
 CREATE TABLE oblivion.call_segments (
   session_id uuid NOT NULL,
@@ -431,7 +454,8 @@ CREATE TABLE oblivion.call_segments (
 );
 
 ALTER TABLE oblivion.call_segments
-  ADD CONSTRAINT call_segments_session_id_fkey FOREIGN KEY (session_id) REFERENCES oblivion.call_meters(session_id) ON DELETE CASCADE;
+  ADD CONSTRAINT call_segments_session_id_fkey FOREIGN KEY (session_id)
+  REFERENCES oblivion.call_meters(session_id) ON DELETE CASCADE;
 
 DO $$
 DECLARE
@@ -447,32 +471,32 @@ END
 $$;
 
 COMMENT ON TABLE oblivion.call_segments IS
-  'The past segments of metered calls: spans at one rate, each with a row of usage.';
+  'Past segments of metered calls: spans of minutes at one rate, each with its own row of token_usage.';
 
 COMMENT ON COLUMN oblivion.call_segments.session_id IS 'The call.';
 
-COMMENT ON COLUMN oblivion.call_segments.number IS 'From 1, in the call''s order.';
+COMMENT ON COLUMN oblivion.call_segments.number IS 'Number of the segment in the call, from 1.';
 
-COMMENT ON COLUMN oblivion.call_segments.usage_id IS 'Its row of token_usage, once it has one.';
+COMMENT ON COLUMN oblivion.call_segments.usage_id IS
+  'Id of the token_usage row of the segment; the row may not exist yet.';
 
 COMMENT ON COLUMN oblivion.call_segments.used_turn IS 'Whether the TURN rate applies.';
 
-COMMENT ON COLUMN oblivion.call_segments.tokens_per_minute IS 'Tokens for each of its started minutes.';
+COMMENT ON COLUMN oblivion.call_segments.tokens_per_minute IS 'Tokens for each started minute of the segment.';
 
-COMMENT ON COLUMN oblivion.call_segments.rate_from IS 'The date of that rate.';
+COMMENT ON COLUMN oblivion.call_segments.rate_from IS 'When that rate took effect.';
 
-COMMENT ON COLUMN oblivion.call_segments.first_minute IS 'Minutes of the call before it.';
+COMMENT ON COLUMN oblivion.call_segments.first_minute IS 'Minutes of the call before the segment.';
 
-COMMENT ON COLUMN oblivion.call_segments.minutes IS 'Its minutes.';
+COMMENT ON COLUMN oblivion.call_segments.minutes IS 'Minutes of the segment.';
 
-COMMENT ON COLUMN oblivion.call_segments.seconds IS 'Its length in seconds.';
+COMMENT ON COLUMN oblivion.call_segments.seconds IS 'Length of the segment in seconds.';
 
-COMMENT ON COLUMN oblivion.call_segments.due_before IS 'Tokens that the minutes before it cost.';
+COMMENT ON COLUMN oblivion.call_segments.due_before IS 'Tokens due for the minutes before the segment.';
 
-COMMENT ON COLUMN oblivion.call_segments.due_after IS 'Tokens that they cost with its own.';
+COMMENT ON COLUMN oblivion.call_segments.due_after IS 'Tokens due for the minutes up to the end of the segment.';
 
-COMMENT ON COLUMN oblivion.call_segments.shortfall IS
-  'Tokens that were due in it while the balance did not cover them.';
+COMMENT ON COLUMN oblivion.call_segments.shortfall IS 'Tokens due in the segment that the balance did not cover.';
 
 CREATE TABLE oblivion.billing_incidents (
   id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
@@ -517,30 +541,33 @@ BEGIN
 END
 $$;
 
-COMMENT ON TABLE oblivion.billing_incidents IS 'Calls whose billing failed, which their clients never see.';
+COMMENT ON TABLE oblivion.billing_incidents IS 'Calls whose billing failed, with the error; clients cannot read them.';
 
-COMMENT ON COLUMN oblivion.billing_incidents.id IS 'The incident.';
+COMMENT ON COLUMN oblivion.billing_incidents.id IS 'Identifier of the incident.';
 
-COMMENT ON COLUMN oblivion.billing_incidents.session_id IS 'The call that could not be billed; it may be gone by now.';
+COMMENT ON COLUMN oblivion.billing_incidents.session_id IS
+  'The call that could not be billed; it may have been deleted since.';
 
-COMMENT ON COLUMN oblivion.billing_incidents.user_id IS 'Its user.';
+COMMENT ON COLUMN oblivion.billing_incidents.user_id IS 'The user of the call.';
 
-COMMENT ON COLUMN oblivion.billing_incidents.action IS 'What it was billed for: tick, turn, end, reap or settle.';
+COMMENT ON COLUMN oblivion.billing_incidents.action IS
+  'The action that could not bill the call: tick, turn, end, reap or settle.';
 
-COMMENT ON COLUMN oblivion.billing_incidents.error_code IS 'PostgreSQL''s SQLSTATE.';
+COMMENT ON COLUMN oblivion.billing_incidents.error_code IS 'SQLSTATE of the error.';
 
-COMMENT ON COLUMN oblivion.billing_incidents.message IS 'PostgreSQL''s message.';
+COMMENT ON COLUMN oblivion.billing_incidents.message IS 'Message of the error.';
 
-COMMENT ON COLUMN oblivion.billing_incidents.attempts IS 'How often it failed; else of the last time.';
+COMMENT ON COLUMN oblivion.billing_incidents.attempts IS
+  'Failed attempts; action, error_code and message describe the last one.';
 
-COMMENT ON COLUMN oblivion.billing_incidents.first_at IS 'When it failed first.';
+COMMENT ON COLUMN oblivion.billing_incidents.first_at IS 'When billing first failed.';
 
-COMMENT ON COLUMN oblivion.billing_incidents.last_at IS 'When it failed last.';
+COMMENT ON COLUMN oblivion.billing_incidents.last_at IS 'When billing last failed.';
 
 COMMENT ON COLUMN oblivion.billing_incidents.resolved_at IS 'When the call was billed; NULL while it is not.';
 
-EXECUTE $statement$-- Whether `caller` may act for a user, or for a call of no user, whose id is all that it takes. A role is trusted that is
--- the owner, as whom the engine runs, or may become it.
+EXECUTE $statement$-- Whether `caller` may act for a user. Whoever knows the id of a call without a user may act for that call.
+-- The engine runs as the owner. A role that is the owner, or may become the owner, is trusted.
 CREATE FUNCTION oblivion.may_act_for(user_id text, caller text)
 RETURNS boolean
 LANGUAGE sql
@@ -550,11 +577,12 @@ RETURN oblivion.open_access()
   OR user_id IS NULL
   OR starts_with(user_id, 'anonymous_')
   OR caller = 'service_role'
-  -- A visitor is nobody, not NULL, which NOT would make no refusal.
+  -- Not =: for a visitor that is NULL, and NOT NULL would refuse nobody.
   OR user_id IS NOT DISTINCT FROM oblivion.current_user_id()
   OR pg_has_role(caller::name, current_user, 'USAGE')$statement$;
 
-COMMENT ON FUNCTION oblivion.may_act_for(text, text) IS 'Whether a role may act for a user, or a call of no user.';
+COMMENT ON FUNCTION oblivion.may_act_for(text, text) IS
+  'Whether the role caller may act for a user; every role may for a call without a user.';
 
 CREATE FUNCTION oblivion.check_key(key text, name text)
 RETURNS void
@@ -570,9 +598,9 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.check_key(text, text) IS 'Refuses a key that is empty, or longer than 200 characters.';
+COMMENT ON FUNCTION oblivion.check_key(text, text) IS 'Raises 22023 if a key is empty or longer than 200 characters.';
 
-EXECUTE $statement$-- One open incident for each call, however often it fails. That it could not be noted keeps no call from its end, either.
+EXECUTE $statement$-- A call has one open incident, however often its billing fails. If the incident cannot be stored, the call still ends.
 CREATE FUNCTION oblivion.note_incident(call uuid, payer text, attempted text, code text, error text)
 RETURNS void
 LANGUAGE plpgsql
@@ -590,13 +618,15 @@ BEGIN
     last_at = excluded.last_at;
 EXCEPTION
   WHEN OTHERS THEN
-    RAISE WARNING 'No incident noted for call %, which could not be billed (%: %): %', call, code, error, SQLERRM;
+    RAISE WARNING 'Call % could not be billed (%: %), and the incident could not be stored: %',
+      call, code, error, SQLERRM;
 END
 $$$statement$;
 
-COMMENT ON FUNCTION oblivion.note_incident(uuid, text, text, text, text) IS 'Notes that a call could not be billed.';
+COMMENT ON FUNCTION oblivion.note_incident(uuid, text, text, text, text) IS
+  'Opens an incident for a call that could not be billed, or counts another attempt in the open one.';
 
-EXECUTE $statement$-- What a bill has made of a call: only one that has ended, and is billed, is settled.
+EXECUTE $statement$-- A call is settled only if it has ended and was billed.
 CREATE FUNCTION oblivion.note_outcome(
   call uuid, status text, has_ended boolean, is_reaped boolean, had_incident boolean
 )
@@ -617,11 +647,12 @@ END
 $$$statement$;
 
 COMMENT ON FUNCTION oblivion.note_outcome(uuid, text, boolean, boolean, boolean) IS
-  'Notes what a bill has made of a call.';
+  'Stores the outcome of a bill in the meter; resolves the open incident if the bill succeeded.';
 
-EXECUTE $statement$-- The heart of the engine. Charges what a call costs until then, by the price of its minutes, less what it has been
--- billed; so that it does not matter how often, how late or in which order it is asked. Whoever calls holds the lock of
--- the call and its meter, and writes `cost` to it. The call is locked first, then the account, whoever bills.
+EXECUTE $statement$-- The heart of the engine. Charges the price of the call up to `until`, minus what was billed before. So the total does
+-- not depend on how often, how late or in which order it is called.
+-- The caller holds the locks of the call and of its meter, and writes `cost` to the call. Everybody who bills locks the
+-- call first, then the account.
 CREATE FUNCTION oblivion.bill_call(
   meter oblivion.call_meters,
   user_id text,
@@ -643,7 +674,7 @@ AS $$
 DECLARE
   seconds CONSTANT double precision := greatest(0, date_part('epoch', until - start_time));
   patience CONSTANT pg_catalog.text := current_setting('lock_timeout');
-  -- The segment that is billed: the meter's own, with no number, unless one before it could not be.
+  -- The segment to bill: the current one (segment is NULL), or an earlier one that could not be billed in its time.
   usage_id pg_catalog.uuid;
   rate integer;
   turn boolean;
@@ -666,7 +697,7 @@ BEGIN
   BEGIN
     minutes := ceil(seconds / 60);
     IF patience = '0' THEN
-      -- Somebody who holds an account for long does not keep a call from its end, nor makes the statement time out.
+      -- A session that locks the account for long must not keep the call from ending, nor make the statement time out.
       setting := current_setting('statement_timeout');
       setting := set_config('lock_timeout', CASE
         WHEN setting IN ('0', '3s', '8s') THEN '1500ms'
@@ -769,7 +800,7 @@ BEGIN
     END IF;
   EXCEPTION
     WHEN OTHERS THEN
-      -- The call goes on, or ends, all the same; settle_calls(), or its next tick, collects.
+      -- The call goes on, or ends, all the same. Its next tick or settle_calls() charges it.
       status := 'unsettled';
       charged := 0;
       shortfall := 0;
@@ -783,10 +814,11 @@ END
 $$$statement$;
 
 COMMENT ON FUNCTION oblivion.bill_call(oblivion.call_meters, text, timestamptz, integer, timestamptz, text) IS
-  'Charges what a call costs until then, less what it has been billed; a failure is a status.';
+  'Charges the price of a call up to until, minus what was billed before. A failure returns status unsettled.';
 
-EXECUTE $statement$-- From the next minute on the call costs what the other rate of its card says; the minutes that have started stay as they
--- were priced, billed or not. A segment in which no minute has started yet is the one that begins now. Returns the rate.
+EXECUTE $statement$-- The call changes to the other rate of its meter with the next minute. Minutes that have started keep their price,
+-- billed or not. If no minute of the current segment has started, that segment gets the new rate. Returns the new rate
+-- in tokens per minute.
 CREATE FUNCTION oblivion.turn_call(meter oblivion.call_meters, turn boolean, seconds double precision)
 RETURNS integer
 LANGUAGE plpgsql
@@ -799,7 +831,7 @@ DECLARE
   due_after CONSTANT bigint := meter.due_before + (minute - meter.first_minute)::bigint * meter.tokens_per_minute;
 BEGIN
   IF minute > meter.first_minute THEN
-    -- Of the meter as it is now, with the shortfall of the bill that was just made.
+    -- Read the meter again: the bill that was just made may have changed its shortfall.
     INSERT INTO oblivion.call_segments (
       session_id, number, usage_id, used_turn, tokens_per_minute, rate_from,
       first_minute, minutes, seconds, due_before, due_after, shortfall
@@ -837,9 +869,9 @@ END
 $$$statement$;
 
 COMMENT ON FUNCTION oblivion.turn_call(oblivion.call_meters, boolean, double precision) IS
-  'Begins a segment at another rate.';
+  'Changes the rate of a call between direct and TURN, in a new segment if a minute of the current one has started.';
 
-EXECUTE $statement$-- What a minute costs now, by the newest rate that has begun.
+EXECUTE $statement$-- The newest rate that is in effect.
 CREATE FUNCTION oblivion.rate_card(
   INOUT mode text, used_turn boolean, OUT tokens_per_minute integer, OUT effective_from timestamptz
 )
@@ -867,9 +899,10 @@ BEGIN
 END
 $$$statement$;
 
-COMMENT ON FUNCTION oblivion.rate_card(text, boolean) IS 'What a minute costs now.';
+COMMENT ON FUNCTION oblivion.rate_card(text, boolean) IS
+  'The current rate of a mode, in tokens for each started minute.';
 
-EXECUTE $statement$-- A client of before has started it, and bills it by itself: whoever may act for its user can end it, and no more.
+EXECUTE $statement$-- The client of such a call bills it by itself. Whoever may act for the user of the call can end it, and nothing more.
 CREATE FUNCTION oblivion.advance_unmetered_call(session_id uuid, action text, caller text)
 RETURNS text
 LANGUAGE plpgsql
@@ -897,10 +930,10 @@ END
 $$$statement$;
 
 COMMENT ON FUNCTION oblivion.advance_unmetered_call(uuid, text, text) IS
-  'What advance_call() does to a call of an old client.';
+  'The part of advance_call() for a call that is not metered.';
 
-EXECUTE $statement$-- What tick_call, set_call_turn, end_call, reap_stale_calls and settle_calls have in common: under the lock of the call
--- it is billed, and then goes on, turns or ends. `action`: tick, turn, end, reap or settle.
+EXECUTE $statement$-- The common part of tick_call, set_call_turn, end_call, reap_stale_calls and settle_calls. It locks the call and bills
+-- it. Then the call goes on, changes TURN, or ends. `action`: tick, turn, end, reap or settle.
 CREATE FUNCTION oblivion.advance_call(
   INOUT session_id uuid,
   action text,
@@ -922,7 +955,7 @@ DECLARE
   call pg_catalog.record;
   meter oblivion.call_meters;
   bill pg_catalog.record;
-  -- The server's, read once the lock is held.
+  -- The server's clock, read after the lock was taken.
   clock timestamp with time zone;
   until timestamp with time zone;
   end_at timestamp with time zone;
@@ -933,7 +966,7 @@ BEGIN
   END IF;
   charged := 0;
   shortfall := 0;
-  -- Both are locked, for after a wait PostgreSQL reads anew only what it locks.
+  -- Lock both rows: after a wait PostgreSQL rereads only the rows that it locks.
   SELECT c.start_time, c.end_time, c.updated_at, c.user_id, c.credit_cost, m AS meter
   INTO call
   FROM public.call_sessions AS c
@@ -952,7 +985,7 @@ BEGIN
   meter := call.meter;
   credit_cost := call.credit_cost;
   IF call.end_time IS NULL OR meter.reaped AND action IN ('tick', 'turn', 'end') THEN
-    -- Whom a reaper took for gone has come back: what he missed is billed now.
+    -- The client of a reaped call has come back: the time since the reaping is billed now.
     until := CASE action WHEN 'reap' THEN greatest(call.updated_at, call.start_time) ELSE clock END;
     end_at := CASE WHEN action IN ('end', 'reap') THEN until END;
   ELSIF meter.settled OR action IN ('tick', 'turn') THEN
@@ -977,12 +1010,12 @@ BEGIN
     minutes_left := balance / nullif(
       oblivion.turn_call(meter, turn, greatest(
         date_part('epoch', until - call.start_time),
-        -- Where the clock was set back: what is billed stays so.
+        -- If the clock was set back, minutes that were billed stay billed.
         60 * (meter.first_minute + (bill.cost - meter.due_before) / nullif(meter.tokens_per_minute, 0))
       )), 0
     );
   END IF;
-  -- Also where nothing is due: the trigger of updated_at notes when the call was last seen.
+  -- Update even if nothing is due: a trigger sets updated_at, which is when the call was last seen.
   UPDATE public.call_sessions AS c
   SET
     credit_cost = bill.cost,
@@ -999,10 +1032,11 @@ END
 $$$statement$;
 
 COMMENT ON FUNCTION oblivion.advance_call(uuid, text, boolean, text) IS
-  'What tick_call(), set_call_turn(), end_call(), reap_stale_calls() and settle_calls() do to a call.';
+  'Bills a call, and then continues it, changes its TURN, or ends it. The common part of tick_call(), '
+  'set_call_turn(), end_call(), reap_stale_calls() and settle_calls().';
 
-EXECUTE $statement$-- What top_up and refund_call have in common: under the lock of the account a key that is known is answered from the row
--- of the ledger that has it.
+EXECUTE $statement$-- The common part of top_up and refund_call. It locks the account. If the key is known, the answer comes from the
+-- ledger row that has it.
 CREATE FUNCTION oblivion.credit_account(
   INOUT user_id text,
   INOUT tokens integer,
@@ -1022,11 +1056,12 @@ DECLARE
 BEGIN
   IF tokens IS NULL OR tokens <= 0 THEN
     RAISE invalid_parameter_value
-      USING MESSAGE = format('tokens is %s', coalesce(tokens::pg_catalog.text, 'NULL')), HINT = 'Give a number above zero';
+      USING MESSAGE = format('tokens is %s', coalesce(tokens::pg_catalog.text, 'NULL')),
+        HINT = 'Give a number above zero';
   END IF;
   IF key IS NULL THEN
     RAISE invalid_parameter_value
-      USING MESSAGE = 'A credit needs a key', HINT = 'Give one of its own to each, and the same one to each retry';
+      USING MESSAGE = 'A credit needs a key', HINT = 'Give each credit a key of its own, and each retry the same key';
   END IF;
   PERFORM oblivion.check_key(key, 'key');
   SELECT a.tokens_remaining INTO balance
@@ -1077,7 +1112,7 @@ END
 $$$statement$;
 
 COMMENT ON FUNCTION oblivion.credit_account(text, integer, text, text, uuid, integer) IS
-  'Adds tokens once for each key.';
+  'Adds tokens to an account, once for each key. The common part of top_up() and refund_call().';
 
 CREATE FUNCTION oblivion.call_quote(
   user_id text,
@@ -1111,7 +1146,7 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.call_quote(text, text, boolean, text) IS 'What public.call_quote() does, as the owner.';
+COMMENT ON FUNCTION oblivion.call_quote(text, text, boolean, text) IS 'Implements public.call_quote(), as the owner.';
 
 EXECUTE $statement$CREATE FUNCTION oblivion.start_call(
   user_id text,
@@ -1143,8 +1178,8 @@ BEGIN
   quote := oblivion.call_quote(user_id, mode, turn, caller);
   IF NOT (oblivion.open_access() OR oblivion.may_act_for(user_id, caller)) THEN
     RAISE insufficient_privilege
-      USING MESSAGE = 'A call of another user cannot be started',
-        HINT = 'Give as user_id who is signed in, or NULL for a visitor';
+      USING MESSAGE = 'A call cannot be started for another user',
+        HINT = 'Give the signed-in user as user_id, or NULL for a visitor';
   END IF;
   IF room_id IS NULL THEN
     RAISE invalid_parameter_value USING MESSAGE = 'A call needs a room', HINT = 'Give room_id';
@@ -1160,7 +1195,7 @@ BEGIN
     INTO known
     FROM oblivion.call_meters AS m
     JOIN public.call_sessions AS c ON c.id = m.session_id
-    -- For IS NOT DISTINCT FROM the index of keys would be read from end to end.
+    -- Not IS NOT DISTINCT FROM: it would scan the whole index of keys.
     WHERE m.client_key = start_call.client_key
       AND (m.user_id = start_call.user_id OR m.user_id IS NULL AND start_call.user_id IS NULL);
     IF FOUND THEN
@@ -1198,7 +1233,7 @@ BEGIN
       EXIT;
     EXCEPTION
       WHEN unique_violation THEN
-        -- The same start, at the same time: what that one made is there now.
+        -- Another session has started this call at the same time: the next attempt finds it.
         IF client_key IS NULL OR attempt = 5 THEN
           RAISE;
         END IF;
@@ -1211,7 +1246,7 @@ END
 $$$statement$;
 
 COMMENT ON FUNCTION oblivion.start_call(text, text, text, boolean, text, text) IS
-  'What public.start_call() does, as the owner.';
+  'Implements public.start_call(), as the owner.';
 
 EXECUTE $statement$CREATE FUNCTION oblivion.explain_call(session_id uuid, caller text)
 RETURNS TABLE (
@@ -1235,7 +1270,7 @@ BEGIN ATOMIC
     m.mode,
     s.used_turn,
     s.first_minute + 1,
-    -- Those that are billed, which of what is due at a rate of zero are all.
+    -- Only minutes that were billed; at a rate of zero all minutes count as billed.
     CASE WHEN s.tokens_per_minute > 0 THEN p.due / s.tokens_per_minute ELSE greatest(0, s.minutes) END,
     s.tokens_per_minute,
     s.rate_from,
@@ -1267,7 +1302,7 @@ BEGIN ATOMIC
   ORDER BY s.number;
 END$statement$;
 
-COMMENT ON FUNCTION oblivion.explain_call(uuid, text) IS 'What public.explain_call() does, as the owner.';
+COMMENT ON FUNCTION oblivion.explain_call(uuid, text) IS 'Implements public.explain_call(), as the owner.';
 
 CREATE FUNCTION oblivion.top_up(
   INOUT user_id text, INOUT tokens integer, INOUT key text, OUT status text, OUT balance integer
@@ -1283,9 +1318,9 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.top_up(text, integer, text) IS 'What public.top_up() does, as the owner.';
+COMMENT ON FUNCTION oblivion.top_up(text, integer, text) IS 'Implements public.top_up(), as the owner.';
 
-EXECUTE $statement$-- Locks the call, then the account, as billing does; what is given back is counted in the call's meter.
+EXECUTE $statement$-- Locks the call, then the account, as billing does. The meter counts the tokens that were refunded.
 CREATE FUNCTION oblivion.refund_call(
   INOUT session_id uuid, INOUT tokens integer, INOUT key text, OUT status text, OUT balance integer
 )
@@ -1317,10 +1352,12 @@ BEGIN
 END
 $$$statement$;
 
-COMMENT ON FUNCTION oblivion.refund_call(uuid, integer, text) IS 'What public.refund_call() does, as the owner.';
+COMMENT ON FUNCTION oblivion.refund_call(uuid, integer, text) IS 'Implements public.refund_call(), as the owner.';
 
-EXECUTE $statement$-- Several at once each take other calls; one that is being ticked at this moment is not stale. All are locked before the
--- first is billed, and billed by user: two that lock accounts in different orders would wait for each other.
+EXECUTE $statement$-- Sessions that run it at once take different calls. A call that is being ticked at this moment is locked, and not
+-- stale.
+-- All calls are locked before the first is billed, and billed in the order of their users: two sessions that locked
+-- accounts in different orders would deadlock.
 CREATE FUNCTION oblivion.reap_stale_calls(not_seen_for interval, max_calls integer)
 RETURNS TABLE (
   session_id uuid, status text, charged integer, shortfall integer, end_time timestamptz
@@ -1336,8 +1373,8 @@ DECLARE
 BEGIN
   IF not_seen_for IS NULL OR not_seen_for < interval '0' OR max_calls IS NULL OR max_calls < 0 THEN
     RAISE invalid_parameter_value
-      USING MESSAGE = format('Calls not seen for %s, at most %s', not_seen_for, max_calls),
-        HINT = 'Give a time and a number of zero or more';
+      USING MESSAGE = format('not_seen_for is %L, max_calls is %L', not_seen_for, max_calls),
+        HINT = 'Give an interval and a number of zero or more';
   END IF;
   FOR call IN
     SELECT s.id, s.user_id
@@ -1356,7 +1393,7 @@ BEGIN
       PERFORM FROM public.user_accounts AS a WHERE a.user_id = call.user_id FOR NO KEY UPDATE;
     EXCEPTION
       WHEN lock_not_available OR deadlock_detected THEN
-        -- Whose account somebody holds for long has his turn another time.
+        -- Another session holds this account for long: skip its calls until the next run.
         held := call.user_id;
         CONTINUE;
     END;
@@ -1380,10 +1417,10 @@ END
 $$$statement$;
 
 COMMENT ON FUNCTION oblivion.reap_stale_calls(interval, integer) IS
-  'What public.reap_stale_calls() does, as the owner.';
+  'Implements public.reap_stale_calls(), as the owner.';
 
-EXECUTE $statement$-- Calls that have ended, but could not be billed then; those that failed last come last. They are
--- locked and billed in the order that reap_stale_calls() has.
+EXECUTE $statement$-- Takes calls that have ended but could not be billed then. Calls whose billing failed most recently come last. It
+-- locks and bills them in the same order as reap_stale_calls().
 CREATE FUNCTION oblivion.settle_calls(max_calls integer)
 RETURNS TABLE (session_id uuid, status text, charged integer, shortfall integer)
 LANGUAGE plpgsql
@@ -1397,7 +1434,7 @@ DECLARE
 BEGIN
   IF max_calls IS NULL OR max_calls < 0 THEN
     RAISE invalid_parameter_value
-      USING MESSAGE = format('At most %s calls', max_calls), HINT = 'Give a number of zero or more';
+      USING MESSAGE = format('max_calls is %L', max_calls), HINT = 'Give a number of zero or more';
   END IF;
   FOR call IN
     SELECT s.id, s.user_id
@@ -1418,7 +1455,7 @@ BEGIN
       PERFORM FROM public.user_accounts AS a WHERE a.user_id = call.user_id FOR NO KEY UPDATE;
     EXCEPTION
       WHEN lock_not_available OR deadlock_detected THEN
-        -- Whose account somebody holds for long has his turn another time.
+        -- Another session holds this account for long: skip its calls until the next run.
         held := call.user_id;
         CONTINUE;
     END;
@@ -1440,7 +1477,7 @@ BEGIN
 END
 $$$statement$;
 
-COMMENT ON FUNCTION oblivion.settle_calls(integer) IS 'What public.settle_calls() does, as the owner.';
+COMMENT ON FUNCTION oblivion.settle_calls(integer) IS 'Implements public.settle_calls(), as the owner.';
 
 EXECUTE $statement$CREATE FUNCTION public.call_quote(
   user_id text,
@@ -1461,9 +1498,12 @@ BEGIN ATOMIC
 END$statement$;
 
 COMMENT ON FUNCTION public.call_quote(text, text, boolean) IS
-  'What a call would cost. mode: video or voice-only. Returns a row: status (ok; short, not a minute; not_billed, no '
-  'account; unknown, another''s), tokens_per_minute, rate_from (the date of that rate), balance (tokens), '
-  'minutes_left (whole minutes that it covers). Errors: 22023 unknown mode; 55000 no rate.';
+  'What a call would cost; nothing is changed. user_id: the account that would pay. mode: video or voice-only. '
+  'used_turn: whether a TURN relay would carry the media, false by default. Returns one row. status: ok; short (the '
+  'balance does not cover one minute); not_billed (no account pays); unknown (user_id is another user). '
+  'tokens_per_minute: tokens for each started minute. rate_from: when that rate took effect. balance: tokens left. '
+  'minutes_left: whole minutes that the balance covers, NULL at a rate of zero. Errors: 22023 unknown mode; 55000 no '
+  'rate in token_rates.';
 
 EXECUTE $statement$CREATE FUNCTION public.start_call(
   user_id text,
@@ -1488,13 +1528,15 @@ BEGIN ATOMIC
 END$statement$;
 
 COMMENT ON FUNCTION public.start_call(text, text, text, boolean, text) IS
-  'Starts a metered call by the server''s clock. mode: video or voice-only. With client_key, 1 to 200 characters, a '
-  'repeated start gives the call of the first one. Returns a row. status: ok; short, the balance did not cover it; '
-  'not_billed, nobody pays; unsettled, billing failed and is made up for later; ended, it had ended before; unknown, '
-  'no such call, or not the caller''s. charged and shortfall: tokens, by this time. balance: tokens left. '
-  'minutes_billed: started minutes in all. minutes_left: whole minutes that the balance covers. credit_cost: tokens '
-  'due in all. Errors: 22023 unknown mode, no room, or a key of another length; 23505 a key that is known from '
-  'another room or mode; 42501 another''s user_id; 55000 no rate.';
+  'Starts a metered call, by the server''s clock. Nothing is charged yet. user_id: the account that pays, or NULL for '
+  'a visitor. room_id: the room. mode: video or voice-only. used_turn: whether a TURN relay carries the media. '
+  'client_key: an idempotency key of 1 to 200 characters; a repeated start with the same user and key returns the '
+  'first call. Returns one row. session_id: the call. status: ok; short (the balance does not cover one minute); '
+  'not_billed (no account pays); ended (the call of client_key has ended). charged, shortfall: 0. balance: tokens '
+  'left. minutes_billed: 0, or NULL for a repeated start. minutes_left: whole minutes that the balance covers, NULL '
+  'at a rate of zero. credit_cost: tokens due in all. Errors: 22023 unknown mode, room_id is NULL, or client_key is '
+  'empty or too long; 23505 client_key belongs to a call in another room or mode; 42501 user_id is another user; '
+  '55000 no rate in token_rates.';
 
 EXECUTE $statement$CREATE FUNCTION public.tick_call(
   INOUT session_id uuid,
@@ -1514,11 +1556,13 @@ BEGIN ATOMIC
 END$statement$;
 
 COMMENT ON FUNCTION public.tick_call(uuid) IS
-  'Bills the minutes that have started; one that is lost, doubled or late changes no total. Returns a row. status: '
-  'ok; short, the balance did not cover it; not_billed, nobody pays; unsettled, billing failed and is made up for '
-  'later; ended, it had ended before; unknown, no such call, or not the caller''s. charged and shortfall: tokens, by '
-  'this time. balance: tokens left. minutes_billed: started minutes in all. minutes_left: whole minutes that the '
-  'balance covers. credit_cost: tokens due in all.';
+  'Bills the minutes that have started, and notes that the call was seen. A lost, repeated or late tick changes no '
+  'total. session_id: the call. Returns one row: session_id as given; status: ok; short (the balance did not cover '
+  'all tokens due); not_billed (no account pays, or an old client bills the call itself); unsettled (billing failed; '
+  'the next tick or settle_calls() charges the call); ended (the call had ended before); unknown (no such call, or a '
+  'call of another user). charged: tokens taken now. shortfall: tokens due now that the balance did not cover. '
+  'balance: tokens left. minutes_billed: started minutes in all. minutes_left: whole minutes that the balance still '
+  'covers, NULL at a rate of zero. credit_cost: tokens due in all.';
 
 EXECUTE $statement$CREATE FUNCTION public.set_call_turn(
   INOUT session_id uuid,
@@ -1539,11 +1583,14 @@ BEGIN ATOMIC
 END$statement$;
 
 COMMENT ON FUNCTION public.set_call_turn(uuid, boolean) IS
-  'Bills the minutes that have started, and says whether a TURN relay carries the media from now on, which prices the '
-  'minutes to come. Returns a row. status: ok; short, the balance did not cover it; not_billed, nobody pays; '
-  'unsettled, billing failed and is made up for later; ended, it had ended before; unknown, no such call, or not the '
-  'caller''s. charged and shortfall: tokens, by this time. balance: tokens left. minutes_billed: started minutes in '
-  'all. minutes_left: whole minutes that the balance covers. credit_cost: tokens due in all.';
+  'Bills the minutes that have started, then sets whether a TURN relay carries the media. The other rate applies from '
+  'the next minute on. session_id: the call. used_turn: true or false. Returns one row: session_id as given; status: '
+  'ok; short (the balance did not cover all tokens due); not_billed (no account pays, or an old client bills the call '
+  'itself); unsettled (billing failed; the next tick or settle_calls() charges the call); ended (the call had ended '
+  'before); unknown (no such call, or a call of another user). charged: tokens taken now. shortfall: tokens due now '
+  'that the balance did not cover. balance: tokens left. minutes_billed: started minutes in all. minutes_left: whole '
+  'minutes that the balance still covers, NULL at a rate of zero. credit_cost: tokens due in all. Errors: 22023 '
+  'used_turn is NULL.';
 
 EXECUTE $statement$CREATE FUNCTION public.end_call(
   INOUT session_id uuid,
@@ -1563,11 +1610,13 @@ BEGIN ATOMIC
 END$statement$;
 
 COMMENT ON FUNCTION public.end_call(uuid) IS
-  'Ends the call now, and bills it; it ends although billing fails, and is billed once however often. Returns a row. '
-  'status: ok; short, the balance did not cover it; not_billed, nobody pays; unsettled, billing failed and is made up '
-  'for later; ended, it had ended before; unknown, no such call, or not the caller''s. charged and shortfall: tokens, '
-  'by this time. balance: tokens left. minutes_billed: started minutes in all. minutes_left: whole minutes that the '
-  'balance covers. credit_cost: tokens due in all.';
+  'Ends the call now, and bills it. The call ends even if billing fails, and is billed once, however often it is '
+  'ended. session_id: the call. Returns one row: session_id as given; status: ok; short (the balance did not cover '
+  'all tokens due); not_billed (no account pays, or an old client bills the call itself); unsettled (billing failed; '
+  'the next tick or settle_calls() charges the call); ended (the call had ended before); unknown (no such call, or a '
+  'call of another user). charged: tokens taken now. shortfall: tokens due now that the balance did not cover. '
+  'balance: tokens left. minutes_billed: started minutes in all. minutes_left: whole minutes that the balance still '
+  'covers, NULL at a rate of zero. credit_cost: tokens due in all.';
 
 EXECUTE $statement$CREATE FUNCTION public.explain_call(session_id uuid)
 RETURNS TABLE (
@@ -1591,10 +1640,15 @@ BEGIN ATOMIC
 END$statement$;
 
 COMMENT ON FUNCTION public.explain_call(uuid) IS
-  'The receipt of a metered call: a row for each segment, with its mode and TURN, its first minute and its minutes, '
-  'the rate and its date, tokens due, charged, and shortfall.';
+  'The receipt of a metered call: one row for each segment, a span of minutes at one rate. session_id: the call. '
+  'Returns segment: its number, from 1. mode: voice or video. used_turn: whether the TURN rate applies. first_minute: '
+  'its first minute in the call, from 1. minutes: minutes that were billed. tokens_per_minute: the rate. rate_from: '
+  'when that rate took effect. due: tokens due. charged: tokens taken. shortfall: tokens that the balance did not '
+  'cover. Returns no row for an unknown call, or a call of another user.';
 
-EXECUTE $statement$CREATE FUNCTION public.top_up(INOUT user_id text, INOUT tokens integer, INOUT key text, OUT status text, OUT balance integer)
+EXECUTE $statement$CREATE FUNCTION public.top_up(
+  INOUT user_id text, INOUT tokens integer, INOUT key text, OUT status text, OUT balance integer
+)
 LANGUAGE sql
 SET search_path = ''
 BEGIN ATOMIC
@@ -1603,11 +1657,15 @@ BEGIN ATOMIC
 END$statement$;
 
 COMMENT ON FUNCTION public.top_up(text, integer, text) IS
-  'Adds tokens to an account, once for each key of 1 to 200 characters. Returns a row: status (ok; known: the answer '
-  'is the first one''s) and balance (tokens after it). Errors: 22023 no tokens above zero, or no key; 22003 a balance '
-  'beyond an integer; 23503 no account; 23505 a key that is known with other content.';
+  'Adds tokens to an account, once for each key. user_id: the account. tokens: a number above zero. key: an '
+  'idempotency key of 1 to 200 characters. Returns one row: user_id, tokens and key as given; status: ok, or known '
+  '(credited before; nothing was added now); balance: tokens after the credit. Errors: 22023 tokens is not above '
+  'zero, or the key is missing, empty or too long; 22003 the balance would exceed an integer; 23503 no such account; '
+  '23505 the key is known from another credit.';
 
-EXECUTE $statement$CREATE FUNCTION public.refund_call(INOUT session_id uuid, INOUT tokens integer, INOUT key text, OUT status text, OUT balance integer)
+EXECUTE $statement$CREATE FUNCTION public.refund_call(
+  INOUT session_id uuid, INOUT tokens integer, INOUT key text, OUT status text, OUT balance integer
+)
 LANGUAGE sql
 SET search_path = ''
 BEGIN ATOMIC
@@ -1616,12 +1674,16 @@ BEGIN ATOMIC
 END$statement$;
 
 COMMENT ON FUNCTION public.refund_call(uuid, integer, text) IS
-  'Gives tokens of a metered call back, once for each key of 1 to 200 characters, and never more than were charged '
-  '(22023). An unknown call is a status. Returns a row: status (ok; known: the answer is the first one''s) and '
-  'balance (tokens after it). Errors: 22023 no tokens above zero, or no key; 22003 a balance beyond an integer; 23503 '
-  'no account; 23505 a key that is known with other content.';
+  'Gives tokens of a metered call back, once for each key, and never more than were charged. session_id: the call. '
+  'tokens: a number above zero. key: an idempotency key of 1 to 200 characters. Returns one row: session_id, tokens '
+  'and key as given; status: ok, known (refunded before; nothing was added now), or unknown (no such metered call); '
+  'balance: tokens after the refund. Errors: 22023 tokens is not above zero, or more than is left of what was '
+  'charged, or the key is missing, empty or too long; 22003 the balance would exceed an integer; 23503 no such '
+  'account; 23505 the key is known from another credit.';
 
-EXECUTE $statement$CREATE FUNCTION public.reap_stale_calls(not_seen_for interval DEFAULT '5 minutes', max_calls integer DEFAULT 1000)
+EXECUTE $statement$CREATE FUNCTION public.reap_stale_calls(
+  not_seen_for interval DEFAULT '5 minutes', max_calls integer DEFAULT 1000
+)
 RETURNS TABLE (session_id uuid, status text, charged integer, shortfall integer, end_time timestamptz)
 LANGUAGE sql
 SET search_path = ''
@@ -1631,9 +1693,11 @@ BEGIN ATOMIC
 END$statement$;
 
 COMMENT ON FUNCTION public.reap_stale_calls(interval, integer) IS
-  'Ends metered calls that were not seen for that time, at most so many: each is billed to when it was last seen. A '
-  'late tick revives one. Returns a row for each: status, charged and shortfall (tokens), end_time. Safe to run by '
-  'several at once. Errors: 22023 a negative argument.';
+  'Ends metered calls that were not seen for a while, and bills each up to when it was last seen. A late tick_call() '
+  'reopens such a call. not_seen_for: an interval, 5 minutes by default. max_calls: 1000 by default. Several sessions '
+  'may run it at once. Returns one row for each call. session_id: the call. status: ok, short or not_billed; '
+  'unsettled (billing failed: oblivion.billing_incidents has the error). charged, shortfall: tokens. end_time: when '
+  'the call was last seen, NULL if it could not be ended. Errors: 22023 an argument is NULL or negative.';
 
 EXECUTE $statement$CREATE FUNCTION public.settle_calls(max_calls integer DEFAULT 1000)
 RETURNS TABLE (session_id uuid, status text, charged integer, shortfall integer)
@@ -1645,11 +1709,13 @@ BEGIN ATOMIC
 END$statement$;
 
 COMMENT ON FUNCTION public.settle_calls(integer) IS
-  'Bills metered calls that have ended and could not be billed then, at most so many. Returns a row for each: status '
-  '(ok, short, not_billed; unsettled: oblivion.billing_incidents tells why), charged and shortfall (tokens). Safe to '
-  'run by several at once. Errors: 22023 a negative argument.';
+  'Bills metered calls that have ended but could not be billed then. max_calls: 1000 by default. Several sessions may '
+  'run it at once. Returns one row for each call. session_id: the call. status: ok, short or not_billed; unsettled '
+  '(billing failed again: oblivion.billing_incidents has the error). charged, shortfall: tokens. Errors: 22023 '
+  'max_calls is NULL or negative.';
 
-EXECUTE $statement$-- What an API role writes to a metered call directly: nothing that its price depends on, and an end is end_call()'s.
+EXECUTE $statement$-- An API role can change nothing that the price of a metered call depends on. If it sets end_time, the call ends and is
+-- billed as by end_call().
 CREATE FUNCTION oblivion.guard_metered_call()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -1687,9 +1753,11 @@ BEGIN
 END
 $$$statement$;
 
-COMMENT ON FUNCTION oblivion.guard_metered_call() IS 'Trigger: keeps an API role from what a metered call costs.';
+COMMENT ON FUNCTION oblivion.guard_metered_call() IS
+  'Trigger: API roles cannot change a metered call; setting end_time ends it as end_call() does.';
 
-EXECUTE $statement$-- A call that somebody deletes is billed first; where that fails it stays, for with it goes what is known of its price.
+EXECUTE $statement$-- A metered call is billed before it is deleted. If billing fails the call stays, because its price would be lost with
+-- it.
 CREATE FUNCTION oblivion.settle_deleted_call()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -1714,17 +1782,18 @@ BEGIN
   );
   IF bill.status = 'unsettled' THEN
     RAISE object_not_in_prerequisite_state
-      USING MESSAGE = format('Call %s cannot be billed, and so not be deleted', OLD.id),
-        HINT = 'After end_call() oblivion.billing_incidents tells why';
+      USING MESSAGE = format('Call %s cannot be deleted, because it cannot be billed', OLD.id),
+        HINT = 'Call end_call(), then read the error in oblivion.billing_incidents';
   END IF;
   PERFORM oblivion.note_outcome(OLD.id, bill.status, true, meter.reaped, meter.has_incident);
   RETURN OLD;
 END
 $$$statement$;
 
-COMMENT ON FUNCTION oblivion.settle_deleted_call() IS 'Trigger: bills a metered call before somebody deletes it.';
+COMMENT ON FUNCTION oblivion.settle_deleted_call() IS 'Trigger: bills a metered call before it is deleted.';
 
-EXECUTE $statement$-- What the engine has written to the log of usage, an API role changes nothing of; it goes with its account.
+EXECUTE $statement$-- An API role can neither change nor delete the usage rows that the engine wrote. They are deleted together with their
+-- account.
 CREATE FUNCTION oblivion.guard_metered_usage()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -1741,7 +1810,8 @@ BEGIN
 END
 $$$statement$;
 
-COMMENT ON FUNCTION oblivion.guard_metered_usage() IS 'Trigger: keeps an API role from the usage of metered calls.';
+COMMENT ON FUNCTION oblivion.guard_metered_usage() IS
+  'Trigger: API roles cannot change or delete the usage rows of metered calls.';
 
 CREATE TRIGGER open_ledger AFTER INSERT ON public.user_accounts
   FOR EACH ROW EXECUTE FUNCTION oblivion.write_ledger();
@@ -1766,7 +1836,7 @@ CREATE TRIGGER guard_metered_usage BEFORE UPDATE OR DELETE ON public.token_usage
   FOR EACH ROW WHEN (current_user::text = ANY ('{anon,authenticated,service_role}'::text[]))
   EXECUTE FUNCTION oblivion.guard_metered_usage();
 
-EXECUTE $statement$-- What everybody may execute.
+EXECUTE $statement$-- All API roles may execute these.
 DO $$
 DECLARE
   api_role name;
@@ -1793,7 +1863,7 @@ BEGIN
 END
 $$$statement$;
 
-EXECUTE $statement$-- What service_role may execute.
+EXECUTE $statement$-- Only service_role and the owner may execute these.
 DO $$
 DECLARE
   api_role name;
@@ -1820,7 +1890,7 @@ BEGIN
 END
 $$$statement$;
 
-EXECUTE $statement$-- What the owner alone may execute.
+EXECUTE $statement$-- Only the owner may execute these.
 DO $$
 DECLARE
   api_role name;

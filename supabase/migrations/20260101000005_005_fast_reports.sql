@@ -3,10 +3,12 @@
 --
 -- Reports that stay fast.
 --
--- Why: reports read each row of usage and of calls, and took longer with each of them; from here on they read roll-ups, which
--- triggers keep in the transaction of each change. Fewer and smaller indexes on usage, and heartbeats that change none.
--- Locks: calls, usage and presence against everybody while the roll-ups are filled from the rows there are, and an index of
--- usage is built: ?
+-- Why: reports read all rows of usage and calls, so they became slower with each row. From now on they read roll-ups,
+-- which triggers update in the transaction of each change. token_usage gets fewer and smaller indexes, and a heartbeat
+-- writes no index any more.
+-- Locks: call_sessions, token_usage, user_presence and the reports against reads and writes, all at once or none, while
+-- the roll-ups are filled and an index of token_usage is built. Filling takes about 1 s for a million rows of token_usage
+-- or of call_sessions. The index takes 2.4 s for a million rows; `oblivion-schema prepare` builds it before.
 --
 -- It is one statement: all of it happens or nothing. Where revision 005 is in force already it does nothing.
 -- Apply the files in the order of their names, by supabase db push, in a dashboard's SQL editor, or by
@@ -141,7 +143,8 @@ $$;
 
 GRANT SELECT ON TABLE oblivion.daily_usage TO PUBLIC;
 
-COMMENT ON TABLE oblivion.daily_usage IS 'Usage by UTC day, mode and TURN, but for what usage_deltas holds.';
+COMMENT ON TABLE oblivion.daily_usage IS
+  'Usage by UTC day, mode and TURN, without the changes that are still in usage_deltas.';
 
 COMMENT ON COLUMN oblivion.daily_usage.usage_date IS 'UTC day on which the usage was logged.';
 
@@ -149,11 +152,11 @@ COMMENT ON COLUMN oblivion.daily_usage.mode IS 'voice or video.';
 
 COMMENT ON COLUMN oblivion.daily_usage.used_turn IS 'Whether the TURN rate applied.';
 
-COMMENT ON COLUMN oblivion.daily_usage.sessions IS 'Rows of usage.';
+COMMENT ON COLUMN oblivion.daily_usage.sessions IS 'Rows of token_usage.';
 
-COMMENT ON COLUMN oblivion.daily_usage.tokens IS 'Sum of their tokens.';
+COMMENT ON COLUMN oblivion.daily_usage.tokens IS 'Sum of tokens_used.';
 
-COMMENT ON COLUMN oblivion.daily_usage.seconds IS 'Sum of their lengths, unknown ones as zero.';
+COMMENT ON COLUMN oblivion.daily_usage.seconds IS 'Sum of the lengths in seconds; an unknown length counts as 0.';
 
 CREATE TABLE oblivion.user_usage (
   user_id text NOT NULL,
@@ -191,18 +194,19 @@ $$;
 
 GRANT SELECT ON TABLE oblivion.user_usage TO PUBLIC;
 
-COMMENT ON TABLE oblivion.user_usage IS 'Usage by account, but for what usage_deltas holds.';
+COMMENT ON TABLE oblivion.user_usage IS 'Usage by account, without the changes that are still in usage_deltas.';
 
 COMMENT ON COLUMN oblivion.user_usage.user_id IS 'The account.';
 
-COMMENT ON COLUMN oblivion.user_usage.sessions IS 'Its rows of usage.';
+COMMENT ON COLUMN oblivion.user_usage.sessions IS 'Rows of token_usage.';
 
-COMMENT ON COLUMN oblivion.user_usage.tokens IS 'Sum of their tokens.';
+COMMENT ON COLUMN oblivion.user_usage.tokens IS 'Sum of tokens_used.';
 
-COMMENT ON COLUMN oblivion.user_usage.last_usage IS 'The newest of them, unless has_lost_rows.';
+COMMENT ON COLUMN oblivion.user_usage.last_usage IS
+  'Newest timestamp of the rows; it may be too late if has_lost_rows.';
 
 COMMENT ON COLUMN oblivion.user_usage.has_lost_rows IS
-  'Rows were deleted, or moved back in time: last_usage may be of one of those.';
+  'Whether rows were deleted, or moved back in time: last_usage may be of such a row.';
 
 CREATE TABLE oblivion.usage_deltas (
   user_id text,
@@ -245,25 +249,26 @@ $$;
 
 GRANT SELECT ON TABLE oblivion.usage_deltas TO PUBLIC;
 
-COMMENT ON TABLE oblivion.usage_deltas IS 'What changed in usage and is not yet in daily_usage and user_usage.';
+COMMENT ON TABLE oblivion.usage_deltas IS 'Changes of usage that are not yet folded into daily_usage and user_usage.';
 
-COMMENT ON COLUMN oblivion.usage_deltas.user_id IS 'The account; NULL where it is a day''s alone.';
+COMMENT ON COLUMN oblivion.usage_deltas.user_id IS 'The account; NULL if the delta is for a day alone.';
 
-COMMENT ON COLUMN oblivion.usage_deltas.usage_date IS 'UTC day; NULL where it is an account''s alone.';
+COMMENT ON COLUMN oblivion.usage_deltas.usage_date IS 'UTC day; NULL if the delta is for an account alone.';
 
-COMMENT ON COLUMN oblivion.usage_deltas.mode IS 'voice or video; NULL as the day.';
+COMMENT ON COLUMN oblivion.usage_deltas.mode IS 'voice or video; NULL if usage_date is NULL.';
 
-COMMENT ON COLUMN oblivion.usage_deltas.used_turn IS 'Whether the TURN rate applied; NULL as the day.';
+COMMENT ON COLUMN oblivion.usage_deltas.used_turn IS 'Whether the TURN rate applied; NULL if usage_date is NULL.';
 
-COMMENT ON COLUMN oblivion.usage_deltas.sessions IS 'Rows more, or, below zero, fewer.';
+COMMENT ON COLUMN oblivion.usage_deltas.sessions IS 'Rows added; negative if they were removed.';
 
-COMMENT ON COLUMN oblivion.usage_deltas.tokens IS 'Tokens more.';
+COMMENT ON COLUMN oblivion.usage_deltas.tokens IS 'Tokens added; negative if they were removed.';
 
-COMMENT ON COLUMN oblivion.usage_deltas.seconds IS 'Seconds more.';
+COMMENT ON COLUMN oblivion.usage_deltas.seconds IS 'Seconds added; negative if they were removed.';
 
-COMMENT ON COLUMN oblivion.usage_deltas.last_usage IS 'The newest of the rows that came.';
+COMMENT ON COLUMN oblivion.usage_deltas.last_usage IS 'Newest timestamp of the rows added; NULL if none were.';
 
-COMMENT ON COLUMN oblivion.usage_deltas.has_lost_rows IS 'Rows that went may have been newer than those that came.';
+COMMENT ON COLUMN oblivion.usage_deltas.has_lost_rows IS
+  'Whether a removed row may have been newer than the rows added.';
 
 CREATE TABLE oblivion.daily_calls (
   call_date date NOT NULL,
@@ -306,25 +311,26 @@ $$;
 
 GRANT SELECT ON TABLE oblivion.daily_calls TO PUBLIC;
 
-COMMENT ON TABLE oblivion.daily_calls IS 'Calls by the UTC day on which they began, but for what call_deltas holds.';
+COMMENT ON TABLE oblivion.daily_calls IS
+  'Calls by the UTC day on which they began, without the changes that are still in call_deltas.';
 
 COMMENT ON COLUMN oblivion.daily_calls.call_date IS 'UTC day on which the calls began.';
 
-COMMENT ON COLUMN oblivion.daily_calls.calls IS 'Calls.';
+COMMENT ON COLUMN oblivion.daily_calls.calls IS 'Number of calls.';
 
-COMMENT ON COLUMN oblivion.daily_calls.turn_calls IS 'Those that a TURN relay carried.';
+COMMENT ON COLUMN oblivion.daily_calls.turn_calls IS 'Calls that a TURN relay carried.';
 
-COMMENT ON COLUMN oblivion.daily_calls.video_calls IS 'Those with video.';
+COMMENT ON COLUMN oblivion.daily_calls.video_calls IS 'Video calls.';
 
-COMMENT ON COLUMN oblivion.daily_calls.voice_calls IS 'Those with voice only.';
+COMMENT ON COLUMN oblivion.daily_calls.voice_calls IS 'Voice-only calls.';
 
-COMMENT ON COLUMN oblivion.daily_calls.credits IS 'Sum of their credit_cost, but for NaN.';
+COMMENT ON COLUMN oblivion.daily_calls.credits IS 'Sum of credit_cost, without NaN.';
 
-COMMENT ON COLUMN oblivion.daily_calls.credits_unknown IS 'Those whose credit_cost is NaN.';
+COMMENT ON COLUMN oblivion.daily_calls.credits_unknown IS 'Calls whose credit_cost is NaN.';
 
-COMMENT ON COLUMN oblivion.daily_calls.ended_calls IS 'Those that ended, and have a length.';
+COMMENT ON COLUMN oblivion.daily_calls.ended_calls IS 'Calls that ended, and have a finite length.';
 
-COMMENT ON COLUMN oblivion.daily_calls.seconds IS 'Sum of these lengths.';
+COMMENT ON COLUMN oblivion.daily_calls.seconds IS 'Sum of these lengths in seconds.';
 
 CREATE TABLE oblivion.call_deltas (
   call_date date NOT NULL,
@@ -367,29 +373,30 @@ $$;
 
 GRANT SELECT ON TABLE oblivion.call_deltas TO PUBLIC;
 
-COMMENT ON TABLE oblivion.call_deltas IS 'What changed in calls and is not yet in daily_calls.';
+COMMENT ON TABLE oblivion.call_deltas IS 'Changes of calls that are not yet folded into daily_calls.';
 
 COMMENT ON COLUMN oblivion.call_deltas.call_date IS 'UTC day on which the calls began.';
 
-COMMENT ON COLUMN oblivion.call_deltas.calls IS 'Calls.';
+COMMENT ON COLUMN oblivion.call_deltas.calls IS 'Number of calls.';
 
-COMMENT ON COLUMN oblivion.call_deltas.turn_calls IS 'Those that a TURN relay carried.';
+COMMENT ON COLUMN oblivion.call_deltas.turn_calls IS 'Calls that a TURN relay carried.';
 
-COMMENT ON COLUMN oblivion.call_deltas.video_calls IS 'Those with video.';
+COMMENT ON COLUMN oblivion.call_deltas.video_calls IS 'Video calls.';
 
-COMMENT ON COLUMN oblivion.call_deltas.voice_calls IS 'Those with voice only.';
+COMMENT ON COLUMN oblivion.call_deltas.voice_calls IS 'Voice-only calls.';
 
-COMMENT ON COLUMN oblivion.call_deltas.credits IS 'Sum of their credit_cost, but for NaN.';
+COMMENT ON COLUMN oblivion.call_deltas.credits IS 'Sum of credit_cost, without NaN.';
 
-COMMENT ON COLUMN oblivion.call_deltas.credits_unknown IS 'Those whose credit_cost is NaN.';
+COMMENT ON COLUMN oblivion.call_deltas.credits_unknown IS 'Calls whose credit_cost is NaN.';
 
-COMMENT ON COLUMN oblivion.call_deltas.ended_calls IS 'Those that ended, and have a length.';
+COMMENT ON COLUMN oblivion.call_deltas.ended_calls IS 'Calls that ended, and have a finite length.';
 
-COMMENT ON COLUMN oblivion.call_deltas.seconds IS 'Sum of these lengths.';
+COMMENT ON COLUMN oblivion.call_deltas.seconds IS 'Sum of these lengths in seconds.';
 
-EXECUTE $statement$-- What one call adds to the sums of its day; said here for the trigger, the reports and the recount. A length that is
--- not finite, and a NaN, would stay in a sum when their row is gone. No search_path: PostgreSQL puts it into the query
--- that asks, for which its names are bound.
+EXECUTE $statement$-- The trigger, the reports and the drift view share this definition.
+-- NaN and infinite lengths are left out: they would stay in a sum after their row was deleted.
+-- No SET search_path: it would keep PostgreSQL from inlining the function. The names in the body were bound at
+-- creation.
 CREATE FUNCTION oblivion.call_amounts(
   start_time timestamptz,
   end_time timestamptz,
@@ -421,16 +428,17 @@ BEGIN ATOMIC
     (credit_cost = 'NaN')::integer,
     CASE WHEN isfinite(start_time) AND isfinite(end_time) THEN 1 ELSE 0 END,
     CASE
-      WHEN isfinite(start_time) AND isfinite(end_time) THEN extract(epoch FROM end_time) - extract(epoch FROM start_time)
+      WHEN isfinite(start_time) AND isfinite(end_time)
+        THEN extract(epoch FROM end_time) - extract(epoch FROM start_time)
       ELSE 0
     END;
 END$statement$;
 
 COMMENT ON FUNCTION oblivion.call_amounts(timestamptz, timestamptz, text, boolean, numeric) IS
-  'What one call adds to the sums of its day.';
+  'What one call adds to the sums of its UTC day.';
 
-EXECUTE $statement$-- In the transaction of whoever's turn it is; others go on, and read the deltas meanwhile. Up to so many, so that nobody
--- waits long who comes after a time in which none could be folded.
+EXECUTE $statement$-- Folds in the transaction of the session that calls it. Other sessions go on, and read the deltas meanwhile.
+-- `most` limits the deltas that one call folds, so that no session waits long if many deltas have piled up.
 CREATE FUNCTION oblivion.fold_usage(most integer)
 RETURNS void
 LANGUAGE plpgsql
@@ -440,8 +448,8 @@ DECLARE
   emptied_days pg_catalog.date[];
   emptied_users pg_catalog.text[];
 BEGIN
-  -- One at a time, who else would waits for nothing; and not from an older snapshot, in which a delta may be there that
-  -- somebody has folded since.
+  -- One session folds at a time; the others skip it. Only in READ COMMITTED: an older snapshot may show a delta that
+  -- another session has folded since.
   IF current_setting('transaction_isolation') <> 'read committed'
     OR NOT pg_try_advisory_xact_lock(hashtextextended('oblivion.fold_usage', 0))
   THEN
@@ -483,16 +491,17 @@ BEGIN
   INTO emptied_days, emptied_users;
   DELETE FROM oblivion.daily_usage AS u
   WHERE u.usage_date = ANY (emptied_days) AND u.sessions = 0 AND u.tokens = 0 AND u.seconds = 0;
-  -- Not where deltas are left: the row may have lost what one of them says.
+  -- Keep the row while the account has deltas: its has_lost_rows may be about rows that are still in a delta.
   DELETE FROM oblivion.user_usage AS u
   WHERE u.user_id = ANY (emptied_users) AND u.sessions = 0 AND u.tokens = 0
     AND NOT EXISTS (SELECT FROM oblivion.usage_deltas AS d WHERE d.user_id = u.user_id);
 END
 $$$statement$;
 
-COMMENT ON FUNCTION oblivion.fold_usage(integer) IS 'Folds deltas into the roll-ups of usage.';
+COMMENT ON FUNCTION oblivion.fold_usage(integer) IS
+  'Folds up to most deltas into daily_usage and user_usage; one session at a time.';
 
-EXECUTE $statement$-- As fold_usage() does for usage.
+EXECUTE $statement$-- Works like fold_usage().
 CREATE FUNCTION oblivion.fold_calls(most integer)
 RETURNS void
 LANGUAGE plpgsql
@@ -539,11 +548,11 @@ BEGIN
 END
 $$$statement$;
 
-COMMENT ON FUNCTION oblivion.fold_calls(integer) IS 'Folds deltas into the roll-up of calls.';
+COMMENT ON FUNCTION oblivion.fold_calls(integer) IS 'Folds up to most deltas into daily_calls; one session at a time.';
 
-EXECUTE $statement$-- In the transaction of the statement that fires it, so that sums are never behind their rows; appended, not added to a
--- sum's row, so that nobody waits for, nor deadlocks with, another one who writes. The newest of rows that came is an
--- account's last usage for as long as none that was newer has gone.
+EXECUTE $statement$-- Runs in the transaction of the statement that fires it, so sums are never behind their rows.
+-- It appends deltas and updates no sum, so writers neither wait for each other nor deadlock.
+-- The newest timestamp of added rows is the last usage of an account as long as no newer row was removed.
 CREATE FUNCTION oblivion.note_usage()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -556,7 +565,7 @@ DECLARE
   change pg_catalog.record;
 BEGIN
   IF TG_OP = 'INSERT' THEN
-    -- One row at a time is what happens most: as they are; of more than some, sums.
+    -- Most statements insert one row. The first 100 rows become one delta each; the others are summed.
     INSERT INTO oblivion.usage_deltas (
       user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
     )
@@ -601,7 +610,7 @@ BEGIN
     IF NOT FOUND THEN
       RETURN NULL;
     ELSIF change.is_plain THEN
-      -- Of one row, the tokens or the length: what billing does each minute.
+      -- Only tokens or length of one row changed: billing does this every minute.
       noted := 0;
       IF (change.tokens, change.seconds) <> (0, 0) THEN
         noted := 1;
@@ -624,7 +633,8 @@ BEGIN
       FROM (
         SELECT
           1 AS sign, a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date AS usage_date, a.mode, a.used_turn,
-          a.tokens_used, coalesce(a.duration_seconds, 0) AS seconds, a."timestamp" AS came, NULL::timestamp with time zone AS went
+          a.tokens_used, coalesce(a.duration_seconds, 0) AS seconds, a."timestamp" AS came,
+          NULL::timestamp with time zone AS went
         FROM added AS a
         UNION ALL
         SELECT
@@ -645,9 +655,10 @@ BEGIN
 END
 $$$statement$;
 
-COMMENT ON FUNCTION oblivion.note_usage() IS 'Trigger: appends what a statement changed in usage.';
+COMMENT ON FUNCTION oblivion.note_usage() IS
+  'Trigger on token_usage: appends to usage_deltas what the statement changed.';
 
-EXECUTE $statement$-- As note_usage() does for usage.
+EXECUTE $statement$-- Works like note_usage().
 CREATE FUNCTION oblivion.note_calls()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -690,7 +701,7 @@ BEGIN
     IF NOT FOUND THEN
       RETURN NULL;
     ELSIF change.is_plain AND NOT change.differs THEN
-      -- A call was only seen.
+      -- Only updated_at changed: the call was seen.
       RETURN NULL;
     ELSIF change.is_plain THEN
       INSERT INTO oblivion.call_deltas (
@@ -733,9 +744,11 @@ BEGIN
 END
 $$$statement$;
 
-COMMENT ON FUNCTION oblivion.note_calls() IS 'Trigger: appends what a statement changed in calls.';
+COMMENT ON FUNCTION oblivion.note_calls() IS
+  'Trigger on call_sessions: appends to call_deltas what the statement changed.';
 
-EXECUTE $statement$-- TRUNCATE fires no trigger of a row; and like it, this looks at no snapshot.
+EXECUTE $statement$-- TRUNCATE fires no row triggers. This truncates the roll-ups too, instead of deleting their rows: like TRUNCATE of the
+-- table, it does not depend on a snapshot.
 CREATE FUNCTION oblivion.clear_rollups()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -752,10 +765,10 @@ BEGIN
 END
 $$$statement$;
 
-COMMENT ON FUNCTION oblivion.clear_rollups() IS 'Trigger: empties what stood for the rows of a table.';
+COMMENT ON FUNCTION oblivion.clear_rollups() IS 'Trigger: empties the roll-ups and deltas of a table after TRUNCATE.';
 
-EXECUTE $statement$-- Appends what the sums lack, found in one statement: its snapshot holds of each writer both the rows and the deltas, or
--- neither. So nothing is locked but for another one who mends, who would add the same.
+EXECUTE $statement$-- Appends deltas for what the sums lack. One statement finds them, and its snapshot has both the rows and the deltas of
+-- each writer, or neither. So writers need no lock. Only a second rebuild waits: it would append the same deltas again.
 CREATE FUNCTION oblivion.rebuild_rollups()
 RETURNS bigint
 LANGUAGE plpgsql
@@ -767,10 +780,10 @@ DECLARE
 BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     RAISE active_sql_transaction
-      USING MESSAGE = 'rebuild_rollups() has to see what others have mended', HINT = 'Call it in READ COMMITTED';
+      USING MESSAGE = 'rebuild_rollups() has to see what others have repaired', HINT = 'Call it in READ COMMITTED';
   END IF;
   PERFORM pg_advisory_xact_lock(hashtextextended('oblivion.rebuild_rollups', 0));
-  -- Rows before their sums, as everybody locks them.
+  -- Lock rows before sums, in the order of every other session: another order could deadlock.
   LOCK TABLE public.token_usage, public.call_sessions IN ACCESS SHARE MODE;
   INSERT INTO oblivion.usage_deltas (usage_date, mode, used_turn, sessions, tokens, seconds, has_lost_rows)
   SELECT d.usage_date, d.mode, d.used_turn, d.sessions, d.tokens, d.seconds, false
@@ -798,7 +811,7 @@ END
 $$$statement$;
 
 COMMENT ON FUNCTION oblivion.rebuild_rollups() IS
-  'Mends the roll-ups, while writers go on; returns how many sums were off.';
+  'Repairs the roll-ups while writers go on. Returns how many sums were wrong.';
 
 CREATE OR REPLACE VIEW public.active_calls WITH (security_invoker = true) AS
 SELECT
@@ -812,8 +825,7 @@ FROM public.call_sessions
 WHERE end_time IS NULL
 ORDER BY start_time DESC;
 
-COMMENT ON COLUMN public.active_calls.duration IS
-  'How long it has been going on; NULL where it began at no finite time.';
+COMMENT ON COLUMN public.active_calls.duration IS 'How long the call has been running; NULL if start_time is infinite.';
 
 CREATE VIEW oblivion.daily_usage_drift WITH (security_invoker = true) AS
 SELECT
@@ -858,19 +870,19 @@ END
 $$;
 
 COMMENT ON VIEW oblivion.daily_usage_drift IS
-  'What the roll-up of days lacks against the rows of usage; no row where it is right.';
+  'Differences between the roll-up of days and the rows of token_usage; empty if there are none.';
 
-COMMENT ON COLUMN oblivion.daily_usage_drift.usage_date IS 'The day.';
+COMMENT ON COLUMN oblivion.daily_usage_drift.usage_date IS 'UTC day.';
 
 COMMENT ON COLUMN oblivion.daily_usage_drift.mode IS 'voice or video.';
 
 COMMENT ON COLUMN oblivion.daily_usage_drift.used_turn IS 'Whether the TURN rate applied.';
 
-COMMENT ON COLUMN oblivion.daily_usage_drift.sessions IS 'Rows that are missing, or, below zero, too many.';
+COMMENT ON COLUMN oblivion.daily_usage_drift.sessions IS 'Rows that the roll-up lacks; negative if it has too many.';
 
-COMMENT ON COLUMN oblivion.daily_usage_drift.tokens IS 'Tokens that are missing.';
+COMMENT ON COLUMN oblivion.daily_usage_drift.tokens IS 'Tokens that the roll-up lacks; negative if it has too many.';
 
-COMMENT ON COLUMN oblivion.daily_usage_drift.seconds IS 'Seconds that are missing.';
+COMMENT ON COLUMN oblivion.daily_usage_drift.seconds IS 'Seconds that the roll-up lacks; negative if it has too many.';
 
 CREATE VIEW oblivion.user_usage_drift WITH (security_invoker = true) AS
 SELECT
@@ -916,17 +928,17 @@ END
 $$;
 
 COMMENT ON VIEW oblivion.user_usage_drift IS
-  'What the roll-up of accounts lacks against the rows of usage; no row where it is right.';
+  'Differences between the roll-up of accounts and the rows of token_usage; empty if there are none.';
 
 COMMENT ON COLUMN oblivion.user_usage_drift.user_id IS 'The account.';
 
-COMMENT ON COLUMN oblivion.user_usage_drift.sessions IS 'Rows that are missing, or, below zero, too many.';
+COMMENT ON COLUMN oblivion.user_usage_drift.sessions IS 'Rows that the roll-up lacks; negative if it has too many.';
 
-COMMENT ON COLUMN oblivion.user_usage_drift.tokens IS 'Tokens that are missing.';
+COMMENT ON COLUMN oblivion.user_usage_drift.tokens IS 'Tokens that the roll-up lacks; negative if it has too many.';
 
-COMMENT ON COLUMN oblivion.user_usage_drift.last_usage IS 'When it last used any.';
+COMMENT ON COLUMN oblivion.user_usage_drift.last_usage IS 'Newest timestamp of the rows.';
 
-COMMENT ON COLUMN oblivion.user_usage_drift.has_lost_rows IS 'Whether the roll-up takes a later time for that.';
+COMMENT ON COLUMN oblivion.user_usage_drift.has_lost_rows IS 'Whether last_usage of the roll-up is later than that.';
 
 CREATE OR REPLACE VIEW public.daily_token_usage WITH (security_invoker = true) AS
 SELECT
@@ -1066,25 +1078,25 @@ END
 $$;
 
 COMMENT ON VIEW oblivion.daily_calls_drift IS
-  'What the roll-up of calls lacks against the rows of calls; no row where it is right.';
+  'Differences between the roll-up of calls and the rows of call_sessions; empty if there are none.';
 
 COMMENT ON COLUMN oblivion.daily_calls_drift.call_date IS 'UTC day on which the calls began.';
 
-COMMENT ON COLUMN oblivion.daily_calls_drift.calls IS 'Calls.';
+COMMENT ON COLUMN oblivion.daily_calls_drift.calls IS 'Number of calls.';
 
-COMMENT ON COLUMN oblivion.daily_calls_drift.turn_calls IS 'Those that a TURN relay carried.';
+COMMENT ON COLUMN oblivion.daily_calls_drift.turn_calls IS 'Calls that a TURN relay carried.';
 
-COMMENT ON COLUMN oblivion.daily_calls_drift.video_calls IS 'Those with video.';
+COMMENT ON COLUMN oblivion.daily_calls_drift.video_calls IS 'Video calls.';
 
-COMMENT ON COLUMN oblivion.daily_calls_drift.voice_calls IS 'Those with voice only.';
+COMMENT ON COLUMN oblivion.daily_calls_drift.voice_calls IS 'Voice-only calls.';
 
-COMMENT ON COLUMN oblivion.daily_calls_drift.credits IS 'Sum of their credit_cost, but for NaN.';
+COMMENT ON COLUMN oblivion.daily_calls_drift.credits IS 'Sum of credit_cost, without NaN.';
 
-COMMENT ON COLUMN oblivion.daily_calls_drift.credits_unknown IS 'Those whose credit_cost is NaN.';
+COMMENT ON COLUMN oblivion.daily_calls_drift.credits_unknown IS 'Calls whose credit_cost is NaN.';
 
-COMMENT ON COLUMN oblivion.daily_calls_drift.ended_calls IS 'Those that ended, and have a length.';
+COMMENT ON COLUMN oblivion.daily_calls_drift.ended_calls IS 'Calls that ended, and have a finite length.';
 
-COMMENT ON COLUMN oblivion.daily_calls_drift.seconds IS 'Sum of these lengths.';
+COMMENT ON COLUMN oblivion.daily_calls_drift.seconds IS 'Sum of these lengths in seconds.';
 
 CREATE OR REPLACE VIEW public.daily_billing_summary WITH (security_invoker = true) AS
 SELECT
@@ -1134,9 +1146,9 @@ ALTER TABLE public.user_presence SET (fillfactor = 60);
 COMMENT ON COLUMN public.user_presence.updated_at IS
   'When the host was last heard of, by the server''s clock; a trigger keeps it.';
 
-EXECUTE $statement$-- As the owner, whom policies do not bind: a visitor may know of one host what this selects, and never the room_token.
--- The clock is that of this moment, which no committed heartbeat is ahead of; a row from further ahead than stale_after,
--- as databases that were made by hand took them from clients, is nobody's heartbeat either.
+EXECUTE $statement$-- Runs as the owner, whom policies do not bind: a visitor may read these columns of one host, but never room_token.
+-- Uses clock_timestamp(), because no committed heartbeat is later than that. A row that is later by more than
+-- stale_after is not a heartbeat: clients wrote such times in databases that were made by hand.
 CREATE FUNCTION oblivion.host_presence(host_id text, stale_after interval)
 RETURNS TABLE (is_available boolean, room_id text, updated_at timestamptz)
 LANGUAGE plpgsql
@@ -1148,8 +1160,8 @@ DECLARE
 BEGIN
   IF stale_after IS NULL OR stale_after < interval '0' THEN
     RAISE invalid_parameter_value
-      USING MESSAGE = format('A host is stale after %s', coalesce(stale_after::pg_catalog.text, 'NULL')),
-        HINT = 'Give a time of zero or more';
+      USING MESSAGE = format('stale_after is %s', coalesce(stale_after::pg_catalog.text, 'NULL')),
+        HINT = 'Give an interval of zero or more';
   END IF;
   RETURN QUERY
   SELECT
@@ -1161,12 +1173,12 @@ BEGIN
 END
 $$$statement$;
 
-COMMENT ON FUNCTION oblivion.host_presence(text, interval) IS
-  'What anybody may know of a host, past row level security.';
+COMMENT ON FUNCTION oblivion.host_presence(text, interval) IS 'Implements public.host_presence(), as the owner.';
 
-EXECUTE $statement$-- What PostgREST calls. Its body was bound to the function in schema oblivion when it was made, so that whoever may call
--- this one needs no right to that schema. Browsers let the timers of a hidden page run once a minute: two minutes forgive
--- such a host one heartbeat that is late or lost.
+EXECUTE $statement$-- PostgREST calls this function. Its body was bound to the function in schema oblivion at creation, so a caller needs
+-- no privilege on that schema.
+-- Browsers run the timers of a hidden page only once a minute: two minutes allow such a host one heartbeat that is late
+-- or lost.
 CREATE FUNCTION public.host_presence(host_id text, stale_after interval DEFAULT interval '2 minutes')
 RETURNS TABLE (is_available boolean, room_id text, updated_at timestamptz)
 LANGUAGE sql
@@ -1178,8 +1190,10 @@ BEGIN ATOMIC
 END$statement$;
 
 COMMENT ON FUNCTION public.host_presence(text, interval) IS
-  'Whether a host takes calls, where, and when the host was last heard of; away when that is longer ago than '
-  'stale_after by the server''s clock, 2 minutes unless it is given; no row for one that is not known.';
+  'Whether a host can take a call now. host_id: the host. stale_after: an interval, 2 minutes by default; a host '
+  'whose last heartbeat is older, by the server''s clock, is not available. Returns one row: is_available, room_id '
+  '(room in which a caller meets the host), updated_at (last heartbeat). Returns no row for an unknown host. Errors: '
+  '22023 if stale_after is NULL or negative.';
 
 CREATE TRIGGER note_insert AFTER INSERT ON public.call_sessions
   REFERENCING NEW TABLE AS added
@@ -1214,7 +1228,7 @@ CREATE TRIGGER clear_rollups AFTER TRUNCATE ON public.token_usage
 CREATE OR REPLACE TRIGGER update_user_presence_updated_at_trigger BEFORE INSERT OR UPDATE ON public.user_presence
   FOR EACH ROW EXECUTE FUNCTION public.update_user_presence_updated_at();
 
-EXECUTE $statement$-- What everybody may execute.
+EXECUTE $statement$-- All API roles may execute these.
 DO $$
 DECLARE
   api_role name;
@@ -1233,7 +1247,7 @@ BEGIN
 END
 $$$statement$;
 
-EXECUTE $statement$-- What the owner alone may execute.
+EXECUTE $statement$-- Only the owner may execute these.
 DO $$
 DECLARE
   api_role name;
@@ -1255,7 +1269,7 @@ BEGIN
 END
 $$$statement$;
 
-EXECUTE $statement$-- It is in the plans of reports: whoever may query one has to be able to execute it.
+EXECUTE $statement$-- It is in the plans of reports, so every role that may query a report needs EXECUTE.
 GRANT EXECUTE ON FUNCTION oblivion.call_amounts(timestamptz, timestamptz, text, boolean, numeric) TO PUBLIC$statement$;
 
 INSERT INTO oblivion.daily_usage (usage_date, mode, used_turn, sessions, tokens, seconds)

@@ -1,4 +1,4 @@
--- The roles are the server's: a downgrade leaves them, for another database may use them.
+-- Roles belong to the server: a downgrade leaves them, because other databases may use them.
 DO $$
 DECLARE
   api_role name;

@@ -1,4 +1,4 @@
--- A database that is in a mode already stays in it.
+-- An existing database keeps its mode. A new one gets the mode of the setting oblivion.access, and is open without it.
 DO $$
 BEGIN
   IF to_regprocedure('oblivion.open_access()') IS NOT NULL THEN
@@ -21,4 +21,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.open_access() IS 'The access mode: true in the open one.';
+COMMENT ON FUNCTION oblivion.open_access() IS 'The access mode: true if open, false if authenticated.';

@@ -14,4 +14,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON SCHEMA oblivion IS 'What clients never see: the version table, and helpers of the schema.';
+COMMENT ON SCHEMA oblivion IS 'Hidden from clients: the version table, internal tables and functions.';

@@ -10,10 +10,10 @@ FROM public.call_sessions
 WHERE end_time IS NULL
 ORDER BY start_time DESC;
 
-COMMENT ON VIEW public.active_calls IS 'Calls that are going on, newest first.';
-COMMENT ON COLUMN public.active_calls.id IS 'The call.';
-COMMENT ON COLUMN public.active_calls.room_id IS 'Its room.';
+COMMENT ON VIEW public.active_calls IS 'Running calls, newest first.';
+COMMENT ON COLUMN public.active_calls.id IS 'Identifier of the call.';
+COMMENT ON COLUMN public.active_calls.room_id IS 'Room identifier.';
 COMMENT ON COLUMN public.active_calls.mode IS 'video or voice-only.';
 COMMENT ON COLUMN public.active_calls.used_turn IS 'Whether a TURN relay carries the media.';
-COMMENT ON COLUMN public.active_calls.start_time IS 'When it began.';
-COMMENT ON COLUMN public.active_calls.duration IS 'How long it has been going on.';
+COMMENT ON COLUMN public.active_calls.start_time IS 'When the call began.';
+COMMENT ON COLUMN public.active_calls.duration IS 'How long the call has been running.';

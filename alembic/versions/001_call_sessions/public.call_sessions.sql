@@ -14,14 +14,14 @@ CREATE TABLE IF NOT EXISTS public.call_sessions (
 );
 
 COMMENT ON TABLE public.call_sessions IS 'One row for each embedded call.';
-COMMENT ON COLUMN public.call_sessions.id IS 'The call.';
+COMMENT ON COLUMN public.call_sessions.id IS 'Identifier of the call.';
 COMMENT ON COLUMN public.call_sessions.room_id IS 'Room identifier, chosen by the embedding page.';
-COMMENT ON COLUMN public.call_sessions.start_time IS 'When the call began; clients send their own clock.';
-COMMENT ON COLUMN public.call_sessions.end_time IS 'When the call ended; NULL while it is going on.';
+COMMENT ON COLUMN public.call_sessions.start_time IS 'When the call began, by the client''s clock.';
+COMMENT ON COLUMN public.call_sessions.end_time IS 'When the call ended; NULL while it is running.';
 COMMENT ON COLUMN public.call_sessions.mode IS 'What the call carries: video or voice-only.';
 COMMENT ON COLUMN public.call_sessions.used_turn IS 'Whether a TURN relay carried the media.';
-COMMENT ON COLUMN public.call_sessions.credit_cost IS 'What the call cost, as its client reports it.';
+COMMENT ON COLUMN public.call_sessions.credit_cost IS 'What the call cost, as the client reports it.';
 COMMENT ON COLUMN public.call_sessions.user_id IS
-  'Who pays: an account, anonymous_<n>, or NULL. Free text: no account need exist.';
-COMMENT ON COLUMN public.call_sessions.created_at IS 'When the row was written.';
-COMMENT ON COLUMN public.call_sessions.updated_at IS 'When the row last changed; kept by a trigger.';
+  'Who pays: an account, anonymous_<n>, or NULL. No foreign key: the account need not exist.';
+COMMENT ON COLUMN public.call_sessions.created_at IS 'When the row was inserted.';
+COMMENT ON COLUMN public.call_sessions.updated_at IS 'When the row last changed; a trigger sets it.';

@@ -13,10 +13,10 @@ ORDER BY call_date DESC;
 
 COMMENT ON VIEW public.daily_billing_summary IS 'Calls by the UTC day on which they began, newest day first.';
 COMMENT ON COLUMN public.daily_billing_summary.call_date IS 'UTC day on which the calls began.';
-COMMENT ON COLUMN public.daily_billing_summary.total_calls IS 'Calls of that day.';
-COMMENT ON COLUMN public.daily_billing_summary.turn_calls IS 'Those that a TURN relay carried.';
-COMMENT ON COLUMN public.daily_billing_summary.video_calls IS 'Those with video.';
-COMMENT ON COLUMN public.daily_billing_summary.voice_calls IS 'Those with voice only.';
-COMMENT ON COLUMN public.daily_billing_summary.total_credits IS 'Sum of their credit_cost.';
+COMMENT ON COLUMN public.daily_billing_summary.total_calls IS 'Calls that began on that day.';
+COMMENT ON COLUMN public.daily_billing_summary.turn_calls IS 'Calls that a TURN relay carried.';
+COMMENT ON COLUMN public.daily_billing_summary.video_calls IS 'Video calls.';
+COMMENT ON COLUMN public.daily_billing_summary.voice_calls IS 'Voice-only calls.';
+COMMENT ON COLUMN public.daily_billing_summary.total_credits IS 'Sum of credit_cost.';
 COMMENT ON COLUMN public.daily_billing_summary.avg_duration_minutes IS
-  'Mean length in minutes of those that ended; NULL where none did.';
+  'Mean length in minutes of the calls that ended; NULL if none did.';

@@ -9,4 +9,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION public.update_updated_at_column() IS 'Trigger: stamps updated_at with the server''s clock.';
+COMMENT ON FUNCTION public.update_updated_at_column() IS 'Trigger: sets updated_at to the server''s clock.';

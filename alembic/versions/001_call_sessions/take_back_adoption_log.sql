@@ -1,4 +1,4 @@
--- A downgrade leaves the log in schema public where it holds rows that were moved there.
+-- A downgrade moves the log to schema public if it holds rows that were moved to it.
 DO $$
 BEGIN
   IF to_regclass('oblivion.adoption_log') IS NULL

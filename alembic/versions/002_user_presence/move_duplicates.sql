@@ -1,4 +1,4 @@
--- Leaves one row for each host, the newest; the log takes the others.
+-- Keeps the newest row of each host, and moves the others to the adoption log.
 DO $$
 BEGIN
   IF to_regclass('public.user_presence') IS NULL OR to_regclass('public.idx_user_presence_host_unique') IS NOT NULL

@@ -9,4 +9,4 @@ BEGIN ATOMIC
   WHERE p.host_id = host_presence.host_id;
 END;
 
-COMMENT ON FUNCTION oblivion.host_presence(text) IS 'What anybody may know of a host, past row level security.';
+COMMENT ON FUNCTION oblivion.host_presence(text) IS 'Implements public.host_presence(), as the owner.';

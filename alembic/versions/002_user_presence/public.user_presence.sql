@@ -9,9 +9,9 @@ CREATE TABLE IF NOT EXISTS public.user_presence (
 );
 
 COMMENT ON TABLE public.user_presence IS 'Which hosts can take a call now, one row for each host.';
-COMMENT ON COLUMN public.user_presence.id IS 'The row.';
-COMMENT ON COLUMN public.user_presence.host_id IS 'The host; clients upsert on it.';
+COMMENT ON COLUMN public.user_presence.id IS 'Identifier of the row.';
+COMMENT ON COLUMN public.user_presence.host_id IS 'The host, and the conflict target of the clients'' upserts.';
 COMMENT ON COLUMN public.user_presence.is_available IS 'Whether the host takes calls.';
-COMMENT ON COLUMN public.user_presence.room_id IS 'Where a caller meets the host.';
+COMMENT ON COLUMN public.user_presence.room_id IS 'Room in which a caller meets the host.';
 COMMENT ON COLUMN public.user_presence.updated_at IS 'When the host was last heard of; a trigger keeps it on updates.';
 COMMENT ON COLUMN public.user_presence.room_token IS 'Secret that opens the room.';

@@ -1,4 +1,4 @@
--- Gives the first script's table the names and columns that came later.
+-- The first script's table lacks room_token, and calls host_id user_id: give it the later names and columns.
 DO $$
 DECLARE
   names name[];
@@ -17,12 +17,12 @@ BEGIN
     INSERT INTO oblivion.adoption_log (kind, name, why)
     VALUES ('renamed', 'public.user_presence.host_id', 'It was user_id, which no client writes.');
   ELSIF 'user_id' = ANY (names) THEN
-    -- Somebody put host_id beside it. No UPDATE: triggers would stamp the rows, and policies might hide some.
+    -- The table has both columns. ALTER, not UPDATE: triggers would change updated_at, and policies might hide rows.
     ALTER TABLE public.user_presence
       ALTER host_id TYPE text USING coalesce(host_id, user_id),
       ALTER user_id DROP NOT NULL;
     INSERT INTO oblivion.adoption_log (kind, name, why)
-    VALUES ('renamed', 'public.user_presence.host_id', 'It is user_id, where it was NULL.');
+    VALUES ('renamed', 'public.user_presence.host_id', 'It was filled from user_id where it was NULL.');
   END IF;
   IF EXISTS (
     SELECT FROM pg_catalog.pg_constraint

@@ -15,7 +15,8 @@ COMMENT ON VIEW public.daily_token_usage IS 'Usage by UTC day, mode and TURN, ne
 COMMENT ON COLUMN public.daily_token_usage.usage_date IS 'UTC day on which the usage was logged.';
 COMMENT ON COLUMN public.daily_token_usage.mode IS 'voice or video.';
 COMMENT ON COLUMN public.daily_token_usage.used_turn IS 'Whether the TURN rate applied.';
-COMMENT ON COLUMN public.daily_token_usage.session_count IS 'Rows of usage.';
-COMMENT ON COLUMN public.daily_token_usage.total_tokens IS 'Sum of their tokens.';
-COMMENT ON COLUMN public.daily_token_usage.avg_tokens_per_session IS 'Mean of their tokens.';
-COMMENT ON COLUMN public.daily_token_usage.total_minutes IS 'Sum of their lengths in minutes, unknown ones as zero.';
+COMMENT ON COLUMN public.daily_token_usage.session_count IS 'Rows of token_usage.';
+COMMENT ON COLUMN public.daily_token_usage.total_tokens IS 'Sum of tokens_used.';
+COMMENT ON COLUMN public.daily_token_usage.avg_tokens_per_session IS 'Mean of tokens_used.';
+COMMENT ON COLUMN public.daily_token_usage.total_minutes IS
+  'Sum of the lengths in minutes; an unknown length counts as 0.';

@@ -11,5 +11,6 @@ CREATE TABLE IF NOT EXISTS public.token_rates (
 COMMENT ON TABLE public.token_rates IS 'Tokens for each started minute of a call, by mode and TURN.';
 COMMENT ON COLUMN public.token_rates.mode IS 'voice (a voice-only call) or video.';
 COMMENT ON COLUMN public.token_rates.used_turn IS 'Whether a TURN relay carries the media.';
-COMMENT ON COLUMN public.token_rates.effective_from IS 'The rate holds from here until the next one''s date.';
+COMMENT ON COLUMN public.token_rates.effective_from IS
+  'When the rate takes effect; it holds until the next rate takes effect.';
 COMMENT ON COLUMN public.token_rates.tokens_per_minute IS 'Tokens for each started minute.';

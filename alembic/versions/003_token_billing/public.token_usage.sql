@@ -16,12 +16,12 @@ CREATE TABLE IF NOT EXISTS public.token_usage (
 );
 
 COMMENT ON TABLE public.token_usage IS 'Log of the tokens that calls consumed.';
-COMMENT ON COLUMN public.token_usage.id IS 'The row.';
+COMMENT ON COLUMN public.token_usage.id IS 'Identifier of the row.';
 COMMENT ON COLUMN public.token_usage.user_id IS 'The account that paid.';
 COMMENT ON COLUMN public.token_usage.session_id IS
-  'The call, its id as text; old rows name calls that no longer exist.';
+  'Id of the call, as text; the call of an old row may not exist any more.';
 COMMENT ON COLUMN public.token_usage.tokens_used IS 'Tokens that the call cost.';
 COMMENT ON COLUMN public.token_usage."timestamp" IS 'When the usage was logged.';
-COMMENT ON COLUMN public.token_usage.mode IS 'What was priced: voice (a voice-only call) or video.';
+COMMENT ON COLUMN public.token_usage.mode IS 'Mode that is priced: voice (a voice-only call) or video.';
 COMMENT ON COLUMN public.token_usage.used_turn IS 'Whether the TURN rate applied.';
-COMMENT ON COLUMN public.token_usage.duration_seconds IS 'Length of the call in seconds, where known.';
+COMMENT ON COLUMN public.token_usage.duration_seconds IS 'Length of the call in seconds; NULL if unknown.';

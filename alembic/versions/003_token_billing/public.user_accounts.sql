@@ -11,9 +11,9 @@ CREATE TABLE IF NOT EXISTS public.user_accounts (
 );
 
 COMMENT ON TABLE public.user_accounts IS 'Token balances, one row for each account.';
-COMMENT ON COLUMN public.user_accounts.user_id IS 'The account''s name.';
+COMMENT ON COLUMN public.user_accounts.user_id IS 'The user who owns the account.';
 COMMENT ON COLUMN public.user_accounts.tokens_remaining IS 'Tokens left to spend.';
 COMMENT ON COLUMN public.user_accounts.created_at IS 'When the account was opened.';
-COMMENT ON COLUMN public.user_accounts.updated_at IS 'When the row last changed; kept by a trigger.';
-COMMENT ON COLUMN public.user_accounts.email IS 'Where to reach the user.';
-COMMENT ON COLUMN public.user_accounts.subscription_tier IS 'What the user pays for: free, pro or enterprise.';
+COMMENT ON COLUMN public.user_accounts.updated_at IS 'When the row last changed; a trigger sets it.';
+COMMENT ON COLUMN public.user_accounts.email IS 'Email address of the user.';
+COMMENT ON COLUMN public.user_accounts.subscription_tier IS 'Plan of the user: free, pro or enterprise.';

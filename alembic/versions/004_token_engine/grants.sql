@@ -1,4 +1,4 @@
--- What everybody may execute.
+-- All API roles may execute these.
 DO $$
 DECLARE
   api_role name;
@@ -25,7 +25,7 @@ BEGIN
 END
 $$;
 
--- What service_role may execute.
+-- Only service_role and the owner may execute these.
 DO $$
 DECLARE
   api_role name;
@@ -52,7 +52,7 @@ BEGIN
 END
 $$;
 
--- What the owner alone may execute.
+-- Only the owner may execute these.
 DO $$
 DECLARE
   api_role name;

@@ -1,5 +1,5 @@
--- What tick_call, set_call_turn, end_call, reap_stale_calls and settle_calls have in common: under the lock of the call
--- it is billed, and then goes on, turns or ends. `action`: tick, turn, end, reap or settle.
+-- The common part of tick_call, set_call_turn, end_call, reap_stale_calls and settle_calls. It locks the call and bills
+-- it. Then the call goes on, changes TURN, or ends. `action`: tick, turn, end, reap or settle.
 CREATE FUNCTION oblivion.advance_call(
   INOUT session_id uuid,
   action text,
@@ -21,7 +21,7 @@ DECLARE
   call pg_catalog.record;
   meter oblivion.call_meters;
   bill pg_catalog.record;
-  -- The server's, read once the lock is held.
+  -- The server's clock, read after the lock was taken.
   clock timestamp with time zone;
   until timestamp with time zone;
   end_at timestamp with time zone;
@@ -32,7 +32,7 @@ BEGIN
   END IF;
   charged := 0;
   shortfall := 0;
-  -- Both are locked, for after a wait PostgreSQL reads anew only what it locks.
+  -- Lock both rows: after a wait PostgreSQL rereads only the rows that it locks.
   SELECT c.start_time, c.end_time, c.updated_at, c.user_id, c.credit_cost, m AS meter
   INTO call
   FROM public.call_sessions AS c
@@ -51,7 +51,7 @@ BEGIN
   meter := call.meter;
   credit_cost := call.credit_cost;
   IF call.end_time IS NULL OR meter.reaped AND action IN ('tick', 'turn', 'end') THEN
-    -- Whom a reaper took for gone has come back: what he missed is billed now.
+    -- The client of a reaped call has come back: the time since the reaping is billed now.
     until := CASE action WHEN 'reap' THEN greatest(call.updated_at, call.start_time) ELSE clock END;
     end_at := CASE WHEN action IN ('end', 'reap') THEN until END;
   ELSIF meter.settled OR action IN ('tick', 'turn') THEN
@@ -76,12 +76,12 @@ BEGIN
     minutes_left := balance / nullif(
       oblivion.turn_call(meter, turn, greatest(
         date_part('epoch', until - call.start_time),
-        -- Where the clock was set back: what is billed stays so.
+        -- If the clock was set back, minutes that were billed stay billed.
         60 * (meter.first_minute + (bill.cost - meter.due_before) / nullif(meter.tokens_per_minute, 0))
       )), 0
     );
   END IF;
-  -- Also where nothing is due: the trigger of updated_at notes when the call was last seen.
+  -- Update even if nothing is due: a trigger sets updated_at, which is when the call was last seen.
   UPDATE public.call_sessions AS c
   SET
     credit_cost = bill.cost,
@@ -98,4 +98,5 @@ END
 $$;
 
 COMMENT ON FUNCTION oblivion.advance_call(uuid, text, boolean, text) IS
-  'What tick_call(), set_call_turn(), end_call(), reap_stale_calls() and settle_calls() do to a call.';
+  'Bills a call, and then continues it, changes its TURN, or ends it. The common part of tick_call(), '
+  'set_call_turn(), end_call(), reap_stale_calls() and settle_calls().';

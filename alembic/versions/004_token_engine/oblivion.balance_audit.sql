@@ -30,10 +30,11 @@ END
 $$;
 
 COMMENT ON VIEW oblivion.balance_audit IS
-  'Each account''s balance beside the sum of its ledger; a row with drift or gaps is wrong.';
+  'The balance of each account beside the sum of its ledger rows; a row with drift or gaps is an error.';
 COMMENT ON COLUMN oblivion.balance_audit.user_id IS 'The account.';
-COMMENT ON COLUMN oblivion.balance_audit.balance IS 'What it has; 0 where it is gone.';
-COMMENT ON COLUMN oblivion.balance_audit.ledger IS 'The sum of its rows in the ledger.';
-COMMENT ON COLUMN oblivion.balance_audit.drift IS 'balance less ledger: 0, or something changed past the triggers.';
+COMMENT ON COLUMN oblivion.balance_audit.balance IS 'Balance of the account; 0 if the account was deleted.';
+COMMENT ON COLUMN oblivion.balance_audit.ledger IS 'Sum of the account''s ledger rows.';
+COMMENT ON COLUMN oblivion.balance_audit.drift IS
+  'balance minus ledger; not 0 if a balance was changed past the triggers.';
 COMMENT ON COLUMN oblivion.balance_audit.gaps IS
-  'Rows whose balance is not that of the row before and their tokens: 0, or rows are missing.';
+  'Ledger rows whose balance is not the previous balance plus tokens; not 0 if rows are missing.';

@@ -41,14 +41,17 @@ BEGIN
 END
 $$;
 
-COMMENT ON TABLE oblivion.billing_incidents IS 'Calls whose billing failed, which their clients never see.';
-COMMENT ON COLUMN oblivion.billing_incidents.id IS 'The incident.';
-COMMENT ON COLUMN oblivion.billing_incidents.session_id IS 'The call that could not be billed; it may be gone by now.';
-COMMENT ON COLUMN oblivion.billing_incidents.user_id IS 'Its user.';
-COMMENT ON COLUMN oblivion.billing_incidents.action IS 'What it was billed for: tick, turn, end, reap or settle.';
-COMMENT ON COLUMN oblivion.billing_incidents.error_code IS 'PostgreSQL''s SQLSTATE.';
-COMMENT ON COLUMN oblivion.billing_incidents.message IS 'PostgreSQL''s message.';
-COMMENT ON COLUMN oblivion.billing_incidents.attempts IS 'How often it failed; else of the last time.';
-COMMENT ON COLUMN oblivion.billing_incidents.first_at IS 'When it failed first.';
-COMMENT ON COLUMN oblivion.billing_incidents.last_at IS 'When it failed last.';
+COMMENT ON TABLE oblivion.billing_incidents IS 'Calls whose billing failed, with the error; clients cannot read them.';
+COMMENT ON COLUMN oblivion.billing_incidents.id IS 'Identifier of the incident.';
+COMMENT ON COLUMN oblivion.billing_incidents.session_id IS
+  'The call that could not be billed; it may have been deleted since.';
+COMMENT ON COLUMN oblivion.billing_incidents.user_id IS 'The user of the call.';
+COMMENT ON COLUMN oblivion.billing_incidents.action IS
+  'The action that could not bill the call: tick, turn, end, reap or settle.';
+COMMENT ON COLUMN oblivion.billing_incidents.error_code IS 'SQLSTATE of the error.';
+COMMENT ON COLUMN oblivion.billing_incidents.message IS 'Message of the error.';
+COMMENT ON COLUMN oblivion.billing_incidents.attempts IS
+  'Failed attempts; action, error_code and message describe the last one.';
+COMMENT ON COLUMN oblivion.billing_incidents.first_at IS 'When billing first failed.';
+COMMENT ON COLUMN oblivion.billing_incidents.last_at IS 'When billing last failed.';
 COMMENT ON COLUMN oblivion.billing_incidents.resolved_at IS 'When the call was billed; NULL while it is not.';

@@ -42,24 +42,29 @@ BEGIN
 END
 $$;
 
-COMMENT ON TABLE oblivion.call_meters IS 'What the engine knows of each call that start_call() made.';
+COMMENT ON TABLE oblivion.call_meters IS
+  'Meters: what the engine stores about each metered call, which is a call that start_call() made.';
 COMMENT ON COLUMN oblivion.call_meters.session_id IS 'The call.';
-COMMENT ON COLUMN oblivion.call_meters.user_id IS 'Who started it; with client_key what makes a start known.';
-COMMENT ON COLUMN oblivion.call_meters.client_key IS 'The key by which its client starts it once.';
-COMMENT ON COLUMN oblivion.call_meters.mode IS 'What is priced: voice (a voice-only call) or video.';
-COMMENT ON COLUMN oblivion.call_meters.direct_rate IS 'Tokens for each started minute without TURN, as it began.';
-COMMENT ON COLUMN oblivion.call_meters.direct_rate_from IS 'The date of that rate.';
-COMMENT ON COLUMN oblivion.call_meters.turn_rate IS 'Tokens for each started minute over TURN, as it began.';
-COMMENT ON COLUMN oblivion.call_meters.turn_rate_from IS 'The date of that rate.';
-COMMENT ON COLUMN oblivion.call_meters.segment IS 'Which of its segments goes on, from 1.';
-COMMENT ON COLUMN oblivion.call_meters.usage_id IS 'That one''s row of token_usage, once it has one.';
-COMMENT ON COLUMN oblivion.call_meters.used_turn IS 'Whether the TURN rate applies to it.';
-COMMENT ON COLUMN oblivion.call_meters.tokens_per_minute IS 'Tokens for each of its started minutes.';
-COMMENT ON COLUMN oblivion.call_meters.first_minute IS 'Minutes of the call before it.';
-COMMENT ON COLUMN oblivion.call_meters.first_second IS 'Seconds of the call before it.';
-COMMENT ON COLUMN oblivion.call_meters.due_before IS 'Tokens that the minutes before it cost.';
-COMMENT ON COLUMN oblivion.call_meters.shortfall IS 'Tokens that were due in it while the balance did not cover them.';
-COMMENT ON COLUMN oblivion.call_meters.refunded IS 'Tokens given back.';
-COMMENT ON COLUMN oblivion.call_meters.settled IS 'It has ended, and is billed to its end.';
-COMMENT ON COLUMN oblivion.call_meters.reaped IS 'It was ended as stale: a late tick revives it.';
-COMMENT ON COLUMN oblivion.call_meters.has_incident IS 'Its last billing failed: an incident is open.';
+COMMENT ON COLUMN oblivion.call_meters.user_id IS
+  'The user who started the call; user_id and client_key identify a repeated start.';
+COMMENT ON COLUMN oblivion.call_meters.client_key IS 'Idempotency key of start_call(), given by the client.';
+COMMENT ON COLUMN oblivion.call_meters.mode IS 'Mode that is priced: voice (a voice-only call) or video.';
+COMMENT ON COLUMN oblivion.call_meters.direct_rate IS
+  'Tokens for each started minute without TURN, fixed at the start of the call.';
+COMMENT ON COLUMN oblivion.call_meters.direct_rate_from IS 'When direct_rate took effect.';
+COMMENT ON COLUMN oblivion.call_meters.turn_rate IS
+  'Tokens for each started minute over TURN, fixed at the start of the call.';
+COMMENT ON COLUMN oblivion.call_meters.turn_rate_from IS 'When turn_rate took effect.';
+COMMENT ON COLUMN oblivion.call_meters.segment IS 'Number of the current segment, from 1.';
+COMMENT ON COLUMN oblivion.call_meters.usage_id IS
+  'Id of the token_usage row of the current segment; the row may not exist yet.';
+COMMENT ON COLUMN oblivion.call_meters.used_turn IS 'Whether the TURN rate applies to the current segment.';
+COMMENT ON COLUMN oblivion.call_meters.tokens_per_minute IS 'Tokens for each started minute of the current segment.';
+COMMENT ON COLUMN oblivion.call_meters.first_minute IS 'Minutes of the call before the current segment.';
+COMMENT ON COLUMN oblivion.call_meters.first_second IS 'Seconds of the call before the current segment.';
+COMMENT ON COLUMN oblivion.call_meters.due_before IS 'Tokens due for the minutes before the current segment.';
+COMMENT ON COLUMN oblivion.call_meters.shortfall IS 'Tokens due in the current segment that the balance did not cover.';
+COMMENT ON COLUMN oblivion.call_meters.refunded IS 'Tokens refunded.';
+COMMENT ON COLUMN oblivion.call_meters.settled IS 'Whether the call has ended, and is billed to its end.';
+COMMENT ON COLUMN oblivion.call_meters.reaped IS 'Whether the call was ended as stale; a late tick reopens it.';
+COMMENT ON COLUMN oblivion.call_meters.has_incident IS 'Whether the last billing failed, so that an incident is open.';

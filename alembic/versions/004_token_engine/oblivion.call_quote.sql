@@ -30,4 +30,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.call_quote(text, text, boolean, text) IS 'What public.call_quote() does, as the owner.';
+COMMENT ON FUNCTION oblivion.call_quote(text, text, boolean, text) IS 'Implements public.call_quote(), as the owner.';

@@ -16,7 +16,8 @@ CREATE TABLE oblivion.call_segments (
 );
 
 ALTER TABLE oblivion.call_segments
-  ADD CONSTRAINT call_segments_session_id_fkey FOREIGN KEY (session_id) REFERENCES oblivion.call_meters(session_id) ON DELETE CASCADE;
+  ADD CONSTRAINT call_segments_session_id_fkey FOREIGN KEY (session_id)
+  REFERENCES oblivion.call_meters(session_id) ON DELETE CASCADE;
 
 DO $$
 DECLARE
@@ -32,17 +33,17 @@ END
 $$;
 
 COMMENT ON TABLE oblivion.call_segments IS
-  'The past segments of metered calls: spans at one rate, each with a row of usage.';
+  'Past segments of metered calls: spans of minutes at one rate, each with its own row of token_usage.';
 COMMENT ON COLUMN oblivion.call_segments.session_id IS 'The call.';
-COMMENT ON COLUMN oblivion.call_segments.number IS 'From 1, in the call''s order.';
-COMMENT ON COLUMN oblivion.call_segments.usage_id IS 'Its row of token_usage, once it has one.';
+COMMENT ON COLUMN oblivion.call_segments.number IS 'Number of the segment in the call, from 1.';
+COMMENT ON COLUMN oblivion.call_segments.usage_id IS
+  'Id of the token_usage row of the segment; the row may not exist yet.';
 COMMENT ON COLUMN oblivion.call_segments.used_turn IS 'Whether the TURN rate applies.';
-COMMENT ON COLUMN oblivion.call_segments.tokens_per_minute IS 'Tokens for each of its started minutes.';
-COMMENT ON COLUMN oblivion.call_segments.rate_from IS 'The date of that rate.';
-COMMENT ON COLUMN oblivion.call_segments.first_minute IS 'Minutes of the call before it.';
-COMMENT ON COLUMN oblivion.call_segments.minutes IS 'Its minutes.';
-COMMENT ON COLUMN oblivion.call_segments.seconds IS 'Its length in seconds.';
-COMMENT ON COLUMN oblivion.call_segments.due_before IS 'Tokens that the minutes before it cost.';
-COMMENT ON COLUMN oblivion.call_segments.due_after IS 'Tokens that they cost with its own.';
-COMMENT ON COLUMN oblivion.call_segments.shortfall IS
-  'Tokens that were due in it while the balance did not cover them.';
+COMMENT ON COLUMN oblivion.call_segments.tokens_per_minute IS 'Tokens for each started minute of the segment.';
+COMMENT ON COLUMN oblivion.call_segments.rate_from IS 'When that rate took effect.';
+COMMENT ON COLUMN oblivion.call_segments.first_minute IS 'Minutes of the call before the segment.';
+COMMENT ON COLUMN oblivion.call_segments.minutes IS 'Minutes of the segment.';
+COMMENT ON COLUMN oblivion.call_segments.seconds IS 'Length of the segment in seconds.';
+COMMENT ON COLUMN oblivion.call_segments.due_before IS 'Tokens due for the minutes before the segment.';
+COMMENT ON COLUMN oblivion.call_segments.due_after IS 'Tokens due for the minutes up to the end of the segment.';
+COMMENT ON COLUMN oblivion.call_segments.shortfall IS 'Tokens due in the segment that the balance did not cover.';

@@ -12,4 +12,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.check_key(text, text) IS 'Refuses a key that is empty, or longer than 200 characters.';
+COMMENT ON FUNCTION oblivion.check_key(text, text) IS 'Raises 22023 if a key is empty or longer than 200 characters.';

@@ -1,4 +1,4 @@
--- TRUNCATE fires no trigger of a row.
+-- TRUNCATE fires no row triggers, so write_ledger() does not run.
 CREATE FUNCTION oblivion.close_ledger()
 RETURNS trigger
 LANGUAGE plpgsql

@@ -1,5 +1,5 @@
--- What top_up and refund_call have in common: under the lock of the account a key that is known is answered from the row
--- of the ledger that has it.
+-- The common part of top_up and refund_call. It locks the account. If the key is known, the answer comes from the
+-- ledger row that has it.
 CREATE FUNCTION oblivion.credit_account(
   INOUT user_id text,
   INOUT tokens integer,
@@ -19,11 +19,12 @@ DECLARE
 BEGIN
   IF tokens IS NULL OR tokens <= 0 THEN
     RAISE invalid_parameter_value
-      USING MESSAGE = format('tokens is %s', coalesce(tokens::pg_catalog.text, 'NULL')), HINT = 'Give a number above zero';
+      USING MESSAGE = format('tokens is %s', coalesce(tokens::pg_catalog.text, 'NULL')),
+        HINT = 'Give a number above zero';
   END IF;
   IF key IS NULL THEN
     RAISE invalid_parameter_value
-      USING MESSAGE = 'A credit needs a key', HINT = 'Give one of its own to each, and the same one to each retry';
+      USING MESSAGE = 'A credit needs a key', HINT = 'Give each credit a key of its own, and each retry the same key';
   END IF;
   PERFORM oblivion.check_key(key, 'key');
   SELECT a.tokens_remaining INTO balance
@@ -74,4 +75,4 @@ END
 $$;
 
 COMMENT ON FUNCTION oblivion.credit_account(text, integer, text, text, uuid, integer) IS
-  'Adds tokens once for each key.';
+  'Adds tokens to an account, once for each key. The common part of top_up() and refund_call().';

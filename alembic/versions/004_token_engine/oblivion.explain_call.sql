@@ -20,7 +20,7 @@ BEGIN ATOMIC
     m.mode,
     s.used_turn,
     s.first_minute + 1,
-    -- Those that are billed, which of what is due at a rate of zero are all.
+    -- Only minutes that were billed; at a rate of zero all minutes count as billed.
     CASE WHEN s.tokens_per_minute > 0 THEN p.due / s.tokens_per_minute ELSE greatest(0, s.minutes) END,
     s.tokens_per_minute,
     s.rate_from,
@@ -52,4 +52,4 @@ BEGIN ATOMIC
   ORDER BY s.number;
 END;
 
-COMMENT ON FUNCTION oblivion.explain_call(uuid, text) IS 'What public.explain_call() does, as the owner.';
+COMMENT ON FUNCTION oblivion.explain_call(uuid, text) IS 'Implements public.explain_call(), as the owner.';

@@ -1,4 +1,5 @@
--- What an API role writes to a metered call directly: nothing that its price depends on, and an end is end_call()'s.
+-- An API role can change nothing that the price of a metered call depends on. If it sets end_time, the call ends and is
+-- billed as by end_call().
 CREATE FUNCTION oblivion.guard_metered_call()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -36,4 +37,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.guard_metered_call() IS 'Trigger: keeps an API role from what a metered call costs.';
+COMMENT ON FUNCTION oblivion.guard_metered_call() IS
+  'Trigger: API roles cannot change a metered call; setting end_time ends it as end_call() does.';

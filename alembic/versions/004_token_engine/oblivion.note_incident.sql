@@ -1,4 +1,4 @@
--- One open incident for each call, however often it fails. That it could not be noted keeps no call from its end, either.
+-- A call has one open incident, however often its billing fails. If the incident cannot be stored, the call still ends.
 CREATE FUNCTION oblivion.note_incident(call uuid, payer text, attempted text, code text, error text)
 RETURNS void
 LANGUAGE plpgsql
@@ -16,8 +16,10 @@ BEGIN
     last_at = excluded.last_at;
 EXCEPTION
   WHEN OTHERS THEN
-    RAISE WARNING 'No incident noted for call %, which could not be billed (%: %): %', call, code, error, SQLERRM;
+    RAISE WARNING 'Call % could not be billed (%: %), and the incident could not be stored: %',
+      call, code, error, SQLERRM;
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.note_incident(uuid, text, text, text, text) IS 'Notes that a call could not be billed.';
+COMMENT ON FUNCTION oblivion.note_incident(uuid, text, text, text, text) IS
+  'Opens an incident for a call that could not be billed, or counts another attempt in the open one.';

@@ -1,4 +1,4 @@
--- What a minute costs now, by the newest rate that has begun.
+-- The newest rate that is in effect.
 CREATE FUNCTION oblivion.rate_card(
   INOUT mode text, used_turn boolean, OUT tokens_per_minute integer, OUT effective_from timestamptz
 )
@@ -26,4 +26,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.rate_card(text, boolean) IS 'What a minute costs now.';
+COMMENT ON FUNCTION oblivion.rate_card(text, boolean) IS
+  'The current rate of a mode, in tokens for each started minute.';

@@ -1,4 +1,4 @@
--- Locks the call, then the account, as billing does; what is given back is counted in the call's meter.
+-- Locks the call, then the account, as billing does. The meter counts the tokens that were refunded.
 CREATE FUNCTION oblivion.refund_call(
   INOUT session_id uuid, INOUT tokens integer, INOUT key text, OUT status text, OUT balance integer
 )
@@ -30,4 +30,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.refund_call(uuid, integer, text) IS 'What public.refund_call() does, as the owner.';
+COMMENT ON FUNCTION oblivion.refund_call(uuid, integer, text) IS 'Implements public.refund_call(), as the owner.';

@@ -1,4 +1,5 @@
--- A call that somebody deletes is billed first; where that fails it stays, for with it goes what is known of its price.
+-- A metered call is billed before it is deleted. If billing fails the call stays, because its price would be lost with
+-- it.
 CREATE FUNCTION oblivion.settle_deleted_call()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -23,12 +24,12 @@ BEGIN
   );
   IF bill.status = 'unsettled' THEN
     RAISE object_not_in_prerequisite_state
-      USING MESSAGE = format('Call %s cannot be billed, and so not be deleted', OLD.id),
-        HINT = 'After end_call() oblivion.billing_incidents tells why';
+      USING MESSAGE = format('Call %s cannot be deleted, because it cannot be billed', OLD.id),
+        HINT = 'Call end_call(), then read the error in oblivion.billing_incidents';
   END IF;
   PERFORM oblivion.note_outcome(OLD.id, bill.status, true, meter.reaped, meter.has_incident);
   RETURN OLD;
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.settle_deleted_call() IS 'Trigger: bills a metered call before somebody deletes it.';
+COMMENT ON FUNCTION oblivion.settle_deleted_call() IS 'Trigger: bills a metered call before it is deleted.';

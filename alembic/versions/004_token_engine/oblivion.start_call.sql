@@ -28,8 +28,8 @@ BEGIN
   quote := oblivion.call_quote(user_id, mode, turn, caller);
   IF NOT (oblivion.open_access() OR oblivion.may_act_for(user_id, caller)) THEN
     RAISE insufficient_privilege
-      USING MESSAGE = 'A call of another user cannot be started',
-        HINT = 'Give as user_id who is signed in, or NULL for a visitor';
+      USING MESSAGE = 'A call cannot be started for another user',
+        HINT = 'Give the signed-in user as user_id, or NULL for a visitor';
   END IF;
   IF room_id IS NULL THEN
     RAISE invalid_parameter_value USING MESSAGE = 'A call needs a room', HINT = 'Give room_id';
@@ -45,7 +45,7 @@ BEGIN
     INTO known
     FROM oblivion.call_meters AS m
     JOIN public.call_sessions AS c ON c.id = m.session_id
-    -- For IS NOT DISTINCT FROM the index of keys would be read from end to end.
+    -- Not IS NOT DISTINCT FROM: it would scan the whole index of keys.
     WHERE m.client_key = start_call.client_key
       AND (m.user_id = start_call.user_id OR m.user_id IS NULL AND start_call.user_id IS NULL);
     IF FOUND THEN
@@ -83,7 +83,7 @@ BEGIN
       EXIT;
     EXCEPTION
       WHEN unique_violation THEN
-        -- The same start, at the same time: what that one made is there now.
+        -- Another session has started this call at the same time: the next attempt finds it.
         IF client_key IS NULL OR attempt = 5 THEN
           RAISE;
         END IF;
@@ -96,4 +96,4 @@ END
 $$;
 
 COMMENT ON FUNCTION oblivion.start_call(text, text, text, boolean, text, text) IS
-  'What public.start_call() does, as the owner.';
+  'Implements public.start_call(), as the owner.';

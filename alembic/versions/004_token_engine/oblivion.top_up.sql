@@ -12,4 +12,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.top_up(text, integer, text) IS 'What public.top_up() does, as the owner.';
+COMMENT ON FUNCTION oblivion.top_up(text, integer, text) IS 'Implements public.top_up(), as the owner.';

@@ -1,11 +1,12 @@
--- The owner's retention: of each account the rows up to the last one before that moment become one that carries what they
--- come to, in the place of the last. Keys go with their rows: a credit that is retried after that is a new one.
+-- Retention, for the owner. For each account one row replaces all rows up to the last one before that moment. It
+-- carries their sum, and has the id and the time of the last one.
+-- Idempotency keys are deleted with their rows: a credit that is retried after that is credited again.
 CREATE FUNCTION oblivion.trim_ledger(before timestamptz)
 RETURNS bigint
 LANGUAGE sql
 SET search_path = ''
 BEGIN ATOMIC
-  -- One at a time: who waits sees what the other one has made.
+  -- One session trims at a time: the next one has to see the rows that this one wrote.
   SELECT pg_advisory_xact_lock(hashtextextended('oblivion.trim_ledger', 0));
   WITH past AS (
     SELECT l.user_id, max(l.id) AS last
@@ -32,4 +33,5 @@ BEGIN ATOMIC
 END;
 
 COMMENT ON FUNCTION oblivion.trim_ledger(timestamptz) IS
-  'The owner''s retention: makes one row of an account''s rows before that moment; returns how many went.';
+  'Retention, for the owner: replaces the rows of each account that are older than before by one row with their sum. '
+  'Returns by how many rows the ledger shrank.';

@@ -1,5 +1,6 @@
--- From the next minute on the call costs what the other rate of its card says; the minutes that have started stay as they
--- were priced, billed or not. A segment in which no minute has started yet is the one that begins now. Returns the rate.
+-- The call changes to the other rate of its meter with the next minute. Minutes that have started keep their price,
+-- billed or not. If no minute of the current segment has started, that segment gets the new rate. Returns the new rate
+-- in tokens per minute.
 CREATE FUNCTION oblivion.turn_call(meter oblivion.call_meters, turn boolean, seconds double precision)
 RETURNS integer
 LANGUAGE plpgsql
@@ -12,7 +13,7 @@ DECLARE
   due_after CONSTANT bigint := meter.due_before + (minute - meter.first_minute)::bigint * meter.tokens_per_minute;
 BEGIN
   IF minute > meter.first_minute THEN
-    -- Of the meter as it is now, with the shortfall of the bill that was just made.
+    -- Read the meter again: the bill that was just made may have changed its shortfall.
     INSERT INTO oblivion.call_segments (
       session_id, number, usage_id, used_turn, tokens_per_minute, rate_from,
       first_minute, minutes, seconds, due_before, due_after, shortfall
@@ -50,4 +51,4 @@ END
 $$;
 
 COMMENT ON FUNCTION oblivion.turn_call(oblivion.call_meters, boolean, double precision) IS
-  'Begins a segment at another rate.';
+  'Changes the rate of a call between direct and TURN, in a new segment if a minute of the current one has started.';

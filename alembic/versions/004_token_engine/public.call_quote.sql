@@ -17,6 +17,9 @@ BEGIN ATOMIC
 END;
 
 COMMENT ON FUNCTION public.call_quote(text, text, boolean) IS
-  'What a call would cost. mode: video or voice-only. Returns a row: status (ok; short, not a minute; not_billed, no '
-  'account; unknown, another''s), tokens_per_minute, rate_from (the date of that rate), balance (tokens), '
-  'minutes_left (whole minutes that it covers). Errors: 22023 unknown mode; 55000 no rate.';
+  'What a call would cost; nothing is changed. user_id: the account that would pay. mode: video or voice-only. '
+  'used_turn: whether a TURN relay would carry the media, false by default. Returns one row. status: ok; short (the '
+  'balance does not cover one minute); not_billed (no account pays); unknown (user_id is another user). '
+  'tokens_per_minute: tokens for each started minute. rate_from: when that rate took effect. balance: tokens left. '
+  'minutes_left: whole minutes that the balance covers, NULL at a rate of zero. Errors: 22023 unknown mode; 55000 no '
+  'rate in token_rates.';

@@ -1,4 +1,6 @@
-CREATE FUNCTION public.reap_stale_calls(not_seen_for interval DEFAULT '5 minutes', max_calls integer DEFAULT 1000)
+CREATE FUNCTION public.reap_stale_calls(
+  not_seen_for interval DEFAULT '5 minutes', max_calls integer DEFAULT 1000
+)
 RETURNS TABLE (session_id uuid, status text, charged integer, shortfall integer, end_time timestamptz)
 LANGUAGE sql
 SET search_path = ''
@@ -8,6 +10,8 @@ BEGIN ATOMIC
 END;
 
 COMMENT ON FUNCTION public.reap_stale_calls(interval, integer) IS
-  'Ends metered calls that were not seen for that time, at most so many: each is billed to when it was last seen. A '
-  'late tick revives one. Returns a row for each: status, charged and shortfall (tokens), end_time. Safe to run by '
-  'several at once. Errors: 22023 a negative argument.';
+  'Ends metered calls that were not seen for a while, and bills each up to when it was last seen. A late tick_call() '
+  'reopens such a call. not_seen_for: an interval, 5 minutes by default. max_calls: 1000 by default. Several sessions '
+  'may run it at once. Returns one row for each call. session_id: the call. status: ok, short or not_billed; '
+  'unsettled (billing failed: oblivion.billing_incidents has the error). charged, shortfall: tokens. end_time: when '
+  'the call was last seen, NULL if it could not be ended. Errors: 22023 an argument is NULL or negative.';

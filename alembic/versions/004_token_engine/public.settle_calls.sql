@@ -8,6 +8,7 @@ BEGIN ATOMIC
 END;
 
 COMMENT ON FUNCTION public.settle_calls(integer) IS
-  'Bills metered calls that have ended and could not be billed then, at most so many. Returns a row for each: status '
-  '(ok, short, not_billed; unsettled: oblivion.billing_incidents tells why), charged and shortfall (tokens). Safe to '
-  'run by several at once. Errors: 22023 a negative argument.';
+  'Bills metered calls that have ended but could not be billed then. max_calls: 1000 by default. Several sessions may '
+  'run it at once. Returns one row for each call. session_id: the call. status: ok, short or not_billed; unsettled '
+  '(billing failed again: oblivion.billing_incidents has the error). charged, shortfall: tokens. Errors: 22023 '
+  'max_calls is NULL or negative.';

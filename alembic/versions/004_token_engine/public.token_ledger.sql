@@ -59,12 +59,14 @@ END
 $$;
 
 COMMENT ON TABLE public.token_ledger IS 'One row for each change of a balance: a balance is the sum of its rows.';
-COMMENT ON COLUMN public.token_ledger.user_id IS 'The account; it may be gone by now.';
-COMMENT ON COLUMN public.token_ledger.id IS 'The entry; those of one account are in order.';
+COMMENT ON COLUMN public.token_ledger.user_id IS 'The account; it may have been deleted since.';
+COMMENT ON COLUMN public.token_ledger.id IS 'Identifier of the row; it grows with each row of an account.';
 COMMENT ON COLUMN public.token_ledger.created_at IS 'When the balance changed.';
 COMMENT ON COLUMN public.token_ledger.kind IS
-  'opening, closing (of the account), charge, refund, top_up; direct (old clients), carried (the past).';
-COMMENT ON COLUMN public.token_ledger.tokens IS 'Tokens that came in, or, below zero, went out.';
-COMMENT ON COLUMN public.token_ledger.balance IS 'What the account had then.';
-COMMENT ON COLUMN public.token_ledger.session_id IS 'The call that was charged or refunded.';
-COMMENT ON COLUMN public.token_ledger.key IS 'The key by which a credit is made once.';
+  'opening or closing (of the account); charge, refund, top_up; direct (any other change); carried (sum of trimmed '
+  'rows).';
+COMMENT ON COLUMN public.token_ledger.tokens IS 'Tokens added to the balance; negative if they were taken.';
+COMMENT ON COLUMN public.token_ledger.balance IS 'Balance after the change.';
+COMMENT ON COLUMN public.token_ledger.session_id IS 'The call that was charged or refunded; NULL for other rows.';
+COMMENT ON COLUMN public.token_ledger.key IS
+  'Idempotency key of a top_up or refund, which is credited once for each key.';

@@ -1,4 +1,6 @@
-CREATE FUNCTION public.top_up(INOUT user_id text, INOUT tokens integer, INOUT key text, OUT status text, OUT balance integer)
+CREATE FUNCTION public.top_up(
+  INOUT user_id text, INOUT tokens integer, INOUT key text, OUT status text, OUT balance integer
+)
 LANGUAGE sql
 SET search_path = ''
 BEGIN ATOMIC
@@ -7,6 +9,8 @@ BEGIN ATOMIC
 END;
 
 COMMENT ON FUNCTION public.top_up(text, integer, text) IS
-  'Adds tokens to an account, once for each key of 1 to 200 characters. Returns a row: status (ok; known: the answer '
-  'is the first one''s) and balance (tokens after it). Errors: 22023 no tokens above zero, or no key; 22003 a balance '
-  'beyond an integer; 23503 no account; 23505 a key that is known with other content.';
+  'Adds tokens to an account, once for each key. user_id: the account. tokens: a number above zero. key: an '
+  'idempotency key of 1 to 200 characters. Returns one row: user_id, tokens and key as given; status: ok, or known '
+  '(credited before; nothing was added now); balance: tokens after the credit. Errors: 22023 tokens is not above '
+  'zero, or the key is missing, empty or too long; 22003 the balance would exceed an integer; 23503 no such account; '
+  '23505 the key is known from another credit.';

@@ -1,4 +1,5 @@
--- The clock, not the transaction's beginning: for a metered call it is when it was last seen, which its price may follow.
+-- clock_timestamp(), not now(): updated_at is the time when a metered call was last seen, and a reaped call is billed
+-- up to it.
 CREATE OR REPLACE FUNCTION public.update_updated_at_column()
 RETURNS trigger
 LANGUAGE plpgsql

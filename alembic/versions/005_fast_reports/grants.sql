@@ -1,4 +1,4 @@
--- What everybody may execute.
+-- All API roles may execute these.
 DO $$
 DECLARE
   api_role name;
@@ -17,7 +17,7 @@ BEGIN
 END
 $$;
 
--- What the owner alone may execute.
+-- Only the owner may execute these.
 DO $$
 DECLARE
   api_role name;
@@ -39,5 +39,5 @@ BEGIN
 END
 $$;
 
--- It is in the plans of reports: whoever may query one has to be able to execute it.
+-- It is in the plans of reports, so every role that may query a report needs EXECUTE.
 GRANT EXECUTE ON FUNCTION oblivion.call_amounts(timestamptz, timestamptz, text, boolean, numeric) TO PUBLIC;

@@ -39,13 +39,13 @@ $$;
 
 GRANT SELECT ON TABLE oblivion.call_deltas TO PUBLIC;
 
-COMMENT ON TABLE oblivion.call_deltas IS 'What changed in calls and is not yet in daily_calls.';
+COMMENT ON TABLE oblivion.call_deltas IS 'Changes of calls that are not yet folded into daily_calls.';
 COMMENT ON COLUMN oblivion.call_deltas.call_date IS 'UTC day on which the calls began.';
-COMMENT ON COLUMN oblivion.call_deltas.calls IS 'Calls.';
-COMMENT ON COLUMN oblivion.call_deltas.turn_calls IS 'Those that a TURN relay carried.';
-COMMENT ON COLUMN oblivion.call_deltas.video_calls IS 'Those with video.';
-COMMENT ON COLUMN oblivion.call_deltas.voice_calls IS 'Those with voice only.';
-COMMENT ON COLUMN oblivion.call_deltas.credits IS 'Sum of their credit_cost, but for NaN.';
-COMMENT ON COLUMN oblivion.call_deltas.credits_unknown IS 'Those whose credit_cost is NaN.';
-COMMENT ON COLUMN oblivion.call_deltas.ended_calls IS 'Those that ended, and have a length.';
-COMMENT ON COLUMN oblivion.call_deltas.seconds IS 'Sum of these lengths.';
+COMMENT ON COLUMN oblivion.call_deltas.calls IS 'Number of calls.';
+COMMENT ON COLUMN oblivion.call_deltas.turn_calls IS 'Calls that a TURN relay carried.';
+COMMENT ON COLUMN oblivion.call_deltas.video_calls IS 'Video calls.';
+COMMENT ON COLUMN oblivion.call_deltas.voice_calls IS 'Voice-only calls.';
+COMMENT ON COLUMN oblivion.call_deltas.credits IS 'Sum of credit_cost, without NaN.';
+COMMENT ON COLUMN oblivion.call_deltas.credits_unknown IS 'Calls whose credit_cost is NaN.';
+COMMENT ON COLUMN oblivion.call_deltas.ended_calls IS 'Calls that ended, and have a finite length.';
+COMMENT ON COLUMN oblivion.call_deltas.seconds IS 'Sum of these lengths in seconds.';

@@ -1,4 +1,5 @@
--- TRUNCATE fires no trigger of a row; and like it, this looks at no snapshot.
+-- TRUNCATE fires no row triggers. This truncates the roll-ups too, instead of deleting their rows: like TRUNCATE of the
+-- table, it does not depend on a snapshot.
 CREATE FUNCTION oblivion.clear_rollups()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -15,4 +16,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.clear_rollups() IS 'Trigger: empties what stood for the rows of a table.';
+COMMENT ON FUNCTION oblivion.clear_rollups() IS 'Trigger: empties the roll-ups and deltas of a table after TRUNCATE.';

@@ -39,13 +39,14 @@ $$;
 
 GRANT SELECT ON TABLE oblivion.daily_calls TO PUBLIC;
 
-COMMENT ON TABLE oblivion.daily_calls IS 'Calls by the UTC day on which they began, but for what call_deltas holds.';
+COMMENT ON TABLE oblivion.daily_calls IS
+  'Calls by the UTC day on which they began, without the changes that are still in call_deltas.';
 COMMENT ON COLUMN oblivion.daily_calls.call_date IS 'UTC day on which the calls began.';
-COMMENT ON COLUMN oblivion.daily_calls.calls IS 'Calls.';
-COMMENT ON COLUMN oblivion.daily_calls.turn_calls IS 'Those that a TURN relay carried.';
-COMMENT ON COLUMN oblivion.daily_calls.video_calls IS 'Those with video.';
-COMMENT ON COLUMN oblivion.daily_calls.voice_calls IS 'Those with voice only.';
-COMMENT ON COLUMN oblivion.daily_calls.credits IS 'Sum of their credit_cost, but for NaN.';
-COMMENT ON COLUMN oblivion.daily_calls.credits_unknown IS 'Those whose credit_cost is NaN.';
-COMMENT ON COLUMN oblivion.daily_calls.ended_calls IS 'Those that ended, and have a length.';
-COMMENT ON COLUMN oblivion.daily_calls.seconds IS 'Sum of these lengths.';
+COMMENT ON COLUMN oblivion.daily_calls.calls IS 'Number of calls.';
+COMMENT ON COLUMN oblivion.daily_calls.turn_calls IS 'Calls that a TURN relay carried.';
+COMMENT ON COLUMN oblivion.daily_calls.video_calls IS 'Video calls.';
+COMMENT ON COLUMN oblivion.daily_calls.voice_calls IS 'Voice-only calls.';
+COMMENT ON COLUMN oblivion.daily_calls.credits IS 'Sum of credit_cost, without NaN.';
+COMMENT ON COLUMN oblivion.daily_calls.credits_unknown IS 'Calls whose credit_cost is NaN.';
+COMMENT ON COLUMN oblivion.daily_calls.ended_calls IS 'Calls that ended, and have a finite length.';
+COMMENT ON COLUMN oblivion.daily_calls.seconds IS 'Sum of these lengths in seconds.';

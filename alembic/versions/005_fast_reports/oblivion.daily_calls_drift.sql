@@ -51,13 +51,13 @@ END
 $$;
 
 COMMENT ON VIEW oblivion.daily_calls_drift IS
-  'What the roll-up of calls lacks against the rows of calls; no row where it is right.';
+  'Differences between the roll-up of calls and the rows of call_sessions; empty if there are none.';
 COMMENT ON COLUMN oblivion.daily_calls_drift.call_date IS 'UTC day on which the calls began.';
-COMMENT ON COLUMN oblivion.daily_calls_drift.calls IS 'Calls.';
-COMMENT ON COLUMN oblivion.daily_calls_drift.turn_calls IS 'Those that a TURN relay carried.';
-COMMENT ON COLUMN oblivion.daily_calls_drift.video_calls IS 'Those with video.';
-COMMENT ON COLUMN oblivion.daily_calls_drift.voice_calls IS 'Those with voice only.';
-COMMENT ON COLUMN oblivion.daily_calls_drift.credits IS 'Sum of their credit_cost, but for NaN.';
-COMMENT ON COLUMN oblivion.daily_calls_drift.credits_unknown IS 'Those whose credit_cost is NaN.';
-COMMENT ON COLUMN oblivion.daily_calls_drift.ended_calls IS 'Those that ended, and have a length.';
-COMMENT ON COLUMN oblivion.daily_calls_drift.seconds IS 'Sum of these lengths.';
+COMMENT ON COLUMN oblivion.daily_calls_drift.calls IS 'Number of calls.';
+COMMENT ON COLUMN oblivion.daily_calls_drift.turn_calls IS 'Calls that a TURN relay carried.';
+COMMENT ON COLUMN oblivion.daily_calls_drift.video_calls IS 'Video calls.';
+COMMENT ON COLUMN oblivion.daily_calls_drift.voice_calls IS 'Voice-only calls.';
+COMMENT ON COLUMN oblivion.daily_calls_drift.credits IS 'Sum of credit_cost, without NaN.';
+COMMENT ON COLUMN oblivion.daily_calls_drift.credits_unknown IS 'Calls whose credit_cost is NaN.';
+COMMENT ON COLUMN oblivion.daily_calls_drift.ended_calls IS 'Calls that ended, and have a finite length.';
+COMMENT ON COLUMN oblivion.daily_calls_drift.seconds IS 'Sum of these lengths in seconds.';

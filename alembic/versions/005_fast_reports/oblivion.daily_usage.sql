@@ -36,10 +36,11 @@ $$;
 
 GRANT SELECT ON TABLE oblivion.daily_usage TO PUBLIC;
 
-COMMENT ON TABLE oblivion.daily_usage IS 'Usage by UTC day, mode and TURN, but for what usage_deltas holds.';
+COMMENT ON TABLE oblivion.daily_usage IS
+  'Usage by UTC day, mode and TURN, without the changes that are still in usage_deltas.';
 COMMENT ON COLUMN oblivion.daily_usage.usage_date IS 'UTC day on which the usage was logged.';
 COMMENT ON COLUMN oblivion.daily_usage.mode IS 'voice or video.';
 COMMENT ON COLUMN oblivion.daily_usage.used_turn IS 'Whether the TURN rate applied.';
-COMMENT ON COLUMN oblivion.daily_usage.sessions IS 'Rows of usage.';
-COMMENT ON COLUMN oblivion.daily_usage.tokens IS 'Sum of their tokens.';
-COMMENT ON COLUMN oblivion.daily_usage.seconds IS 'Sum of their lengths, unknown ones as zero.';
+COMMENT ON COLUMN oblivion.daily_usage.sessions IS 'Rows of token_usage.';
+COMMENT ON COLUMN oblivion.daily_usage.tokens IS 'Sum of tokens_used.';
+COMMENT ON COLUMN oblivion.daily_usage.seconds IS 'Sum of the lengths in seconds; an unknown length counts as 0.';

@@ -41,10 +41,10 @@ END
 $$;
 
 COMMENT ON VIEW oblivion.daily_usage_drift IS
-  'What the roll-up of days lacks against the rows of usage; no row where it is right.';
-COMMENT ON COLUMN oblivion.daily_usage_drift.usage_date IS 'The day.';
+  'Differences between the roll-up of days and the rows of token_usage; empty if there are none.';
+COMMENT ON COLUMN oblivion.daily_usage_drift.usage_date IS 'UTC day.';
 COMMENT ON COLUMN oblivion.daily_usage_drift.mode IS 'voice or video.';
 COMMENT ON COLUMN oblivion.daily_usage_drift.used_turn IS 'Whether the TURN rate applied.';
-COMMENT ON COLUMN oblivion.daily_usage_drift.sessions IS 'Rows that are missing, or, below zero, too many.';
-COMMENT ON COLUMN oblivion.daily_usage_drift.tokens IS 'Tokens that are missing.';
-COMMENT ON COLUMN oblivion.daily_usage_drift.seconds IS 'Seconds that are missing.';
+COMMENT ON COLUMN oblivion.daily_usage_drift.sessions IS 'Rows that the roll-up lacks; negative if it has too many.';
+COMMENT ON COLUMN oblivion.daily_usage_drift.tokens IS 'Tokens that the roll-up lacks; negative if it has too many.';
+COMMENT ON COLUMN oblivion.daily_usage_drift.seconds IS 'Seconds that the roll-up lacks; negative if it has too many.';

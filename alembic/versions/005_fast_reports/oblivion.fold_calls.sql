@@ -1,4 +1,4 @@
--- As fold_usage() does for usage.
+-- Works like fold_usage().
 CREATE FUNCTION oblivion.fold_calls(most integer)
 RETURNS void
 LANGUAGE plpgsql
@@ -45,4 +45,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.fold_calls(integer) IS 'Folds deltas into the roll-up of calls.';
+COMMENT ON FUNCTION oblivion.fold_calls(integer) IS 'Folds up to most deltas into daily_calls; one session at a time.';

@@ -1,5 +1,5 @@
--- In the transaction of whoever's turn it is; others go on, and read the deltas meanwhile. Up to so many, so that nobody
--- waits long who comes after a time in which none could be folded.
+-- Folds in the transaction of the session that calls it. Other sessions go on, and read the deltas meanwhile.
+-- `most` limits the deltas that one call folds, so that no session waits long if many deltas have piled up.
 CREATE FUNCTION oblivion.fold_usage(most integer)
 RETURNS void
 LANGUAGE plpgsql
@@ -9,8 +9,8 @@ DECLARE
   emptied_days pg_catalog.date[];
   emptied_users pg_catalog.text[];
 BEGIN
-  -- One at a time, who else would waits for nothing; and not from an older snapshot, in which a delta may be there that
-  -- somebody has folded since.
+  -- One session folds at a time; the others skip it. Only in READ COMMITTED: an older snapshot may show a delta that
+  -- another session has folded since.
   IF current_setting('transaction_isolation') <> 'read committed'
     OR NOT pg_try_advisory_xact_lock(hashtextextended('oblivion.fold_usage', 0))
   THEN
@@ -52,11 +52,12 @@ BEGIN
   INTO emptied_days, emptied_users;
   DELETE FROM oblivion.daily_usage AS u
   WHERE u.usage_date = ANY (emptied_days) AND u.sessions = 0 AND u.tokens = 0 AND u.seconds = 0;
-  -- Not where deltas are left: the row may have lost what one of them says.
+  -- Keep the row while the account has deltas: its has_lost_rows may be about rows that are still in a delta.
   DELETE FROM oblivion.user_usage AS u
   WHERE u.user_id = ANY (emptied_users) AND u.sessions = 0 AND u.tokens = 0
     AND NOT EXISTS (SELECT FROM oblivion.usage_deltas AS d WHERE d.user_id = u.user_id);
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.fold_usage(integer) IS 'Folds deltas into the roll-ups of usage.';
+COMMENT ON FUNCTION oblivion.fold_usage(integer) IS
+  'Folds up to most deltas into daily_usage and user_usage; one session at a time.';

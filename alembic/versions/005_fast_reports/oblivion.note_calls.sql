@@ -1,4 +1,4 @@
--- As note_usage() does for usage.
+-- Works like note_usage().
 CREATE FUNCTION oblivion.note_calls()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -41,7 +41,7 @@ BEGIN
     IF NOT FOUND THEN
       RETURN NULL;
     ELSIF change.is_plain AND NOT change.differs THEN
-      -- A call was only seen.
+      -- Only updated_at changed: the call was seen.
       RETURN NULL;
     ELSIF change.is_plain THEN
       INSERT INTO oblivion.call_deltas (
@@ -84,4 +84,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.note_calls() IS 'Trigger: appends what a statement changed in calls.';
+COMMENT ON FUNCTION oblivion.note_calls() IS
+  'Trigger on call_sessions: appends to call_deltas what the statement changed.';

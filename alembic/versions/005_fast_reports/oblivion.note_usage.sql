@@ -1,6 +1,6 @@
--- In the transaction of the statement that fires it, so that sums are never behind their rows; appended, not added to a
--- sum's row, so that nobody waits for, nor deadlocks with, another one who writes. The newest of rows that came is an
--- account's last usage for as long as none that was newer has gone.
+-- Runs in the transaction of the statement that fires it, so sums are never behind their rows.
+-- It appends deltas and updates no sum, so writers neither wait for each other nor deadlock.
+-- The newest timestamp of added rows is the last usage of an account as long as no newer row was removed.
 CREATE FUNCTION oblivion.note_usage()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -13,7 +13,7 @@ DECLARE
   change pg_catalog.record;
 BEGIN
   IF TG_OP = 'INSERT' THEN
-    -- One row at a time is what happens most: as they are; of more than some, sums.
+    -- Most statements insert one row. The first 100 rows become one delta each; the others are summed.
     INSERT INTO oblivion.usage_deltas (
       user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
     )
@@ -58,7 +58,7 @@ BEGIN
     IF NOT FOUND THEN
       RETURN NULL;
     ELSIF change.is_plain THEN
-      -- Of one row, the tokens or the length: what billing does each minute.
+      -- Only tokens or length of one row changed: billing does this every minute.
       noted := 0;
       IF (change.tokens, change.seconds) <> (0, 0) THEN
         noted := 1;
@@ -81,7 +81,8 @@ BEGIN
       FROM (
         SELECT
           1 AS sign, a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date AS usage_date, a.mode, a.used_turn,
-          a.tokens_used, coalesce(a.duration_seconds, 0) AS seconds, a."timestamp" AS came, NULL::timestamp with time zone AS went
+          a.tokens_used, coalesce(a.duration_seconds, 0) AS seconds, a."timestamp" AS came,
+          NULL::timestamp with time zone AS went
         FROM added AS a
         UNION ALL
         SELECT
@@ -102,4 +103,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.note_usage() IS 'Trigger: appends what a statement changed in usage.';
+COMMENT ON FUNCTION oblivion.note_usage() IS
+  'Trigger on token_usage: appends to usage_deltas what the statement changed.';

@@ -1,5 +1,5 @@
--- Appends what the sums lack, found in one statement: its snapshot holds of each writer both the rows and the deltas, or
--- neither. So nothing is locked but for another one who mends, who would add the same.
+-- Appends deltas for what the sums lack. One statement finds them, and its snapshot has both the rows and the deltas of
+-- each writer, or neither. So writers need no lock. Only a second rebuild waits: it would append the same deltas again.
 CREATE FUNCTION oblivion.rebuild_rollups()
 RETURNS bigint
 LANGUAGE plpgsql
@@ -11,10 +11,10 @@ DECLARE
 BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     RAISE active_sql_transaction
-      USING MESSAGE = 'rebuild_rollups() has to see what others have mended', HINT = 'Call it in READ COMMITTED';
+      USING MESSAGE = 'rebuild_rollups() has to see what others have repaired', HINT = 'Call it in READ COMMITTED';
   END IF;
   PERFORM pg_advisory_xact_lock(hashtextextended('oblivion.rebuild_rollups', 0));
-  -- Rows before their sums, as everybody locks them.
+  -- Lock rows before sums, in the order of every other session: another order could deadlock.
   LOCK TABLE public.token_usage, public.call_sessions IN ACCESS SHARE MODE;
   INSERT INTO oblivion.usage_deltas (usage_date, mode, used_turn, sessions, tokens, seconds, has_lost_rows)
   SELECT d.usage_date, d.mode, d.used_turn, d.sessions, d.tokens, d.seconds, false
@@ -42,4 +42,4 @@ END
 $$;
 
 COMMENT ON FUNCTION oblivion.rebuild_rollups() IS
-  'Mends the roll-ups, while writers go on; returns how many sums were off.';
+  'Repairs the roll-ups while writers go on. Returns how many sums were wrong.';

@@ -39,13 +39,14 @@ $$;
 
 GRANT SELECT ON TABLE oblivion.usage_deltas TO PUBLIC;
 
-COMMENT ON TABLE oblivion.usage_deltas IS 'What changed in usage and is not yet in daily_usage and user_usage.';
-COMMENT ON COLUMN oblivion.usage_deltas.user_id IS 'The account; NULL where it is a day''s alone.';
-COMMENT ON COLUMN oblivion.usage_deltas.usage_date IS 'UTC day; NULL where it is an account''s alone.';
-COMMENT ON COLUMN oblivion.usage_deltas.mode IS 'voice or video; NULL as the day.';
-COMMENT ON COLUMN oblivion.usage_deltas.used_turn IS 'Whether the TURN rate applied; NULL as the day.';
-COMMENT ON COLUMN oblivion.usage_deltas.sessions IS 'Rows more, or, below zero, fewer.';
-COMMENT ON COLUMN oblivion.usage_deltas.tokens IS 'Tokens more.';
-COMMENT ON COLUMN oblivion.usage_deltas.seconds IS 'Seconds more.';
-COMMENT ON COLUMN oblivion.usage_deltas.last_usage IS 'The newest of the rows that came.';
-COMMENT ON COLUMN oblivion.usage_deltas.has_lost_rows IS 'Rows that went may have been newer than those that came.';
+COMMENT ON TABLE oblivion.usage_deltas IS 'Changes of usage that are not yet folded into daily_usage and user_usage.';
+COMMENT ON COLUMN oblivion.usage_deltas.user_id IS 'The account; NULL if the delta is for a day alone.';
+COMMENT ON COLUMN oblivion.usage_deltas.usage_date IS 'UTC day; NULL if the delta is for an account alone.';
+COMMENT ON COLUMN oblivion.usage_deltas.mode IS 'voice or video; NULL if usage_date is NULL.';
+COMMENT ON COLUMN oblivion.usage_deltas.used_turn IS 'Whether the TURN rate applied; NULL if usage_date is NULL.';
+COMMENT ON COLUMN oblivion.usage_deltas.sessions IS 'Rows added; negative if they were removed.';
+COMMENT ON COLUMN oblivion.usage_deltas.tokens IS 'Tokens added; negative if they were removed.';
+COMMENT ON COLUMN oblivion.usage_deltas.seconds IS 'Seconds added; negative if they were removed.';
+COMMENT ON COLUMN oblivion.usage_deltas.last_usage IS 'Newest timestamp of the rows added; NULL if none were.';
+COMMENT ON COLUMN oblivion.usage_deltas.has_lost_rows IS
+  'Whether a removed row may have been newer than the rows added.';

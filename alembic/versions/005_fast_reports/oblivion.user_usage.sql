@@ -34,10 +34,11 @@ $$;
 
 GRANT SELECT ON TABLE oblivion.user_usage TO PUBLIC;
 
-COMMENT ON TABLE oblivion.user_usage IS 'Usage by account, but for what usage_deltas holds.';
+COMMENT ON TABLE oblivion.user_usage IS 'Usage by account, without the changes that are still in usage_deltas.';
 COMMENT ON COLUMN oblivion.user_usage.user_id IS 'The account.';
-COMMENT ON COLUMN oblivion.user_usage.sessions IS 'Its rows of usage.';
-COMMENT ON COLUMN oblivion.user_usage.tokens IS 'Sum of their tokens.';
-COMMENT ON COLUMN oblivion.user_usage.last_usage IS 'The newest of them, unless has_lost_rows.';
+COMMENT ON COLUMN oblivion.user_usage.sessions IS 'Rows of token_usage.';
+COMMENT ON COLUMN oblivion.user_usage.tokens IS 'Sum of tokens_used.';
+COMMENT ON COLUMN oblivion.user_usage.last_usage IS
+  'Newest timestamp of the rows; it may be too late if has_lost_rows.';
 COMMENT ON COLUMN oblivion.user_usage.has_lost_rows IS
-  'Rows were deleted, or moved back in time: last_usage may be of one of those.';
+  'Whether rows were deleted, or moved back in time: last_usage may be of such a row.';

@@ -42,9 +42,9 @@ END
 $$;
 
 COMMENT ON VIEW oblivion.user_usage_drift IS
-  'What the roll-up of accounts lacks against the rows of usage; no row where it is right.';
+  'Differences between the roll-up of accounts and the rows of token_usage; empty if there are none.';
 COMMENT ON COLUMN oblivion.user_usage_drift.user_id IS 'The account.';
-COMMENT ON COLUMN oblivion.user_usage_drift.sessions IS 'Rows that are missing, or, below zero, too many.';
-COMMENT ON COLUMN oblivion.user_usage_drift.tokens IS 'Tokens that are missing.';
-COMMENT ON COLUMN oblivion.user_usage_drift.last_usage IS 'When it last used any.';
-COMMENT ON COLUMN oblivion.user_usage_drift.has_lost_rows IS 'Whether the roll-up takes a later time for that.';
+COMMENT ON COLUMN oblivion.user_usage_drift.sessions IS 'Rows that the roll-up lacks; negative if it has too many.';
+COMMENT ON COLUMN oblivion.user_usage_drift.tokens IS 'Tokens that the roll-up lacks; negative if it has too many.';
+COMMENT ON COLUMN oblivion.user_usage_drift.last_usage IS 'Newest timestamp of the rows.';
+COMMENT ON COLUMN oblivion.user_usage_drift.has_lost_rows IS 'Whether last_usage of the roll-up is later than that.';

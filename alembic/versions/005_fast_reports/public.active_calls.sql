@@ -9,5 +9,4 @@ SELECT
 FROM public.call_sessions
 WHERE end_time IS NULL
 ORDER BY start_time DESC;
-COMMENT ON COLUMN public.active_calls.duration IS
-  'How long it has been going on; NULL where it began at no finite time.';
+COMMENT ON COLUMN public.active_calls.duration IS 'How long the call has been running; NULL if start_time is infinite.';

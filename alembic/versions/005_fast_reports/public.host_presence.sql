@@ -1,6 +1,7 @@
--- What PostgREST calls. Its body was bound to the function in schema oblivion when it was made, so that whoever may call
--- this one needs no right to that schema. Browsers let the timers of a hidden page run once a minute: two minutes forgive
--- such a host one heartbeat that is late or lost.
+-- PostgREST calls this function. Its body was bound to the function in schema oblivion at creation, so a caller needs
+-- no privilege on that schema.
+-- Browsers run the timers of a hidden page only once a minute: two minutes allow such a host one heartbeat that is late
+-- or lost.
 CREATE FUNCTION public.host_presence(host_id text, stale_after interval DEFAULT interval '2 minutes')
 RETURNS TABLE (is_available boolean, room_id text, updated_at timestamptz)
 LANGUAGE sql
@@ -12,5 +13,7 @@ BEGIN ATOMIC
 END;
 
 COMMENT ON FUNCTION public.host_presence(text, interval) IS
-  'Whether a host takes calls, where, and when the host was last heard of; away when that is longer ago than '
-  'stale_after by the server''s clock, 2 minutes unless it is given; no row for one that is not known.';
+  'Whether a host can take a call now. host_id: the host. stale_after: an interval, 2 minutes by default; a host '
+  'whose last heartbeat is older, by the server''s clock, is not available. Returns one row: is_available, room_id '
+  '(room in which a caller meets the host), updated_at (last heartbeat). Returns no row for an unknown host. Errors: '
+  '22023 if stale_after is NULL or negative.';

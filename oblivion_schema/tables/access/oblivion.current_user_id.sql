@@ -1,7 +1,8 @@
--- Asks nothing of Supabase's schema auth, so that plain PostgreSQL answers, too. Claims that are no JSON, or too deep for
--- its parser, are nobody's: an error here would fail every request, for it would come from every policy.
--- PARALLEL UNSAFE, for up to 16 no block that handles errors may be entered while a query runs in parallel. Types are
--- qualified, for an empty search_path still finds those that a session made in pg_temp.
+-- Does not use Supabase's schema auth, so it works on plain PostgreSQL too.
+-- Claims that are not JSON, or too deeply nested for PostgreSQL's parser, mean that nobody is signed in. An error here
+-- would fail every request, because every policy calls this function.
+-- PARALLEL UNSAFE: up to PostgreSQL 16 a parallel query cannot enter a block with an exception handler.
+-- Types are qualified: even with an empty search_path PostgreSQL finds types that a session created in pg_temp.
 CREATE OR REPLACE FUNCTION oblivion.current_user_id()
 RETURNS text
 LANGUAGE plpgsql
@@ -19,4 +20,5 @@ EXCEPTION
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.current_user_id() IS 'Who is signed in: sub of the JWT, or NULL where that is no text.';
+COMMENT ON FUNCTION oblivion.current_user_id() IS
+  'The signed-in user: claim sub of the JWT; NULL if it is missing, empty or not a string.';

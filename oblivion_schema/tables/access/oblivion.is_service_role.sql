@@ -1,6 +1,8 @@
--- Supabase's service_role goes past row level security; one that a plain owner made does not, so policies let it through.
--- IMMUTABLE, for the planner to fold it: a plan with policies in it is made for one role, and never runs as another.
--- PL/pgSQL, for it is asked once a plan: a function in SQL would have to be planned itself each time.
+-- Supabase's service_role bypasses row level security. A service_role that a plain owner created does not, so the
+-- policies let it through.
+-- IMMUTABLE is safe here: PostgreSQL never reuses a plan with policies for another role. It lets the planner fold the
+-- call.
+-- PL/pgSQL: it is called once for each plan, and an SQL function would have to be planned itself each time.
 CREATE OR REPLACE FUNCTION oblivion.is_service_role()
 RETURNS boolean
 LANGUAGE plpgsql
@@ -12,4 +14,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.is_service_role() IS 'Whether service_role asks, which reaches all rows in both modes.';
+COMMENT ON FUNCTION oblivion.is_service_role() IS
+  'Whether the current role is service_role, which reaches all rows in both access modes.';

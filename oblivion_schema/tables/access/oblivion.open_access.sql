@@ -1,5 +1,6 @@
--- The access mode, and so the only text in the database that is not always the same: in the authenticated mode this
--- returns false (oblivion_schema.access.switch). A constant, which the planner folds into each policy that asks.
+-- The access mode. Only the text of this function differs between databases: in the authenticated mode it returns false
+-- (oblivion_schema.tables.access.switch).
+-- It is a constant, which the planner folds into each policy that calls it.
 CREATE OR REPLACE FUNCTION oblivion.open_access()
 RETURNS boolean
 LANGUAGE sql
@@ -7,4 +8,4 @@ IMMUTABLE PARALLEL SAFE
 SET search_path = ''
 RETURN true;
 
-COMMENT ON FUNCTION oblivion.open_access() IS 'The access mode: true in the open one.';
+COMMENT ON FUNCTION oblivion.open_access() IS 'The access mode: true if open, false if authenticated.';

@@ -10,4 +10,4 @@ FROM public.call_sessions
 WHERE end_time IS NULL
 ORDER BY start_time DESC;
 
-COMMENT ON VIEW public.active_calls IS 'Calls that are going on, newest first.';
+COMMENT ON VIEW public.active_calls IS 'Running calls, newest first.';

@@ -1,4 +1,5 @@
--- The clock, not the transaction's beginning: for a metered call it is when it was last seen, which its price may follow.
+-- clock_timestamp(), not now(): updated_at is the time when a metered call was last seen, and a reaped call is billed
+-- up to it.
 CREATE OR REPLACE FUNCTION public.update_updated_at_column()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -10,4 +11,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION public.update_updated_at_column() IS 'Trigger: stamps updated_at with the server''s clock.';
+COMMENT ON FUNCTION public.update_updated_at_column() IS 'Trigger: sets updated_at to the server''s clock.';

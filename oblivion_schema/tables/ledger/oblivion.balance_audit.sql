@@ -16,4 +16,4 @@ FULL JOIN (
 ) AS l ON l.user_id = a.user_id;
 
 COMMENT ON VIEW oblivion.balance_audit IS
-  'Each account''s balance beside the sum of its ledger; a row with drift or gaps is wrong.';
+  'The balance of each account beside the sum of its ledger rows; a row with drift or gaps is an error.';

@@ -1,5 +1,6 @@
--- Whatever changes a balance, a row of the ledger tells of it; the engine says why in a setting that is local to its own
--- statement, and all else is a direct change. After the row has changed: nothing that happens to it later is missed.
+-- Every change of a balance gets a ledger row, whoever made it. The engine says why in the setting oblivion.reason,
+-- which it sets for its own statement only. Without a reason the change is of kind direct.
+-- It is an AFTER trigger: it sees the balance that is stored, whatever BEFORE triggers did to the row.
 CREATE OR REPLACE FUNCTION oblivion.write_ledger()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -7,7 +8,7 @@ SECURITY DEFINER
 SET search_path = ''
 AS $$
 DECLARE
-  -- What, of which call, by which key: 'refund 0190c0de-0000-7000-8000-000000000000 key'.
+  -- Kind, call and key, such as 'refund 0190c0de-0000-7000-8000-000000000000 key'.
   reason CONSTANT pg_catalog.text := current_setting('oblivion.reason', true);
 BEGIN
   IF TG_OP = 'UPDATE' AND OLD.user_id = NEW.user_id THEN
@@ -36,4 +37,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.write_ledger() IS 'Trigger: writes a row of the ledger for each change of a balance.';
+COMMENT ON FUNCTION oblivion.write_ledger() IS 'Trigger: writes a ledger row for each change of a balance.';

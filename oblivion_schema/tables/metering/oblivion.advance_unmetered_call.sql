@@ -1,4 +1,4 @@
--- A client of before has started it, and bills it by itself: whoever may act for its user can end it, and no more.
+-- The client of such a call bills it by itself. Whoever may act for the user of the call can end it, and nothing more.
 CREATE OR REPLACE FUNCTION oblivion.advance_unmetered_call(session_id uuid, action text, caller text)
 RETURNS text
 LANGUAGE plpgsql
@@ -26,4 +26,4 @@ END
 $$;
 
 COMMENT ON FUNCTION oblivion.advance_unmetered_call(uuid, text, text) IS
-  'What advance_call() does to a call of an old client.';
+  'The part of advance_call() for a call that is not metered.';

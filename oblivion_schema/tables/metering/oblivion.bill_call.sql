@@ -1,6 +1,7 @@
--- The heart of the engine. Charges what a call costs until then, by the price of its minutes, less what it has been
--- billed; so that it does not matter how often, how late or in which order it is asked. Whoever calls holds the lock of
--- the call and its meter, and writes `cost` to it. The call is locked first, then the account, whoever bills.
+-- The heart of the engine. Charges the price of the call up to `until`, minus what was billed before. So the total does
+-- not depend on how often, how late or in which order it is called.
+-- The caller holds the locks of the call and of its meter, and writes `cost` to the call. Everybody who bills locks the
+-- call first, then the account.
 CREATE OR REPLACE FUNCTION oblivion.bill_call(
   meter oblivion.call_meters,
   user_id text,
@@ -22,7 +23,7 @@ AS $$
 DECLARE
   seconds CONSTANT double precision := greatest(0, date_part('epoch', until - start_time));
   patience CONSTANT pg_catalog.text := current_setting('lock_timeout');
-  -- The segment that is billed: the meter's own, with no number, unless one before it could not be.
+  -- The segment to bill: the current one (segment is NULL), or an earlier one that could not be billed in its time.
   usage_id pg_catalog.uuid;
   rate integer;
   turn boolean;
@@ -45,7 +46,7 @@ BEGIN
   BEGIN
     minutes := ceil(seconds / 60);
     IF patience = '0' THEN
-      -- Somebody who holds an account for long does not keep a call from its end, nor makes the statement time out.
+      -- A session that locks the account for long must not keep the call from ending, nor make the statement time out.
       setting := current_setting('statement_timeout');
       setting := set_config('lock_timeout', CASE
         WHEN setting IN ('0', '3s', '8s') THEN '1500ms'
@@ -148,7 +149,7 @@ BEGIN
     END IF;
   EXCEPTION
     WHEN OTHERS THEN
-      -- The call goes on, or ends, all the same; settle_calls(), or its next tick, collects.
+      -- The call goes on, or ends, all the same. Its next tick or settle_calls() charges it.
       status := 'unsettled';
       charged := 0;
       shortfall := 0;
@@ -162,4 +163,4 @@ END
 $$;
 
 COMMENT ON FUNCTION oblivion.bill_call(oblivion.call_meters, text, timestamptz, integer, timestamptz, text) IS
-  'Charges what a call costs until then, less what it has been billed; a failure is a status.';
+  'Charges the price of a call up to until, minus what was billed before. A failure returns status unsettled.';

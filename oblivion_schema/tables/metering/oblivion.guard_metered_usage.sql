@@ -1,4 +1,5 @@
--- What the engine has written to the log of usage, an API role changes nothing of; it goes with its account.
+-- An API role can neither change nor delete the usage rows that the engine wrote. They are deleted together with their
+-- account.
 CREATE OR REPLACE FUNCTION oblivion.guard_metered_usage()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -15,4 +16,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.guard_metered_usage() IS 'Trigger: keeps an API role from the usage of metered calls.';
+COMMENT ON FUNCTION oblivion.guard_metered_usage() IS
+  'Trigger: API roles cannot change or delete the usage rows of metered calls.';

@@ -1,5 +1,5 @@
--- Whether `caller` may act for a user, or for a call of no user, whose id is all that it takes. A role is trusted that is
--- the owner, as whom the engine runs, or may become it.
+-- Whether `caller` may act for a user. Whoever knows the id of a call without a user may act for that call.
+-- The engine runs as the owner. A role that is the owner, or may become the owner, is trusted.
 CREATE OR REPLACE FUNCTION oblivion.may_act_for(user_id text, caller text)
 RETURNS boolean
 LANGUAGE sql
@@ -9,8 +9,9 @@ RETURN oblivion.open_access()
   OR user_id IS NULL
   OR starts_with(user_id, 'anonymous_')
   OR caller = 'service_role'
-  -- A visitor is nobody, not NULL, which NOT would make no refusal.
+  -- Not =: for a visitor that is NULL, and NOT NULL would refuse nobody.
   OR user_id IS NOT DISTINCT FROM oblivion.current_user_id()
   OR pg_has_role(caller::name, current_user, 'USAGE');
 
-COMMENT ON FUNCTION oblivion.may_act_for(text, text) IS 'Whether a role may act for a user, or a call of no user.';
+COMMENT ON FUNCTION oblivion.may_act_for(text, text) IS
+  'Whether the role caller may act for a user; every role may for a call without a user.';

@@ -1,4 +1,4 @@
--- What a bill has made of a call: only one that has ended, and is billed, is settled.
+-- A call is settled only if it has ended and was billed.
 CREATE OR REPLACE FUNCTION oblivion.note_outcome(
   call uuid, status text, has_ended boolean, is_reaped boolean, had_incident boolean
 )
@@ -19,4 +19,4 @@ END
 $$;
 
 COMMENT ON FUNCTION oblivion.note_outcome(uuid, text, boolean, boolean, boolean) IS
-  'Notes what a bill has made of a call.';
+  'Stores the outcome of a bill in the meter; resolves the open incident if the bill succeeded.';

@@ -1,5 +1,7 @@
--- Several at once each take other calls; one that is being ticked at this moment is not stale. All are locked before the
--- first is billed, and billed by user: two that lock accounts in different orders would wait for each other.
+-- Sessions that run it at once take different calls. A call that is being ticked at this moment is locked, and not
+-- stale.
+-- All calls are locked before the first is billed, and billed in the order of their users: two sessions that locked
+-- accounts in different orders would deadlock.
 CREATE OR REPLACE FUNCTION oblivion.reap_stale_calls(not_seen_for interval, max_calls integer)
 RETURNS TABLE (
   session_id uuid, status text, charged integer, shortfall integer, end_time timestamptz
@@ -15,8 +17,8 @@ DECLARE
 BEGIN
   IF not_seen_for IS NULL OR not_seen_for < interval '0' OR max_calls IS NULL OR max_calls < 0 THEN
     RAISE invalid_parameter_value
-      USING MESSAGE = format('Calls not seen for %s, at most %s', not_seen_for, max_calls),
-        HINT = 'Give a time and a number of zero or more';
+      USING MESSAGE = format('not_seen_for is %L, max_calls is %L', not_seen_for, max_calls),
+        HINT = 'Give an interval and a number of zero or more';
   END IF;
   FOR call IN
     SELECT s.id, s.user_id
@@ -35,7 +37,7 @@ BEGIN
       PERFORM FROM public.user_accounts AS a WHERE a.user_id = call.user_id FOR NO KEY UPDATE;
     EXCEPTION
       WHEN lock_not_available OR deadlock_detected THEN
-        -- Whose account somebody holds for long has his turn another time.
+        -- Another session holds this account for long: skip its calls until the next run.
         held := call.user_id;
         CONTINUE;
     END;
@@ -59,4 +61,4 @@ END
 $$;
 
 COMMENT ON FUNCTION oblivion.reap_stale_calls(interval, integer) IS
-  'What public.reap_stale_calls() does, as the owner.';
+  'Implements public.reap_stale_calls(), as the owner.';

@@ -1,5 +1,5 @@
--- Calls that have ended, but could not be billed then; those that failed last come last. They are
--- locked and billed in the order that reap_stale_calls() has.
+-- Takes calls that have ended but could not be billed then. Calls whose billing failed most recently come last. It
+-- locks and bills them in the same order as reap_stale_calls().
 CREATE OR REPLACE FUNCTION oblivion.settle_calls(max_calls integer)
 RETURNS TABLE (session_id uuid, status text, charged integer, shortfall integer)
 LANGUAGE plpgsql
@@ -13,7 +13,7 @@ DECLARE
 BEGIN
   IF max_calls IS NULL OR max_calls < 0 THEN
     RAISE invalid_parameter_value
-      USING MESSAGE = format('At most %s calls', max_calls), HINT = 'Give a number of zero or more';
+      USING MESSAGE = format('max_calls is %L', max_calls), HINT = 'Give a number of zero or more';
   END IF;
   FOR call IN
     SELECT s.id, s.user_id
@@ -34,7 +34,7 @@ BEGIN
       PERFORM FROM public.user_accounts AS a WHERE a.user_id = call.user_id FOR NO KEY UPDATE;
     EXCEPTION
       WHEN lock_not_available OR deadlock_detected THEN
-        -- Whose account somebody holds for long has his turn another time.
+        -- Another session holds this account for long: skip its calls until the next run.
         held := call.user_id;
         CONTINUE;
     END;
@@ -56,4 +56,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.settle_calls(integer) IS 'What public.settle_calls() does, as the owner.';
+COMMENT ON FUNCTION oblivion.settle_calls(integer) IS 'Implements public.settle_calls(), as the owner.';

@@ -21,10 +21,12 @@ BEGIN ATOMIC
 END;
 
 COMMENT ON FUNCTION public.start_call(text, text, text, boolean, text) IS
-  'Starts a metered call by the server''s clock. mode: video or voice-only. With client_key, 1 to 200 characters, a '
-  'repeated start gives the call of the first one. Returns a row. status: ok; short, the balance did not cover it; '
-  'not_billed, nobody pays; unsettled, billing failed and is made up for later; ended, it had ended before; unknown, '
-  'no such call, or not the caller''s. charged and shortfall: tokens, by this time. balance: tokens left. '
-  'minutes_billed: started minutes in all. minutes_left: whole minutes that the balance covers. credit_cost: tokens '
-  'due in all. Errors: 22023 unknown mode, no room, or a key of another length; 23505 a key that is known from '
-  'another room or mode; 42501 another''s user_id; 55000 no rate.';
+  'Starts a metered call, by the server''s clock. Nothing is charged yet. user_id: the account that pays, or NULL for '
+  'a visitor. room_id: the room. mode: video or voice-only. used_turn: whether a TURN relay carries the media. '
+  'client_key: an idempotency key of 1 to 200 characters; a repeated start with the same user and key returns the '
+  'first call. Returns one row. session_id: the call. status: ok; short (the balance does not cover one minute); '
+  'not_billed (no account pays); ended (the call of client_key has ended). charged, shortfall: 0. balance: tokens '
+  'left. minutes_billed: 0, or NULL for a repeated start. minutes_left: whole minutes that the balance covers, NULL '
+  'at a rate of zero. credit_cost: tokens due in all. Errors: 22023 unknown mode, room_id is NULL, or client_key is '
+  'empty or too long; 23505 client_key belongs to a call in another room or mode; 42501 user_id is another user; '
+  '55000 no rate in token_rates.';

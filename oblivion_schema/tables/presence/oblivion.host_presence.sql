@@ -1,6 +1,6 @@
--- As the owner, whom policies do not bind: a visitor may know of one host what this selects, and never the room_token.
--- The clock is that of this moment, which no committed heartbeat is ahead of; a row from further ahead than stale_after,
--- as databases that were made by hand took them from clients, is nobody's heartbeat either.
+-- Runs as the owner, whom policies do not bind: a visitor may read these columns of one host, but never room_token.
+-- Uses clock_timestamp(), because no committed heartbeat is later than that. A row that is later by more than
+-- stale_after is not a heartbeat: clients wrote such times in databases that were made by hand.
 CREATE OR REPLACE FUNCTION oblivion.host_presence(host_id text, stale_after interval)
 RETURNS TABLE (is_available boolean, room_id text, updated_at timestamptz)
 LANGUAGE plpgsql
@@ -12,8 +12,8 @@ DECLARE
 BEGIN
   IF stale_after IS NULL OR stale_after < interval '0' THEN
     RAISE invalid_parameter_value
-      USING MESSAGE = format('A host is stale after %s', coalesce(stale_after::pg_catalog.text, 'NULL')),
-        HINT = 'Give a time of zero or more';
+      USING MESSAGE = format('stale_after is %s', coalesce(stale_after::pg_catalog.text, 'NULL')),
+        HINT = 'Give an interval of zero or more';
   END IF;
   RETURN QUERY
   SELECT
@@ -25,5 +25,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.host_presence(text, interval) IS
-  'What anybody may know of a host, past row level security.';
+COMMENT ON FUNCTION oblivion.host_presence(text, interval) IS 'Implements public.host_presence(), as the owner.';

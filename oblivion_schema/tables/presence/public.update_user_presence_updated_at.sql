@@ -1,5 +1,5 @@
--- On the way of each heartbeat, twice: for the row that an upsert would insert, and for the one that it updates. A
--- condition on the second would cost more than the call, being parsed anew by each statement.
+-- Each heartbeat calls this twice: for the row that the upsert would insert, and for the row that it updates. A WHEN
+-- condition on the second would cost more than the call, because PostgreSQL parses it on every statement.
 CREATE OR REPLACE FUNCTION public.update_user_presence_updated_at()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -11,4 +11,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION public.update_user_presence_updated_at() IS 'Trigger: stamps updated_at with the server''s clock.';
+COMMENT ON FUNCTION public.update_user_presence_updated_at() IS 'Trigger: sets updated_at to the server''s clock.';

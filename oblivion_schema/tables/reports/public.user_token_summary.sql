@@ -45,4 +45,4 @@ LEFT JOIN (
   GROUP BY user_id
 ) AS u ON u.user_id = a.user_id;
 
-COMMENT ON VIEW public.user_token_summary IS 'What each account has left and what it used, one row for each account.';
+COMMENT ON VIEW public.user_token_summary IS 'Balance and total usage of each account, one row for each account.';

@@ -1,6 +1,7 @@
--- What one call adds to the sums of its day; said here for the trigger, the reports and the recount. A length that is
--- not finite, and a NaN, would stay in a sum when their row is gone. No search_path: PostgreSQL puts it into the query
--- that asks, for which its names are bound.
+-- The trigger, the reports and the drift view share this definition.
+-- NaN and infinite lengths are left out: they would stay in a sum after their row was deleted.
+-- No SET search_path: it would keep PostgreSQL from inlining the function. The names in the body were bound at
+-- creation.
 CREATE OR REPLACE FUNCTION oblivion.call_amounts(
   start_time timestamptz,
   end_time timestamptz,
@@ -32,10 +33,11 @@ BEGIN ATOMIC
     (credit_cost = 'NaN')::integer,
     CASE WHEN isfinite(start_time) AND isfinite(end_time) THEN 1 ELSE 0 END,
     CASE
-      WHEN isfinite(start_time) AND isfinite(end_time) THEN extract(epoch FROM end_time) - extract(epoch FROM start_time)
+      WHEN isfinite(start_time) AND isfinite(end_time)
+        THEN extract(epoch FROM end_time) - extract(epoch FROM start_time)
       ELSE 0
     END;
 END;
 
 COMMENT ON FUNCTION oblivion.call_amounts(timestamptz,timestamptz,text,boolean,numeric) IS
-  'What one call adds to the sums of its day.';
+  'What one call adds to the sums of its UTC day.';

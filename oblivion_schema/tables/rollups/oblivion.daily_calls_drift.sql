@@ -38,4 +38,4 @@ HAVING (
 ) <> (0, 0, 0, 0, 0, 0, 0, 0);
 
 COMMENT ON VIEW oblivion.daily_calls_drift IS
-  'What the roll-up of calls lacks against the rows of calls; no row where it is right.';
+  'Differences between the roll-up of calls and the rows of call_sessions; empty if there are none.';

@@ -28,4 +28,4 @@ GROUP BY usage_date, mode, used_turn
 HAVING (sum(sessions), sum(tokens), sum(seconds)) <> (0, 0, 0);
 
 COMMENT ON VIEW oblivion.daily_usage_drift IS
-  'What the roll-up of days lacks against the rows of usage; no row where it is right.';
+  'Differences between the roll-up of days and the rows of token_usage; empty if there are none.';

@@ -29,4 +29,4 @@ HAVING sum(sessions) <> 0
   OR NOT bool_or(has_lost_rows) AND max(newest) IS DISTINCT FROM max(last_usage);
 
 COMMENT ON VIEW oblivion.user_usage_drift IS
-  'What the roll-up of accounts lacks against the rows of usage; no row where it is right.';
+  'Differences between the roll-up of accounts and the rows of token_usage; empty if there are none.';

@@ -1,4 +1,4 @@
--- Rows that were moved there are somebody's: they outlive the schema.
+-- Rows that were moved there are users' data, so they outlive the schema.
 DO $$
 BEGIN
   DELETE FROM oblivion.adoption_log WHERE kind <> 'row';

@@ -5,7 +5,7 @@ BEGIN
   IF coalesce(current_setting('oblivion.drop_data', true), '') = 'yes' THEN
     RETURN;
   END IF;
-  -- An opening says no more than the account itself.
+  -- An opening row may go: it only repeats the balance of its account.
   SELECT string_agg(name, ', ') INTO holding
   FROM (
     SELECT 'public.token_ledger' AS name WHERE EXISTS (SELECT FROM public.token_ledger WHERE kind <> 'opening')
@@ -17,7 +17,7 @@ BEGIN
   IF holding IS NOT NULL THEN
     RAISE EXCEPTION '% holds rows, which this downgrade would drop', holding
       USING ERRCODE = 'object_not_in_prerequisite_state',
-        HINT = 'Save them first, then say alembic -x drop-data=yes downgrade';
+        HINT = 'Save them first, then run alembic -x drop-data=yes downgrade';
   END IF;
 END
 $$;

@@ -25,4 +25,4 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.host_presence(text) IS 'What anybody may know of a host, past row level security.';
+COMMENT ON FUNCTION oblivion.host_presence(text) IS 'Implements public.host_presence(), as the owner.';

@@ -9,4 +9,4 @@ SELECT
 FROM public.call_sessions
 WHERE call_sessions.end_time IS NULL
 ORDER BY call_sessions.start_time DESC;
-COMMENT ON COLUMN public.active_calls.duration IS 'How long it has been going on.';
+COMMENT ON COLUMN public.active_calls.duration IS 'How long the call has been running.';

@@ -25,4 +25,5 @@ END
 $$;
 
 COMMENT ON FUNCTION public.host_presence(text) IS
-  'Whether a host takes calls, where, and when the host was last heard of; no row for one that is not known.';
+  'Whether a host can take a call now. host_id: the host. Returns one row: is_available, room_id (room in which a '
+  'caller meets the host), updated_at (last heartbeat). Returns no row for an unknown host.';

@@ -31,11 +31,11 @@ BEGIN
 END
 $$;
 
-COMMENT ON VIEW public.user_token_summary IS 'What each account has left and what it used, one row for each account.';
+COMMENT ON VIEW public.user_token_summary IS 'Balance and total usage of each account, one row for each account.';
 COMMENT ON COLUMN public.user_token_summary.user_id IS 'The account.';
 COMMENT ON COLUMN public.user_token_summary.tokens_remaining IS 'Tokens left to spend.';
 COMMENT ON COLUMN public.user_token_summary.subscription_tier IS 'free, pro or enterprise.';
 COMMENT ON COLUMN public.user_token_summary.account_created IS 'When the account was opened.';
-COMMENT ON COLUMN public.user_token_summary.total_tokens_used IS 'Tokens that it ever used; 0 where none were.';
-COMMENT ON COLUMN public.user_token_summary.total_sessions IS 'Its rows of usage; 0 where there are none.';
-COMMENT ON COLUMN public.user_token_summary.last_usage IS 'When it last used any; NULL where it never did.';
+COMMENT ON COLUMN public.user_token_summary.total_tokens_used IS 'Sum of tokens_used of the account; 0 without usage.';
+COMMENT ON COLUMN public.user_token_summary.total_sessions IS 'Rows of token_usage of the account; 0 without usage.';
+COMMENT ON COLUMN public.user_token_summary.last_usage IS 'When the account last used tokens; NULL without usage.';
