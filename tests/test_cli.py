@@ -378,7 +378,11 @@ def test_installed_wheel_upgrades_away_from_the_checkout(empty: URL, tmp_path: P
         [sys.executable, "-c", code], cwd=elsewhere, env=environment, capture_output=True, text=True, check=False
     )
     assert where.stdout.startswith(str(site))
-    assert {path.name for path in (site / "oblivion_schema").iterdir()} >= {"py.typed", "migrations", "functions"}
+    package = site / "oblivion_schema"
+    assert (package / "py.typed").is_file()
+    for installed, source in ((package, "oblivion_schema"), (package / "migrations", "alembic")):
+        files = {file.relative_to(PROJECT / source) for file in (PROJECT / source).rglob("*.sql")}
+        assert files <= {file.relative_to(installed) for file in installed.rglob("*.sql")}
     assert query(empty, "SELECT version_num FROM oblivion.alembic_version") == [("005",)]
 
 
