@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import uuid
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from psycopg.sql import SQL, Composed
 from pytest_postgresql import factories
 from pytest_postgresql.janitor import DatabaseJanitor
 from revisions_cache import build_once
@@ -64,15 +66,29 @@ _QUICK = "not full"
 _LEFT_OUT = pytest.StashKey[tuple[int, int]]()
 
 
+def _are_named(config: pytest.Config) -> bool:
+    """Whether single tests are asked for, which are run whatever set they are of."""
+    return any("::" in argument for argument in config.args) or bool(config.getoption("lf"))
+
+
+def _keep_bytecode(config: pytest.Config) -> None:
+    """Where bytecode may not be written beside its source, keep it in pytest's cache: tests start many Pythons."""
+    if sys.dont_write_bytecode and config.cache is not None:
+        sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = str(config.cache.mkdir("bytecode"))
+        sys.dont_write_bytecode = False
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Start the run's server, unless one is given; no test sees the caller's databases."""
-    if any("::" in argument for argument in config.args) and config.option.markexpr == _QUICK:
-        config.option.markexpr = ""  # a test that is named is run
+    if _are_named(config) and config.option.markexpr == _QUICK:
+        config.option.markexpr = ""
     os.environ.pop(QUICK_VARIABLE, None)
-    if config.option.markexpr == _QUICK:
+    if _QUICK in config.option.markexpr:
         os.environ[QUICK_VARIABLE] = "yes"
     for name in (*VARIABLES, "ALEMBIC_CONFIG"):
         os.environ.pop(name, None)
+    _keep_bytecode(config)
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
     home = temporary_home()
@@ -136,7 +152,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         else:
             few.add(test)
             item.add_marker("full")
-    if (lost := few - quick) and not any("::" in argument for argument in config.args):
+    if (lost := few - quick) and not _are_named(config):
         raise pytest.UsageError(f"The quick set takes no case of {', '.join(sorted(lost))}: mend its mark `few`.")
     if config.option.markexpr == _QUICK:
         left = sum(item.get_closest_marker("full") is not None for item in items)
@@ -210,9 +226,16 @@ def _upgrade(*, host: str, port: int, user: str, dbname: str, password: str | No
     oblivion_schema.upgrade(_url(host, port, user, password, dbname))
 
 
+class _Janitor(DatabaseJanitor):
+    """Copies files: a clone that is written to the WAL, page by page, costs the server twice as much."""
+
+    def _build_create_database_sql(self) -> Composed:
+        return SQL("{} STRATEGY FILE_COPY").format(super()._build_create_database_sql())
+
+
 def _janitor(server: Any) -> DatabaseJanitor:
     """What makes, and drops, a database of a new name; a clone where `server` has a template."""
-    return DatabaseJanitor(
+    return _Janitor(
         user=server.user,
         host=server.host,
         port=server.port,
@@ -224,13 +247,13 @@ def _janitor(server: Any) -> DatabaseJanitor:
 
 
 pg_template = factories.postgresql_noproc(depends_on="pg_server", dbname=f"oblivion_{_RUN}", load=[_upgrade])
-pg_clone = factories.postgresql("pg_template")
 
 
 @pytest.fixture
-def upgraded(pg_clone: Any, pg_template: Any) -> URL:
+def upgraded(pg_template: Any) -> Iterator[URL]:
     """A database of its own at the newest revision, demo accounts included."""
-    return _url(pg_template.host, pg_template.port, pg_template.user, pg_template.password, pg_clone.info.dbname)
+    with _janitor(pg_template) as janitor:
+        yield _url(pg_template.host, pg_template.port, pg_template.user, pg_template.password, janitor.dbname)
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,11 @@ import tempfile
 import time
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import URL, Connection, NullPool, create_engine, event, func, select, true
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, func, select, true
 
 from oblivion_schema import cli, metadata
 from oblivion_schema.declare.sql import statements_of
@@ -129,7 +130,7 @@ def wait_until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.005)
+        time.sleep(0.02)  # a look costs the server a session
 
 
 def dump(url: URL) -> str:
@@ -157,31 +158,36 @@ def libpq(url: URL) -> str:
     return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
+@cache
+def engine_of(url: URL) -> Engine:
+    """An engine that asks the server about itself once, and holds no connection."""
+    # What hstore's number is would be asked on each connection.
+    options = {"use_native_hstore": False} if url.get_driver_name() == "psycopg2" else {}
+    return create_engine(url, poolclass=NullPool, **options)
+
+
 def execute(url: URL, sql: str) -> None:
     """Run `sql`, one or more statements, in one transaction."""
-    engine = create_engine(url, poolclass=NullPool)
-    with engine.begin() as connection:
+    with engine_of(url).begin() as connection:
         connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
 
 
 def query(url: URL, sql: str) -> list[tuple[object, ...]]:
     """Rows of one statement."""
-    engine = create_engine(url, poolclass=NullPool)
-    with engine.begin() as connection:
+    with engine_of(url).begin() as connection:
         return [tuple(row) for row in connection.exec_driver_sql(sql, execution_options={"no_parameters": True})]
 
 
 @contextmanager
 def request(url: URL, role: str, claims: str | None = None) -> Iterator[Connection]:
     """A transaction as PostgREST opens one for a request, of `role` and with the JWT's `claims`; it is rolled back."""
-    engine = create_engine(url.set(username="authenticator", password="authenticator"), poolclass=NullPool)
+    engine = engine_of(url.set(username="authenticator", password="authenticator"))
     with engine.connect() as connection:
         settings = {"role": role, "request.jwt.claims": json.dumps({"role": role}) if claims is None else claims}
         for name, value in settings.items():
             connection.execute(select(func.set_config(name, value, true())))
         yield connection
         connection.rollback()
-    engine.dispose()
 
 
 def signed_in(user_id: str) -> str:

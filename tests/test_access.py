@@ -502,6 +502,7 @@ def test_create_all_leaves_the_mode_as_it_is(open_to_both: URL) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.few(mode="authenticated")
 @pytest.mark.server
 def test_check_is_clean_in_both_modes(upgraded_database: URL, mode: Mode) -> None:
     assert run("access", mode, url=upgraded_database).status == 0

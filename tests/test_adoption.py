@@ -183,11 +183,10 @@ def clients_go_on(url: URL) -> None:
 
 
 @pytest.fixture
-def all_scripts(empty: URL) -> URL:
+def all_scripts(new_sort: Callable[..., URL], state_by_hand: Callable[..., URL]) -> URL:
     """A database in which every script ran, with rows, and with what somebody added."""
     [state] = (state for state in STATES if state.name == "presence fixed and safe, billing")
-    execute(empty, state.script(rows=True, by_hand=True))
-    return empty
+    return new_sort(copy_of=state_by_hand("superuser", state))
 
 
 NOT_OURS = (

@@ -117,6 +117,7 @@ def test_settle_names_what_is_left_and_why(upgraded: URL, monkeypatch: pytest.Mo
     assert run("settle", url=upgraded).status == 0
 
 
+@pytest.mark.full
 def test_runs_at_once_share_the_work_and_do_not_wait_for_each_other(upgraded: URL) -> None:
     """Of calls of the same accounts, which would deadlock where each run bills them in another order."""
     count = 600

@@ -384,6 +384,7 @@ def test_check_keeps_nobody_waiting(upgraded: URL) -> None:
     assert seen == [[(1,)]]
 
 
+@pytest.mark.full
 def test_two_checks_at_once_both_end_well(upgraded: URL) -> None:
     command = ("python", "-m", "alembic", "-x", f"url={upgraded.render_as_string(hide_password=False)}", "check")
     for process in [spawn(*command) for _ in range(3)]:
@@ -520,6 +521,7 @@ def test_check_against_knows_the_mode_and_the_publication_of_production(
     assert run(*against(production, *to_scratch(scratch))).status == 0
 
 
+@pytest.mark.full
 def test_revision_of_the_function_that_is_the_mode_leaves_it(in_both_modes: tuple[URL, URL], checkout: Path) -> None:
     here = ("-c", str(checkout / "alembic.ini"))
     head = (
@@ -744,6 +746,7 @@ def test_grants_that_change_in_one_access_mode_alone_are_in_the_revision(
     assert [dump(url) for url in in_both_modes] == before
 
 
+@pytest.mark.full
 def test_new_column_of_reference_rows_updates_them(upgraded: URL, checkout: Path, reference_table: Table[Any]) -> None:
     here = ("-c", str(checkout / "alembic.ini"))
     assert run(*here, "revision", "--autogenerate", "-m", "orders", url=upgraded).status == 0
@@ -831,6 +834,7 @@ CREATE OR REPLACE VIEW ring AS SELECT public.round() AS it;
         ),
     ],
 )
+@pytest.mark.few(change=(0, 1))
 def test_revision_that_would_be_wrong_is_not_written(
     upgraded: URL, checkout: Path, by_hand: str, change: str, said: str
 ) -> None:
@@ -843,6 +847,7 @@ def test_revision_that_would_be_wrong_is_not_written(
     assert sorted((checkout / "alembic" / "versions").iterdir()) == versions
 
 
+@pytest.mark.full
 def test_new_column_that_is_not_the_last_is_refused_where_a_view_would_read_another_one(
     upgraded: URL, checkout: Path
 ) -> None:

@@ -256,6 +256,8 @@ def test_any_statement_of_a_revision_does_what_it_does_by_alembic(new_sort: Call
     assert dump(files) == dump(alembic)
 
     for out_of_turn in ("fix", "000"):
+        path.unlink()  # of the same size and second, it would be taken for the one that was compiled before
+        path = path.with_name(f"{out_of_turn}_whatever.py")
         path.write_text(REVISION.format(revision=out_of_turn, before=HEAD), encoding="utf-8")
         error = run(*here, "export", str(tmp_path / "other")).error
         assert f"Revision {out_of_turn} does not have the next number" in error

@@ -102,10 +102,17 @@ def connection(shared_engine: Engine) -> Iterator[Connection]:
 
 
 @pytest.fixture(scope="module")
-def as_it_is(shared_engine: Engine) -> dict[tuple[str, str], str]:
+def as_it_is(shared_engine: Engine) -> Catalog:
     """What the database of this module has, which each test leaves as it was."""
     with shared_engine.connect() as connection:
-        return objects(read(connection, metadata))
+        return read(connection, metadata)
+
+
+def prepared(connection: Connection, as_it_is: Catalog, mutation: Mutation) -> Catalog:
+    """What there is once a mutation's first parts have run."""
+    execute(connection, mutation.once)
+    execute(connection, mutation.setup)
+    return read(connection, metadata) if f"{mutation.once}{mutation.setup}".strip() else as_it_is
 
 
 def execute(connection: Connection, sql: str) -> None:
@@ -141,9 +148,8 @@ def objects(catalog: Catalog) -> dict[tuple[str, str], str]:
     return {key: item.definition for key, item in catalog.objects.items()}
 
 
-def leads_there_and_back(connection: Connection, found: Drift) -> None:
+def leads_there_and_back(connection: Connection, before: Catalog, found: Drift) -> None:
     """The upgrade leaves no difference, the downgrade what was there."""
-    before = read(connection, metadata)
     wanted = {step.after.key: step.after.definition for step in found.steps if step.after}
     run_rendered(connection, found.upgrade())
     if objects(read(connection, metadata)) != wanted:  # PostgreSQL may print its own print differently
@@ -164,14 +170,9 @@ def ids(mutations: list[Mutation]) -> list[str]:
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=ids(MUTATIONS))
 @pytest.mark.few(mutation=FIRST_OF_EACH_KIND)
-def test_mutation_by_hand_is_in_the_catalog(
-    connection: Connection, as_it_is: dict[tuple[str, str], str], mutation: Mutation
-) -> None:
+def test_mutation_by_hand_is_in_the_catalog(connection: Connection, as_it_is: Catalog, mutation: Mutation) -> None:
     """What a database is compared by differs, whichever side it is."""
-    execute(connection, mutation.once)
-    execute(connection, mutation.setup)
-    prepared = mutation.once.strip() or mutation.setup.strip()
-    before = objects(read(connection, metadata)) if prepared else as_it_is
+    before = objects(prepared(connection, as_it_is, mutation))
     execute(connection, mutation.sql)
     after = objects(read(connection, metadata))
     found = {
@@ -190,10 +191,9 @@ OF_THE_METADATA = [mutation for mutation in MUTATIONS if mutation.kind not in {"
 @pytest.mark.parametrize("mutation", OF_THE_METADATA, ids=ids(OF_THE_METADATA))
 @pytest.mark.few(mutation=FIRST_OF_EACH_KIND)
 def test_mutation_of_the_metadata_is_named_and_the_revision_leads_there_and_back(
-    connection: Connection, mutation: Mutation
+    connection: Connection, as_it_is: Catalog, mutation: Mutation
 ) -> None:
-    execute(connection, mutation.once)
-    execute(connection, mutation.setup)
+    before = prepared(connection, as_it_is, mutation)
     with declared(mutation.setup, mutation.sql):
         found = drift(connection, drop_unknown=True)
         named = [
@@ -205,7 +205,7 @@ def test_mutation_of_the_metadata_is_named_and_the_revision_leads_there_and_back
         seen = {item.change for item in named} - {"unknown"}  # which is what only `setup` made
         assert seen >= ({change} if mutation.kind != "together" and not mutation.setup else set()), found.differences
         assert named, found.differences
-        leads_there_and_back(connection, found)
+        leads_there_and_back(connection, before, found)
 
 
 @pytest.mark.parametrize("sql", [m.sql for m in MUTATIONS if m.kind in {"schema", "owner"}])
@@ -213,4 +213,4 @@ def test_what_only_a_database_can_undergo_is_mended(connection: Connection, sql:
     execute(connection, sql)
     found = drift(connection)
     assert found.differences
-    leads_there_and_back(connection, found)
+    leads_there_and_back(connection, read(connection, metadata), found)

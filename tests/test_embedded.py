@@ -60,6 +60,7 @@ def test_wrong_processes_number_left_by_a_crash_is_forgotten(home: Path) -> None
 START = "import sys, pathlib; from oblivion_schema.server import embedded; embedded.start(pathlib.Path(sys.argv[1]))"
 
 
+@pytest.mark.full
 def test_start_that_was_killed_while_it_made_the_cluster_does_not_matter(home: Path) -> None:
     directory = embedded.data_directory()
     starting = spawn("python", "-c", START, directory)
@@ -84,6 +85,7 @@ print(embedded.start(directory).get_postmaster_info().status)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has subreapers")
+@pytest.mark.full
 def test_killed_server_that_nobody_reaps_starts_again(home: Path) -> None:
     del home
     killed = spawn("python", "-c", KILLED)
@@ -111,6 +113,7 @@ def test_server_that_is_starting_is_waited_for(home: Path) -> None:
     assert [(process.communicate(), process.returncode)[1] for process in pids] == [0, 0]
 
 
+@pytest.mark.full
 def test_pgport_of_another_server_does_not_lead_astray(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     del home
     assert run("current").status == 0
