@@ -610,6 +610,7 @@ def test_switch_waits_for_an_upgrade_that_is_running(engine: Engine, upgraded: U
         assert out == "authenticated\n"
 
 
+@pytest.mark.full
 def test_switch_looks_at_the_revision_once_it_is_its_turn(engine: Engine, upgraded: URL) -> None:
     from oblivion_schema.deploy.turns import ADVISORY_LOCK
 
@@ -701,6 +702,7 @@ def test_realtime_tells_of_calls_accounts_and_presence(empty: URL) -> None:
         assert query(empty, MEMBERS) == []
 
 
+@pytest.mark.full
 def test_realtime_that_was_switched_on_by_hand_stays(empty: URL) -> None:
     assert run("upgrade", "head", url=empty).status == 0
     execute(

@@ -356,7 +356,7 @@ STRANGE = {
 
 
 @pytest.mark.parametrize("sql", STRANGE.values(), ids=STRANGE)
-@pytest.mark.few(sql=(0, 2, 6))
+@pytest.mark.few(sql=0)
 def test_stranger_database_is_adopted_too(all_scripts: URL, sql: str) -> None:
     execute(all_scripts, sql)
     upgraded = run("upgrade", "head", url=all_scripts)

@@ -167,6 +167,7 @@ def test_wrong_option_is_named_before_anything_runs(empty: URL, option: str, mes
 
 
 @pytest.mark.parametrize("quiet", [[], ["-q"]])
+@pytest.mark.few(quiet=0)
 def test_alembics_own_command_says_it_once_quiet_or_not(quiet: list[str]) -> None:
     failing = spawn("python", "-m", "alembic", *quiet, "-x", "demo=maybe", "upgrade", "head")
     out, err = failing.communicate(timeout=30)

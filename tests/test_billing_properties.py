@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 # The same examples each time; OBLIVION_TEST_EXAMPLES looks for others, as many as it says.
 _EXAMPLES: Final = int(os.environ.get("OBLIVION_TEST_EXAMPLES", "0"))
 _SETTINGS: Final = settings(
-    max_examples=_EXAMPLES or examples(80, quick=12),
+    max_examples=_EXAMPLES or examples(80, quick=6),
     stateful_step_count=20,
     derandomize=not _EXAMPLES,
     database=None,

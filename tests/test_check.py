@@ -85,6 +85,7 @@ def test_check_is_clean_after_an_upgrade_and_revisions_written_here_work(databas
         subprocess.run([sys.executable, "-m", "ruff", *arguments, path], cwd=checkout, check=True)
 
 
+@pytest.mark.full
 def test_changed_digit_of_a_function_is_a_revision_of_that_digit(upgraded: URL, tmp_path: Path) -> None:
     """As a maintainer does it, in a checkout: edit the function's file, write the revision, read its diff, run it."""
     for name in ("alembic", "oblivion_schema"):
@@ -674,6 +675,7 @@ def reference_table() -> Iterator[Table[Any]]:
 
 
 @pytest.mark.server
+@pytest.mark.full
 def test_reference_rows_are_written_whatever_the_names(
     upgraded: URL, checkout: Path, reference_table: Table[Any]
 ) -> None:
@@ -714,8 +716,8 @@ def test_revision_written_in_one_access_mode_is_right_in_the_other(
 
 
 @pytest.mark.parametrize("written_on", [0, 1], ids=["open", "authenticated"])
-@pytest.mark.few(written_on=0)
 @pytest.mark.server
+@pytest.mark.full
 def test_grants_that_change_in_one_access_mode_alone_are_in_the_revision(
     in_both_modes: tuple[URL, URL], checkout: Path, written_on: int, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -316,6 +316,7 @@ def test_command_without_words_is_refused_with_its_usage() -> None:
     assert "usage: oblivion-schema" in result.err
 
 
+@pytest.mark.full
 def test_psql_gets_all_further_arguments_and_no_password(upgraded: URL) -> None:
     url = upgraded.set(password="hunter2").render_as_string(hide_password=False)
     sql = "SELECT user_id FROM user_token_summary WHERE user_id = 'demo_user'"
@@ -345,6 +346,7 @@ def test_psql_is_told_every_host_and_option_and_the_password_by_its_environment_
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows has no exec")
+@pytest.mark.full
 def test_psql_takes_our_place_so_that_control_c_ends_its_query_and_not_itself(upgraded: URL) -> None:
     url = upgraded.render_as_string(hide_password=False)
     waiting = spawn("python", "-m", "oblivion_schema", "-x", f"url={url}", "psql", "-Xc", "SELECT pg_sleep(60)")

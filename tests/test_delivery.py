@@ -426,6 +426,7 @@ def test_file_whose_turn_has_not_come_refuses(empty: URL, way: Way, done: int) -
     assert dump(empty) == before
 
 
+@pytest.mark.full
 def test_files_keep_the_access_mode_that_a_database_is_in(
     new_sort: Callable[..., URL], by_alembic: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -572,7 +573,7 @@ def test_push_ends_where_alembic_does(
     assert without_history(url) == expected
 
 
-@pytest.mark.few(legacy="presence fixed and safe, billing")
+@pytest.mark.full
 def test_push_adopts_what_was_made_by_hand_as_alembic_does(
     by_hand: Callable[[], URL], adopted: str, project: Project
 ) -> None:

@@ -132,6 +132,7 @@ def held_up(url: URL, table: str, module: str, *arguments: str) -> Iterator[subp
             waiting.communicate()
 
 
+@pytest.mark.full
 def test_upgrade_killed_while_it_waits_in_a_statement_leaves_the_old_state(upgraded: URL) -> None:
     assert run("downgrade", "003", url=upgraded).status == 0
     before = dump(upgraded)
@@ -305,6 +306,7 @@ def test_autocommit_engine_upgrades_all_or_nothing(empty: URL) -> None:
     assert dump(empty) == before
 
 
+@pytest.mark.full
 def test_upgrades_in_threads_of_one_process_take_turns(new_database: Callable[..., URL]) -> None:
     urls = [new_database() for _ in range(4)]
     with ThreadPoolExecutor(4) as threads:

@@ -634,6 +634,7 @@ def test_sum_that_is_off_is_named_and_mended(shared_engine: Engine, spoilt: Spoi
         everything.rollback()
 
 
+@pytest.mark.full
 def test_rebuild_mends_while_many_write(upgraded: URL) -> None:
     execute(upgraded, f"{ACCOUNTS}; {usage('ann', rows=500)}; {FOLD}")
     seen: list[bool] = []

@@ -43,7 +43,7 @@ def api_login(upgraded: URL, server: URL) -> Iterator[URL]:
 
 @pytest.mark.parametrize("script", ["pages", "billing"])
 @pytest.mark.parametrize("access", ["open", "authenticated"])
-@pytest.mark.few(access="authenticated", script="pages")
+@pytest.mark.full
 def test_pages_get_what_the_access_mode_gives_them(
     access: str, script: str, upgraded: URL, api_login: URL, tmp_path: Path
 ) -> None:
