@@ -43,7 +43,8 @@ def soak(load: Load, directory: Path, clients: int, end: float) -> list[str]:
     off: list[str] = []
     while not off and (left := end - time.monotonic()) > 0:
         half = min(ROUND, left) / 2
-        load.run(clients, lambda: time.sleep(half), lambda: crash(load, directory), lambda: time.sleep(half))  # noqa: B023 - run at once
+
+        load.run(clients, lambda: time.sleep(half), lambda: crash(load, directory), lambda: time.sleep(half))  # noqa: B023
         off = load.finish()
     return off
 

@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql.base import PGDialect
 from sqlalchemy.types import UserDefinedType
 
 from oblivion_schema import metadata
+from oblivion_schema.declare.ddl import read_by
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -53,7 +54,7 @@ def type_name(column: Column[Any]) -> str:
 
 def reads(view: Table[Any]) -> list[Table[Any]]:
     """The tables that a view reads."""
-    return sorted(view._extra_dependencies, key=lambda table: table.fullname)  # noqa: SLF001 - what add_is_dependent_on() notes; no public name
+    return sorted(read_by(view), key=lambda table: table.fullname)
 
 
 def public_schema() -> list[Table[Any]]:

@@ -121,7 +121,8 @@ ALTER TABLE call_sessions ADD CONSTRAINT one_room UNIQUE (room_id);
 -- setup:
 ALTER TABLE call_sessions ADD CONSTRAINT one_room UNIQUE (room_id);
 -- then:
-ALTER TABLE call_sessions DROP CONSTRAINT one_room, ADD CONSTRAINT one_room UNIQUE NULLS NOT DISTINCT (room_id) INCLUDE (mode) DEFERRABLE;
+ALTER TABLE call_sessions DROP CONSTRAINT one_room, ADD CONSTRAINT one_room UNIQUE NULLS NOT DISTINCT (room_id)
+  INCLUDE (mode) DEFERRABLE;
 
 -- remove unique constraint: one_room
 -- setup:
@@ -133,7 +134,8 @@ ALTER TABLE call_sessions DROP CONSTRAINT one_room;
 ALTER TABLE call_sessions ADD CONSTRAINT payer FOREIGN KEY (user_id) REFERENCES user_accounts NOT VALID;
 
 -- change foreign key: fk_token_usage_user_id
-ALTER TABLE token_usage DROP CONSTRAINT fk_token_usage_user_id, ADD CONSTRAINT fk_token_usage_user_id FOREIGN KEY (user_id) REFERENCES user_accounts ON DELETE RESTRICT;
+ALTER TABLE token_usage DROP CONSTRAINT fk_token_usage_user_id,
+  ADD CONSTRAINT fk_token_usage_user_id FOREIGN KEY (user_id) REFERENCES user_accounts ON DELETE RESTRICT;
 
 -- remove foreign key: fk_token_usage_user_id
 ALTER TABLE token_usage DROP CONSTRAINT fk_token_usage_user_id;
@@ -155,13 +157,15 @@ ALTER TABLE extra ADD CONSTRAINT lone EXCLUDE (spot WITH =);
 
 -- change exclusion constraint: lone
 -- setup:
-CREATE TABLE public.extra (id integer GENERATED ALWAYS AS IDENTITY, note text, spot integer, twice integer); ALTER TABLE extra ADD CONSTRAINT lone EXCLUDE (spot WITH =);
+CREATE TABLE public.extra (id integer GENERATED ALWAYS AS IDENTITY, note text, spot integer, twice integer);
+ALTER TABLE extra ADD CONSTRAINT lone EXCLUDE (spot WITH =);
 -- then:
 ALTER TABLE extra DROP CONSTRAINT lone, ADD CONSTRAINT lone EXCLUDE (spot WITH =) WHERE (spot > 0);
 
 -- remove exclusion constraint: lone
 -- setup:
-CREATE TABLE public.extra (id integer GENERATED ALWAYS AS IDENTITY, note text, spot integer, twice integer); ALTER TABLE extra ADD CONSTRAINT lone EXCLUDE (spot WITH =);
+CREATE TABLE public.extra (id integer GENERATED ALWAYS AS IDENTITY, note text, spot integer, twice integer);
+ALTER TABLE extra ADD CONSTRAINT lone EXCLUDE (spot WITH =);
 -- then:
 ALTER TABLE extra DROP CONSTRAINT lone;
 
@@ -169,10 +173,13 @@ ALTER TABLE extra DROP CONSTRAINT lone;
 CREATE INDEX lower_email ON user_accounts USING hash (lower(email)) WHERE email <> ' WHERE ';
 
 -- change index: idx_call_sessions_active
-DROP INDEX idx_call_sessions_active; CREATE INDEX idx_call_sessions_active ON call_sessions (start_time DESC) INCLUDE (mode) WHERE end_time IS NULL AND used_turn;
+DROP INDEX idx_call_sessions_active;
+CREATE INDEX idx_call_sessions_active ON call_sessions (start_time DESC) INCLUDE (mode)
+  WHERE end_time IS NULL AND used_turn;
 
 -- change index: oblivion.call_meters_client_key
-DROP INDEX oblivion.call_meters_client_key; CREATE UNIQUE INDEX call_meters_client_key ON oblivion.call_meters (user_id, client_key) WHERE client_key IS NOT NULL;
+DROP INDEX oblivion.call_meters_client_key;
+CREATE UNIQUE INDEX call_meters_client_key ON oblivion.call_meters (user_id, client_key) WHERE client_key IS NOT NULL;
 
 -- remove index: oblivion.billing_incidents_open
 DROP INDEX oblivion.billing_incidents_open;
@@ -181,10 +188,12 @@ DROP INDEX oblivion.billing_incidents_open;
 DROP INDEX idx_token_usage_timestamp;
 
 -- add function: public.price(integer,integer)
-CREATE OR REPLACE FUNCTION public.price(minutes integer, rate integer DEFAULT 2) RETURNS integer LANGUAGE sql STABLE SET search_path = '' AS $$ SELECT minutes * rate $$;
+CREATE OR REPLACE FUNCTION public.price(minutes integer, rate integer DEFAULT 2) RETURNS integer
+  LANGUAGE sql STABLE SET search_path = '' AS $$ SELECT minutes * rate $$;
 
 -- change function: public.update_updated_at_column()
-CREATE OR REPLACE FUNCTION update_updated_at_column() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $body$
+CREATE OR REPLACE FUNCTION update_updated_at_column() RETURNS trigger
+  LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $body$
 BEGIN
   -- 100 %, a:b, """ and \ 
 
@@ -195,18 +204,22 @@ $body$;
 
 -- remove function: price
 -- setup:
-CREATE OR REPLACE FUNCTION public.price(minutes integer, rate integer DEFAULT 2) RETURNS integer LANGUAGE sql STABLE SET search_path = '' AS $$ SELECT minutes * rate $$;
+CREATE OR REPLACE FUNCTION public.price(minutes integer, rate integer DEFAULT 2) RETURNS integer
+  LANGUAGE sql STABLE SET search_path = '' AS $$ SELECT minutes * rate $$;
 -- then:
 DROP FUNCTION price(integer, integer);
 
 -- add trigger: watch on public.token_usage
-CREATE TRIGGER watch AFTER INSERT ON token_usage REFERENCING NEW TABLE AS fresh FOR EACH STATEMENT WHEN (current_setting('a', true) <> ' FOR EACH ' ) EXECUTE FUNCTION update_updated_at_column();
+CREATE TRIGGER watch AFTER INSERT ON token_usage REFERENCING NEW TABLE AS fresh
+  FOR EACH STATEMENT WHEN (current_setting('a', true) <> ' FOR EACH ' ) EXECUTE FUNCTION update_updated_at_column();
 
 -- change trigger: update_user_accounts_updated_at
-CREATE OR REPLACE TRIGGER update_user_accounts_updated_at BEFORE UPDATE OF email ON user_accounts FOR EACH ROW WHEN (OLD.email IS DISTINCT FROM NEW.email) EXECUTE FUNCTION update_updated_at_column();
+CREATE OR REPLACE TRIGGER update_user_accounts_updated_at BEFORE UPDATE OF email ON user_accounts
+  FOR EACH ROW WHEN (OLD.email IS DISTINCT FROM NEW.email) EXECUTE FUNCTION update_updated_at_column();
 
 -- change trigger: guard_metered_call on public.call_sessions
-CREATE OR REPLACE TRIGGER guard_metered_call BEFORE UPDATE ON call_sessions FOR EACH ROW EXECUTE FUNCTION oblivion.guard_metered_call();
+CREATE OR REPLACE TRIGGER guard_metered_call BEFORE UPDATE ON call_sessions FOR EACH ROW
+  EXECUTE FUNCTION oblivion.guard_metered_call();
 
 -- remove trigger: write_ledger on public.user_accounts
 DROP TRIGGER write_ledger ON user_accounts;
@@ -234,13 +247,18 @@ ALTER POLICY token_usage_select ON token_usage USING (mode IN ('voice'));
 DROP POLICY token_usage_delete ON token_usage;
 
 -- add view: public.voices
-CREATE VIEW voices AS SELECT user_id, (SELECT max(email) FROM user_accounts) AS email FROM token_usage WHERE mode = 'voice';
+CREATE VIEW voices AS SELECT user_id, (SELECT max(email) FROM user_accounts) AS email FROM token_usage
+  WHERE mode = 'voice';
 
 -- change view: public.active_calls
-CREATE OR REPLACE VIEW active_calls WITH (security_invoker = true) AS SELECT id, room_id, mode, used_turn, start_time, now() - start_time AS duration, user_id FROM call_sessions WHERE end_time IS NULL;
+CREATE OR REPLACE VIEW active_calls WITH (security_invoker = true)
+  AS SELECT id, room_id, mode, used_turn, start_time, now() - start_time AS duration, user_id FROM call_sessions
+  WHERE end_time IS NULL;
 
 -- change view: oblivion.balance_audit
-CREATE OR REPLACE VIEW oblivion.balance_audit WITH (security_invoker = true) AS SELECT user_id, tokens_remaining AS balance, 0::bigint AS ledger, 0::bigint AS drift, 0::bigint AS gaps FROM user_accounts;
+CREATE OR REPLACE VIEW oblivion.balance_audit WITH (security_invoker = true)
+  AS SELECT user_id, tokens_remaining AS balance, 0::bigint AS ledger, 0::bigint AS drift, 0::bigint AS gaps
+  FROM user_accounts;
 
 -- remove view: public.active_calls
 DROP VIEW active_calls;
@@ -338,7 +356,8 @@ CREATE POLICY lefts ON left_one FOR SELECT USING (id IN (SELECT id FROM right_on
 CREATE POLICY rights ON right_one FOR SELECT USING (id IN (SELECT id FROM left_one));
 
 -- remove together: public.token_usage
-DROP VIEW daily_token_usage, user_token_summary, oblivion.balance_audit, oblivion.daily_usage_drift, oblivion.user_usage_drift;
+DROP VIEW daily_token_usage, user_token_summary, oblivion.balance_audit, oblivion.daily_usage_drift,
+  oblivion.user_usage_drift;
 DROP TABLE token_usage;
 DROP TABLE user_accounts;
 

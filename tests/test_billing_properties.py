@@ -697,7 +697,7 @@ class Business(RuleBasedStateMachine):
             try:
                 self.ask(statement.format(session))
             except Failure as failure:
-                assert str(failure) in {BAD, TOO_MUCH, NO_ACCOUNT, CONFLICT, INJECTED, NOT_NOW}  # noqa: PT017 - what it comes to is nothing
+                assert str(failure) in {BAD, TOO_MUCH, NO_ACCOUNT, CONFLICT, INJECTED, NOT_NOW}  # noqa: PT017
         savepoint.rollback()
 
     # What holds after each of them.

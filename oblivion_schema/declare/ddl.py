@@ -36,6 +36,7 @@ Columns = TypeVar("Columns", bound=TypedColumns)
 _DECLARED = "oblivion_schema.declared"
 _GRANTED = "oblivion_schema.granted"
 _REFERENCE = "oblivion_schema.reference"
+_READS = "oblivion_schema.reads"
 
 
 @dataclass(frozen=True)
@@ -190,11 +191,17 @@ def view(file: Path, metadata: MetaData, columns: type[Columns], *, reads: Seque
     table = made.table
     for column in typed.c:
         table.c[column.name].comment = column.comment
+    table.info[_READS] = tuple(reads)
     for read in reads:
         table.add_is_dependent_on(read)
     _note(table, Declared("view", file.stem, create))
     declare(table, "comment", name, comment)
     return table.with_cols(columns)
+
+
+def read_by(view: Table[Any]) -> tuple[Table[Any], ...]:
+    """The tables and views that `view` selects from."""
+    return tuple(view.info[_READS])
 
 
 def reference_rows(table: Table[Any], *rows: Mapping[str, object]) -> None:

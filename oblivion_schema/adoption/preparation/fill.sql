@@ -1,5 +1,5 @@
--- Fills NULLs, some pages in each transaction; each row is looked at once. Triggers would stamp the rows: they are off in
--- a transaction that fills some. Writers wait for that, readers do not.
+-- Fills NULLs, some pages in each transaction; each row is looked at once. Triggers would stamp the rows, so they are
+-- off in a transaction that fills some. Writers wait for that, readers do not.
 DO $$
 DECLARE
 <there>

@@ -1,6 +1,11 @@
 -- What else is in schema public: neither ours, nor an extension's; :names are ours.
 SELECT
-  CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'materialized view' WHEN 'f' THEN 'foreign table' ELSE 'table' END AS kind,
+  CASE relkind
+    WHEN 'v' THEN 'view'
+    WHEN 'm' THEN 'materialized view'
+    WHEN 'f' THEN 'foreign table'
+    ELSE 'table'
+  END AS kind,
   format('public.%I', relname) AS name
 FROM pg_class AS c
 WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f')

@@ -1,5 +1,5 @@
--- What stands in schema public under the names :names, a row for each table or view, and all that decides what an upgrade
--- makes of it. With search_path = public names in it are short.
+-- One row for each table or view of schema public named in :names, with all that decides what an upgrade makes of it.
+-- PostgreSQL prints short names because search_path is public.
 WITH owner_of_ours AS (
   SELECT coalesce(
     (SELECT nspowner FROM pg_namespace WHERE nspname = 'oblivion'),
@@ -76,7 +76,10 @@ SELECT
     LEFT JOIN pg_rewrite AS w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
     WHERE c.relkind = 'v' AND d.deptype = 'n' AND w.ev_class IS DISTINCT FROM c.oid AND (
       (d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid)
-      OR (d.refclassid = 'pg_type'::regclass AND d.refobjid IN (SELECT unnest(ARRAY[oid, typarray]) FROM pg_type WHERE oid = c.reltype))
+      OR (
+        d.refclassid = 'pg_type'::regclass
+        AND d.refobjid IN (SELECT unnest(ARRAY[oid, typarray]) FROM pg_type WHERE oid = c.reltype)
+      )
     )
     ORDER BY 1
   ) AS readers,
