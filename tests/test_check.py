@@ -144,6 +144,17 @@ def test_source_that_makes_something_else_is_not_frozen(upgraded: URL, checkout:
         assert run(*here, "check", url=upgraded).status == 0
 
 
+def test_change_that_this_database_has_by_hand_is_not_left_out_of_a_revision(upgraded: URL, checkout: Path) -> None:
+    here = ("-c", str(checkout / "alembic.ini"))
+    change = "ALTER FUNCTION oblivion.rate_card(text, boolean) COST 77"
+    execute(upgraded, change)
+    with declared(change):
+        assert run(*here, "check", url=upgraded).status == 0
+        refused = run(*here, "revision", "--autogenerate", "-m", "cost", url=upgraded).error
+    assert "function oblivion.rate_card(text,boolean): this database already is as the metadata says" in refused
+    assert not list((checkout / "alembic" / "versions").glob("006*"))
+
+
 def test_revision_without_its_files_says_so(empty: URL, checkout: Path) -> None:
     shutil.rmtree(checkout / "alembic" / "versions" / "004_token_engine")
     error = run("-c", str(checkout / "alembic.ini"), "upgrade", "head", url=empty).error

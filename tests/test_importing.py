@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import Column, Select, select, text
+from support import PROJECT
 
 import oblivion_schema
 from oblivion_schema import (
@@ -22,6 +23,7 @@ from oblivion_schema import (
     call_sessions,
     daily_billing_summary,
     daily_token_usage,
+    metadata,
     token_ledger,
     token_rates,
     token_usage,
@@ -30,8 +32,10 @@ from oblivion_schema import (
     user_presence,
     user_token_summary,
 )
+from oblivion_schema.declare.ddl import declared, definition
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from typing import Literal
 
     from sqlalchemy import Engine
@@ -132,3 +136,50 @@ def test_tokens_for_refuses_what_it_cannot_price() -> None:
     for duration in (float("nan"), float("inf")):
         with pytest.raises(ValueError, match="give a number of seconds"):
             tokens_for(duration, "video", used_turn=False)
+
+
+def test_every_sql_file_of_the_tables_is_declared() -> None:
+    items = [*declared(metadata), *(item for table in metadata.tables.values() for item in declared(table))]
+    named = {item.name for item in items if item.kind in {"function", "view"}}
+    files = {file.stem for file in (PROJECT / "oblivion_schema" / "tables").rglob("*.sql")}
+    assert files
+    assert files == named
+
+
+CREATE = "CREATE FUNCTION public.f() RETURNS integer LANGUAGE sql RETURN 1"
+COMMENT = "COMMENT ON FUNCTION public.f() IS 'It''s f; \n\n100 % of it.'"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{CREATE};\n\n{COMMENT};\n",
+        f"{CREATE};\n{COMMENT};",
+        f"{CREATE};  \n \t\n{COMMENT};\n\n\n",
+        f"/* it's; \n\nf */\n{CREATE};\n\n{COMMENT};\n\n-- it's the end;\n",
+    ],
+)
+def test_file_of_a_function_is_read_however_it_is_laid_out(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "public.f.sql"
+    file.write_text(text)
+    create, comment = definition(file)
+    assert create.endswith(CREATE)
+    assert comment == COMMENT
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "error"),
+    [
+        ("public.f", f"{CREATE};\n", "public.f.sql holds 1 statements: write CREATE, an empty line, and COMMENT ON"),
+        ("public.f", f"{CREATE};\n\n{CREATE};\n\n{COMMENT};\n", "holds 3 statements"),
+        ("public.f", f"{CREATE};\n\n{CREATE};\n", "holds 2 statements"),
+        ("public.g", f"{CREATE};\n\n{COMMENT};\n", "public.g.sql comments on public.f: a file has the name of its one"),
+        ("public.f", None, "public.f.sql does not exist"),
+    ],
+)
+def test_file_that_declares_something_else_is_named(tmp_path: Path, name: str, text: str | None, error: str) -> None:
+    file = tmp_path / f"{name}.sql"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ValueError, match=error):
+        definition(file)

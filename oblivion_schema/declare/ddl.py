@@ -122,9 +122,27 @@ def function(owner: Table[Any] | MetaData, file: Path, *, granted: Grants = Mapp
     tables, so that their triggers and policies may call it. A function of a table is created after the table, so that
     it may use the table's row type.
     """
-    create, comment = statements_of(file)
+    create, comment = definition(file)
     declare(owner, "function", file.stem, create)
     describe_function(owner, comment, granted=granted)
+
+
+def definition(file: Path) -> tuple[str, str]:
+    """The two statements of the .sql file of a function or view: CREATE, and COMMENT ON, both of the file's name.
+
+    Raises ValueError, which names the file, if it holds anything else.
+    """
+    if not file.is_file():
+        raise ValueError(f"{file} does not exist: write it, with CREATE, an empty line, and COMMENT ON.")
+    found = statements_of(file)
+    if len(found) != len(("CREATE", "COMMENT")) or not found[1].startswith("COMMENT ON "):
+        raise ValueError(
+            f"{file} holds {len(found)} statements: write CREATE, an empty line, and COMMENT ON. A semicolon before an"
+            " empty line ends a statement, except between quotes or dollar signs."
+        )
+    if (named := _commented(found[1]).partition("(")[0]) != file.stem:
+        raise ValueError(f"{file} comments on {named}: a file has the name of its one function or view.")
+    return found[0], found[1]
 
 
 def describe_function(owner: Table[Any] | MetaData, comment: str, *, granted: Grants) -> None:
@@ -182,7 +200,7 @@ def view(file: Path, metadata: MetaData, columns: type[Columns], *, reads: Seque
     `columns` has the type and comment of each column that it selects, in order. The view is created after the tables
     and views in `reads`.
     """
-    create, comment = statements_of(file)
+    create, comment = definition(file)
     schema, _, name = file.stem.partition(".")
     typed = Table(name, MetaData(), columns)
     selected = text(create).columns(*(Column(c.name, c.type) for c in typed.c))

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 
 # Quotes, dollar quotes and comments: a semicolon inside them does not end a statement.
-_WHOLE = r"""'(?:[^']|'')*'|"[^"]*"|\$(\w*)\$.*?\$\1\$|--[^\n]*"""
-_STATEMENT = re.compile(rf"(?:{_WHOLE}|;(?!\n\n|\nCOMMENT ON |\n?\Z)|[^;])+", re.DOTALL)
+_COMMENT = r"--[^\n]*|/\*.*?\*/"
+_WHOLE = rf"""'(?:[^']|'')*'|"[^"]*"|\$(\w*)\$.*?\$\1\$|{_COMMENT}"""
+_STATEMENT = re.compile(rf"(?:{_WHOLE}|;(?![ \t]*\n[ \t]*\n|\nCOMMENT ON |\s*\Z)|[^;])+", re.DOTALL)
+_NOTHING = re.compile(rf"(?:\s|{_COMMENT})*", re.DOTALL)
 
 
 def statements(script: str) -> list[str]:
@@ -22,7 +24,8 @@ def statements(script: str) -> list[str]:
     A semicolon ends a statement only before an empty line, before COMMENT ON at the start of a line, and at the end of
     the script: the lines of a BEGIN ATOMIC body end with semicolons too.
     """
-    return [found.strip() for found in (match[0] for match in _STATEMENT.finditer(script)) if found.strip()]
+    found = (match[0].strip() for match in _STATEMENT.finditer(script))
+    return [statement for statement in found if not _NOTHING.fullmatch(statement)]
 
 
 def statements_of(file: Path) -> list[str]:

@@ -128,12 +128,22 @@ def _run_on(connection: Connection, options: Options) -> None:
     except KeyboardInterrupt:
         raise interrupted() from None
     except CommandError as error:
-        if "Can't locate revision" in str(error):
-            raise UserError(
-                f"{str(error).rstrip('.')}: this version of oblivion_schema does not have the revision that the"
-                " database, or the command, names. Install the version that has it, or a newer one."
-            ) from error
+        if fixed := _with_fix(error):
+            raise fixed from error
         raise
+
+
+def _with_fix(error: CommandError) -> UserError | None:
+    """Alembic's error with what to do about it, where Alembic does not say."""
+    said = str(error).rstrip(".")
+    if "Target database is not up to date" in said:
+        return UserError("The database is not at the newest revision: run upgrade head first.")
+    if "Can't locate revision" in said:
+        return UserError(
+            f"{said}: this version of oblivion_schema does not have the revision that the database, or the command,"
+            " names. Install the version that has it, or a newer one; in a checkout, restore the deleted revision."
+        )
+    return None
 
 
 def _report(connection: Connection, options: Options) -> None:

@@ -77,6 +77,7 @@ class Drift:
     - `missing_roles`: roles whose grants were not compared.
     - `unclear`: columns that may have one of several new names.
     - `by_hand`: objects that differ from what the revisions build.
+    - `unwritten`: objects that the revisions build otherwise, while the database already is as the metadata says.
     - `grants_after`, `grants_before`: grants that are not the same in both access modes, by their target in GRANT.
     """
 
@@ -90,6 +91,7 @@ class Drift:
     missing_roles: tuple[str, ...] = ()
     unclear: tuple[str, ...] = ()
     by_hand: tuple[str, ...] = ()
+    unwritten: tuple[str, ...] = ()
     grants_after: Mapping[str, ModeGrants] = field(default_factory=dict)
     grants_before: Mapping[str, ModeGrants] = field(default_factory=dict)
 
@@ -103,11 +105,6 @@ class Drift:
             more = len(self.left_alone) - _SHOWN
             rest = f" and {more} more" if more > 0 else ""
             yield f"Not ours, left alone: {', '.join(self.left_alone[:_SHOWN])}{rest}"
-        if self.by_hand:
-            yield (
-                f"Altered by hand: {', '.join(self.by_hand)}. The revisions build it otherwise, so this revision may"
-                " not fit other databases."
-            )
         if self.missing_roles:
             yield f"Not compared, because the role does not exist: grants to {', '.join(self.missing_roles)}"
 
@@ -156,6 +153,7 @@ def find_drift(
         missing_roles=reading.missing_roles,
         unclear=reading.unclear,
         by_hand=_by_hand(drift, reading.made) if writes_revision else (),
+        unwritten=_unwritten(reading) if writes_revision else (),
     )
 
 
@@ -291,3 +289,26 @@ def _by_hand(drift: Drift, made: Catalog) -> tuple[str, ...]:
             if (theirs and theirs.definition) != (step.before and step.before.definition):
                 found.append(str(step.either))
     return tuple(found)
+
+
+def _unwritten(reading: Reading) -> tuple[str, ...]:
+    """The objects that no revision builds as the metadata says, although the database shows no difference.
+
+    Somebody tried the change on this database by hand: a revision written here would leave it out.
+    """
+    if reading.renames:
+        return ()
+    found = {
+        key
+        for step in reading.steps
+        if step.differs or not (step.before and step.after)
+        for key in (step.before and step.before.key, step.after and step.after.key)
+    }
+    want, made = reading.want.objects, reading.made.objects
+    return tuple(
+        str(want.get(key) or made.get(key))
+        for key in {**want, **made}
+        if key not in found
+        and "oblivion.alembic_version" not in key[1]
+        and (key in want and want[key].definition) != (key in made and made[key].definition)
+    )

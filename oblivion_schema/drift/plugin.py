@@ -130,6 +130,12 @@ def _compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRe
         _refuse_revision(drift)
     for line in drift.report():
         _LOG.info("%s", line)
+    if drift.by_hand:
+        _LOG.warning(
+            "Altered by hand: %s. The revisions build it otherwise, so this revision and its downgrade may not fit"
+            " other databases.",
+            ", ".join(drift.by_hand),
+        )
     if drift.differences:
         both = (drift.upgrade(), drift.downgrade()) if context.opts["writes_revision"] else ([], [])
         upgrade.ops.append(ChangeSchema(*both, drift.differences))
@@ -154,6 +160,12 @@ def _refuse_revision(drift: Drift) -> None:
         raise UserError(
             f"{', '.join(drift.misplaced)}: the columns stand in another order than in the database, where a new column"
             " is always the last. Move new columns to the end of the definition."
+        )
+    if drift.unwritten:
+        raise UserError(
+            f"{', '.join(drift.unwritten)}: this database already is as the metadata says, but the revisions build it"
+            " otherwise, so this revision would leave it out. Undo what was changed here by hand, or write the revision"
+            " on another database, such as a new one."
         )
     if drift.unclear:
         raise UserError(

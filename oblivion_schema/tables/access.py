@@ -20,13 +20,14 @@ from oblivion_schema.declare.access import EXECUTE, REALTIME, is_guarded, is_pub
 from oblivion_schema.declare.ddl import (
     declare,
     declared,
+    definition,
     describe_function,
     function,
     granted,
     qualified,
 )
 from oblivion_schema.declare.privileges import PUBLIC, all_grants, use_schema_public
-from oblivion_schema.declare.sql import add_to_publication, block, indented, statements_of, text_literal
+from oblivion_schema.declare.sql import add_to_publication, block, indented, text_literal
 from oblivion_schema.tables.base import metadata
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ Mode = Literal["open", "authenticated"]
 MODES: Final[tuple[Mode, ...]] = ("open", "authenticated")
 
 
-_CREATE_OPEN_ACCESS, _COMMENT_ON_OPEN_ACCESS = statements_of(SQL / "oblivion.open_access.sql")
+_CREATE_OPEN_ACCESS, _COMMENT_ON_OPEN_ACCESS = definition(SQL / "oblivion.open_access.sql")
 
 
 def _open_access(mode: Mode) -> str:
