@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -122,6 +123,8 @@ def spawn(*command: str | Path, **environment: str) -> subprocess.Popen[str]:
         env=os.environ | environment,
         cwd=PROJECT,
         start_new_session=True,
+        # A run in the background ignores Ctrl-C, and its children inherit that.
+        preexec_fn=(lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) if os.name == "posix" else None,  # noqa: PLW1509
     )
 
 

@@ -90,7 +90,7 @@ def test_changed_digit_of_a_function_is_a_revision_of_that_digit(upgraded: URL, 
     """As a maintainer does it, in a checkout: edit the function's file, write the revision, read its diff, run it."""
     for name in ("alembic", "oblivion_schema"):
         shutil.copytree(PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("alembic.ini", "pyproject.toml"):
+    for name in ("alembic.ini", "pyproject.toml", ".gitignore"):
         shutil.copy(PROJECT / name, tmp_path)
     source = "oblivion_schema/tables/metering/oblivion.explain_call.sql"
     frozen = (tmp_path / "alembic/versions/004_token_engine/oblivion.explain_call.sql").read_text()
