@@ -32,6 +32,7 @@ def test_whatever_clients_do_at_once_the_books_are_right(upgraded: URL, seed: in
     assert min(load.suffered[event] for event in ("session killed", "statement retried", "reply dropped")) > 0
 
 
+@pytest.mark.full
 @pytest.mark.user
 def test_server_killed_under_load_keeps_all_that_was_acknowledged() -> None:
     home = temporary_home()

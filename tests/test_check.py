@@ -134,6 +134,7 @@ def test_changed_digit_of_a_function_is_a_revision_of_that_digit(upgraded: URL, 
     assert dump(upgraded) == before
 
 
+@pytest.mark.full
 def test_source_that_makes_something_else_is_not_frozen(upgraded: URL, checkout: Path) -> None:
     here = ("-c", str(checkout / "alembic.ini"))
     with declared("ALTER FUNCTION oblivion.rate_card(text, boolean) COST 77"):
@@ -173,6 +174,7 @@ def test_downgrade_that_drops_a_column_refuses_to_lose_what_was_written(upgraded
     assert run(*here, "-x", "drop-data=yes", "downgrade", "-1", url=upgraded).status == 0
 
 
+@pytest.mark.full
 @pytest.mark.server
 def test_revision_of_several_heads_of_text_is_exact(upgraded: URL, checkout: Path) -> None:
     body = "\nBEGIN\n  -- 100 %, a:b, \"\"\", ''' and \\\\ \n\n\t  NEW.updated_at = now(); \n    \nRETURN NEW;\nEND\n"
@@ -307,6 +309,7 @@ def test_what_was_added_to_ours_by_hand_is_seen_and_not_dropped(upgraded: URL, c
     assert dump(upgraded) == before
 
 
+@pytest.mark.full
 def test_table_that_left_the_metadata_is_seen_and_dropped_only_when_asked(
     upgraded: URL, checkout: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

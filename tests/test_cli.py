@@ -172,6 +172,7 @@ def taken(cases: list[tuple[str, str]]) -> Iterator[tuple[bool, list[tuple[str, 
     yield from ((False, its) for its in singly[:: examples(1, quick=6)])
 
 
+@pytest.mark.full
 def test_verify_names_each_object_that_is_gone(engine: Engine) -> None:
     with engine.connect() as connection:
         cases = objects(connection)
