@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from oblivion_schema.adoption.snapshot import rows
-from oblivion_schema.declare.sql import statements_of
+from oblivion_schema.declare.sql import commented, statements_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -69,5 +69,4 @@ def _made_by(file: Path) -> Iterator[_Made]:
             case ["CREATE", "OR", "REPLACE", "FUNCTION", *rest]:
                 kind, replaces = "trigger function" if "trigger" in rest else "function", True
             case ["COMMENT", "ON", "FUNCTION", name, *_] if name.startswith("public."):
-                signature = sql.removeprefix("COMMENT ON FUNCTION ").partition(" IS")[0]
-                yield _Made(kind, signature, replaces=replaces)
+                yield _Made(kind, commented(sql), replaces=replaces)

@@ -17,7 +17,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateView, ExecutableDDLElement
 
 from oblivion_schema.declare.privileges import exact_grants
-from oblivion_schema.declare.sql import quoted, statements_of
+from oblivion_schema.declare.sql import commented, quoted, statements_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -140,24 +140,19 @@ def definition(file: Path) -> tuple[str, str]:
             f"{file} holds {len(found)} statements: write CREATE, an empty line, and COMMENT ON. A semicolon before an"
             " empty line ends a statement, except between quotes or dollar signs."
         )
-    if (named := _commented(found[1]).partition("(")[0]) != file.stem:
+    if (named := commented(found[1]).partition("(")[0]) != file.stem:
         raise ValueError(f"{file} comments on {named}: a file has the name of its one function or view.")
     return found[0], found[1]
 
 
 def describe_function(owner: Table[Any] | MetaData, comment: str, *, granted: Grants) -> None:
     """Declare comment, grants and DROP of a declared function; `comment` names it with the types of its arguments."""
-    signature = _commented(comment)
+    signature = commented(comment)
     declare(owner, "comment", signature, comment)
     grants(owner, signature, f"FUNCTION {signature}", granted)
     # A table's function may use the table's row type, so it is dropped first; CASCADE drops functions that need it.
     moment, further = ("after_drop", "") if isinstance(owner, MetaData) else ("before_drop", " CASCADE")
     _execute_on(owner, moment, f"DROP FUNCTION IF EXISTS {signature}{further}")
-
-
-def _commented(comment: str) -> str:
-    """The function that a COMMENT names, such as public.tick_call(uuid)."""
-    return comment.removeprefix("COMMENT ON ").partition(" IS")[0].partition(" ")[2]
 
 
 def trigger(

@@ -33,6 +33,11 @@ def statements_of(file: Path) -> list[str]:
     return statements(file.read_text(encoding="utf-8"))
 
 
+def commented(comment: str) -> str:
+    """The object that a COMMENT ON names, such as public.tick_call(uuid)."""
+    return comment.removeprefix("COMMENT ON ").partition(" IS")[0].partition(" ")[2]
+
+
 def quoted(*names: str) -> str:
     """`names` quoted for SQL, and joined by points: `public.calls`, `"odd name"."calls"`.
 
