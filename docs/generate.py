@@ -20,7 +20,7 @@ from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Identity, PrimaryK
 from sqlalchemy.schema import AddConstraint
 
 from oblivion_schema import metadata
-from oblivion_schema.declare.access import IS_API_ROLE
+from oblivion_schema.declare.access import IS_NOT_THE_ENGINE
 from oblivion_schema.declare.ddl import declared, granted
 from oblivion_schema.declare.privileges import API_ROLES, PUBLIC
 
@@ -202,7 +202,13 @@ def _trigger(item: Declared) -> Trigger:
     if not found:
         raise SystemExit(f"Cannot read trigger {item.name}: {item.create}")
     when = found["when"]
-    condition = "" if not when else ", if an API role writes" if when == IS_API_ROLE else f", when `{when}`"
+    condition = (
+        ""
+        if not when
+        else ", if another role than the owner writes"
+        if when == IS_NOT_THE_ENGINE
+        else f", when `{when}`"
+    )
     fires = f"{found['moment']}, each {found['each'].lower()}{condition}"
     return Trigger(found["moment"].startswith("AFTER"), item.name, fires, found["function"])
 

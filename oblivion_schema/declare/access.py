@@ -28,8 +28,9 @@ EVERYBODY: Final = "true"
 SERVICE: Final = "oblivion.is_service_role()"
 WHEN_OPEN: Final = f"oblivion.open_access() OR {SERVICE}"
 
-# The WHEN condition of triggers. PostgreSQL parses it on every statement, so it is kept short.
-IS_API_ROLE: Final = "current_user::text = ANY ('{anon,authenticated,service_role}'::text[])"
+# The WHEN condition of a trigger. PostgreSQL parses it on every statement, so it is kept short.
+IS_NOT_THE_ENGINE: Final = "NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE')"
+"""The current role is not the owner, as whom the token engine runs."""
 
 
 def own(column: str, *, further: str = "") -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Kind = Literal[
     "comment", "function", "grant", "index", "policy", "publication", "role", "row level security",
-    "schema", "storage parameter", "trigger", "view",
+    "schema", "setting", "storage parameter", "trigger", "view",
 ]  # fmt: skip
 Columns = TypeVar("Columns", bound=TypedColumns)
 

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from oblivion_schema.declare.access import (
-    IS_API_ROLE,
+    IS_NOT_THE_ENGINE,
     READ,
     READ_WRITE,
     grant,
@@ -61,7 +61,8 @@ class CallSessionColumns(TypedColumns):
         Numeric(10, 4),
         server_default=text("0.00"),
         comment=(
-            "Metered call: tokens due so far, written by the engine. Other call: its cost, as the client reports it."
+            "Metered call: tokens due, written by the engine when the call turns or ends. Other call: its cost, as the"
+            " client reports it."
         ),
     )
     user_id: Named[str | None] = Column(
@@ -92,8 +93,6 @@ declare(
     "idx_call_sessions_active",
     "CREATE INDEX idx_call_sessions_active ON public.call_sessions (start_time) WHERE end_time IS NULL",
 )
-# Billing updates a metered call every minute: free space on the page makes that a HOT update, which writes no index.
-declare(call_sessions, "storage parameter", "fillfactor", "ALTER TABLE public.call_sessions SET (fillfactor = 85)")
 # In the authenticated mode a user may insert own calls, as clients do, but only with a credit_cost of 0.
 row_level_security(call_sessions, select=own("user_id"), insert=own("user_id", further="credit_cost = 0"))
 grant(
@@ -110,7 +109,8 @@ publish(call_sessions)
 function(metadata, SQL / "public.update_updated_at_column.sql")
 
 trigger(call_sessions, "update_call_sessions_updated_at", "BEFORE UPDATE", "public.update_updated_at_column")
-trigger(call_sessions, "guard_metered_call", "BEFORE UPDATE", "oblivion.guard_metered_call", when=IS_API_ROLE)
+trigger(call_sessions, "guard_metered_call", "BEFORE UPDATE", "oblivion.guard_metered_call", when=IS_NOT_THE_ENGINE)
+trigger(call_sessions, "correct_meter", "AFTER UPDATE OF start_time, user_id", "oblivion.correct_meter")
 trigger(call_sessions, "settle_deleted_call", "BEFORE DELETE", "oblivion.settle_deleted_call")
 trigger(call_sessions, "note_insert", "AFTER INSERT", "oblivion.note_calls", transition="NEW TABLE AS added")
 trigger(

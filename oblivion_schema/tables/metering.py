@@ -1,13 +1,19 @@
 """Metering: the token engine, which is functions in the database, and what it stores about each call.
 
 A call that `start_call()` made is metered. It consists of segments; a segment is a span of minutes at one rate. The
-price of a call is the sum of its segments, and `credit_cost` is what was billed. `oblivion.bill_call()` charges the
-difference.
+price of a call is the sum of its segments. The meter holds what was billed; a bill charges the difference.
+
+While a call goes on, a tick writes its meter, the account and the ledger, and nothing else. A segment gets its row of
+`token_usage` when it is over, `call_sessions` its `credit_cost` when the call turns or ends.
+
+`oblivion.tick_call()` and `oblivion.end_call()` are one statement each, for the common case. `oblivion.advance_call()`
+does everything else, and `oblivion.bill_call()` is its heart.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -20,6 +26,7 @@ from sqlalchemy import (
     Identity,
     Integer,
     Named,
+    Numeric,
     Table,
     Text,
     TypedColumns,
@@ -28,9 +35,11 @@ from sqlalchemy import (
 )
 
 from oblivion_schema.declare.access import EXECUTE
-from oblivion_schema.declare.ddl import declare, function, grants, qualified
+from oblivion_schema.declare.ddl import declare, function, grants, qualified, view
 from oblivion_schema.declare.privileges import API_ROLES
+from oblivion_schema.tables.accounts import user_accounts
 from oblivion_schema.tables.base import PRIVATE_SCHEMA, Timestamp, metadata
+from oblivion_schema.tables.calls import call_sessions
 from oblivion_schema.tables.ledger import token_ledger
 from oblivion_schema.tables.rates import token_rates
 from oblivion_schema.tables.usage import token_usage
@@ -57,12 +66,15 @@ class CallMeterColumns(TypedColumns):
         Integer, comment="Tokens for each started minute over TURN, fixed at the start of the call."
     )
     turn_rate_from: Named[datetime] = Column(Timestamp, comment="When turn_rate took effect.")
+    started_at: Named[datetime] = Column(
+        Timestamp, comment="When the call began: start_time of the call, which a trigger keeps the same."
+    )
+    seen_at: Named[datetime] = Column(
+        Timestamp, comment="When the call was last seen, by a tick, a change of TURN or its end."
+    )
     segment: Named[int] = Column(Integer, server_default=text("1"), comment="Number of the current segment, from 1.")
-    usage_id: Named[UUID] = Column(
-        Uuid,
-        server_default=text("gen_random_uuid()"),
-        unique=True,
-        comment="Id of the token_usage row of the current segment; the row may not exist yet.",
+    usage_id: Named[UUID | None] = Column(
+        Uuid, comment="Id of the token_usage row of the current segment; NULL until the segment is over."
     )
     used_turn: Named[bool] = Column(Boolean, comment="Whether the TURN rate applies to the current segment.")
     tokens_per_minute: Named[int] = Column(Integer, comment="Tokens for each started minute of the current segment.")
@@ -75,10 +87,21 @@ class CallMeterColumns(TypedColumns):
     due_before: Named[int] = Column(
         BigInteger, server_default=text("0"), comment="Tokens due for the minutes before the current segment."
     )
+    cost: Named[int] = Column(Integer, server_default=text("0"), comment="Tokens that the call has been billed.")
+    cost_before: Named[int] = Column(
+        Integer, server_default=text("0"), comment="cost before the last bill of tick_call() or end_call()."
+    )
     shortfall: Named[int] = Column(
         Integer, server_default=text("0"), comment="Tokens due in the current segment that the balance did not cover."
     )
     refunded: Named[int] = Column(Integer, server_default=text("0"), comment="Tokens refunded.")
+    is_plain: Named[bool] = Column(
+        Boolean,
+        comment=(
+            "Whether one statement may bill the call: it goes on, its last bill was paid in full, and no row of"
+            " token_usage is there for its current segment."
+        ),
+    )
     settled: Named[bool] = Column(
         Boolean, server_default=text("false"), comment="Whether the call has ended, and is billed to its end."
     )
@@ -110,6 +133,8 @@ declare(
     "oblivion.call_meters_unsettled",
     "CREATE INDEX call_meters_unsettled ON oblivion.call_meters (session_id) WHERE NOT settled",
 )
+# A tick updates the meter: free space on the page, and no index on what changes, make that a HOT update.
+declare(call_meters, "storage parameter", "fillfactor", "ALTER TABLE oblivion.call_meters SET (fillfactor = 60)")
 grants(call_meters, "call_meters", f"TABLE {qualified(call_meters)}", {})
 
 
@@ -122,8 +147,8 @@ class CallSegmentColumns(TypedColumns):
     number: Named[int] = Column(
         Integer, primary_key=True, autoincrement=False, comment="Number of the segment in the call, from 1."
     )
-    usage_id: Named[UUID] = Column(
-        Uuid, unique=True, comment="Id of the token_usage row of the segment; the row may not exist yet."
+    usage_id: Named[UUID | None] = Column(
+        Uuid, comment="Id of the token_usage row of the segment; NULL if it could not be billed yet, or cost nothing."
     )
     used_turn: Named[bool] = Column(Boolean, comment="Whether the TURN rate applies.")
     tokens_per_minute: Named[int] = Column(Integer, comment="Tokens for each started minute of the segment.")
@@ -144,6 +169,30 @@ call_segments: Final = Table(
     comment="Past segments of metered calls: spans of minutes at one rate, each with its own row of token_usage.",
 )
 grants(call_segments, "call_segments", f"TABLE {qualified(call_segments)}", {})
+
+
+class LiveCallColumns(TypedColumns):
+    """Columns of `oblivion.live_calls`; `start_call()`, `tick_call()`, `set_call_turn()` and `end_call()` return them."""
+
+    session_id: Named[UUID] = Column(Uuid, comment="The call.")
+    status: Named[str] = Column(Text, comment="ok, short, not_billed or unsettled.")
+    charged: Named[int] = Column(Integer, comment="Tokens charged so far.")
+    shortfall: Named[int] = Column(Integer, comment="Tokens due so far that the balance did not cover.")
+    balance: Named[int | None] = Column(Integer, comment="Tokens of the account; NULL if nobody pays.")
+    minutes_billed: Named[int] = Column(Integer, comment="Started minutes until the call was last seen.")
+    minutes_left: Named[int | None] = Column(
+        Integer, comment="Whole minutes that the balance covers; NULL if nobody pays, or at a rate of zero."
+    )
+    credit_cost: Named[Decimal] = Column(Numeric, comment="Tokens due so far.")
+
+
+live_calls: Final = view(
+    SQL / "oblivion.live_calls.sql",
+    metadata,
+    LiveCallColumns,
+    reads=[call_meters, call_segments, call_sessions, user_accounts],
+)
+grants(live_calls, "live_calls", f"TABLE {qualified(live_calls)}", {})
 
 
 class BillingIncidentColumns(TypedColumns):
@@ -187,7 +236,7 @@ declare(
 grants(billing_incidents, "billing_incidents", f"TABLE {qualified(billing_incidents)}", {})
 
 # The engine's functions belong to billing_incidents, so all tables that they name have to be created before it.
-for _table in (token_rates, token_ledger, token_usage, call_segments):
+for _table in (token_rates, token_ledger, token_usage, call_segments, live_calls):
     billing_incidents.add_is_dependent_on(_table)
 
 # Internal functions of the engine.
@@ -204,14 +253,15 @@ function(billing_incidents, SQL / "oblivion.advance_unmetered_call.sql")
 _EVERYBODY: Final = dict.fromkeys(API_ROLES, EXECUTE)
 _SERVICE: Final = {"service_role": EXECUTE}
 function(billing_incidents, SQL / "oblivion.advance_call.sql", granted=_EVERYBODY)
+function(billing_incidents, SQL / "oblivion.tick_call.sql", granted=_EVERYBODY)
+function(billing_incidents, SQL / "oblivion.end_call.sql", granted=_EVERYBODY)
 function(billing_incidents, SQL / "oblivion.credit_account.sql")
 function(billing_incidents, SQL / "oblivion.call_quote.sql", granted=_EVERYBODY)
 function(billing_incidents, SQL / "oblivion.start_call.sql", granted=_EVERYBODY)
 function(billing_incidents, SQL / "oblivion.explain_call.sql", granted=_EVERYBODY)
 function(billing_incidents, SQL / "oblivion.top_up.sql", granted=_SERVICE)
 function(billing_incidents, SQL / "oblivion.refund_call.sql", granted=_SERVICE)
-function(billing_incidents, SQL / "oblivion.reap_stale_calls.sql", granted=_SERVICE)
-function(billing_incidents, SQL / "oblivion.settle_calls.sql", granted=_SERVICE)
+function(billing_incidents, SQL / "oblivion.sweep_calls.sql", granted=_SERVICE)
 
 # The API: clients and services call these.
 function(billing_incidents, SQL / "public.call_quote.sql", granted=_EVERYBODY)
@@ -227,4 +277,4 @@ function(billing_incidents, SQL / "public.settle_calls.sql", granted=_SERVICE)
 
 function(billing_incidents, SQL / "oblivion.guard_metered_call.sql")
 function(billing_incidents, SQL / "oblivion.settle_deleted_call.sql")
-function(billing_incidents, SQL / "oblivion.guard_metered_usage.sql")
+function(billing_incidents, SQL / "oblivion.correct_meter.sql")

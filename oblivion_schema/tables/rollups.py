@@ -159,6 +159,8 @@ for _deltas in (usage_deltas, call_deltas):
         "autovacuum_vacuum_threshold",
         f"ALTER TABLE {qualified(_deltas)} SET (autovacuum_vacuum_threshold = 1000)",
     )
+    # No key: nobody looks for one delta, and its index would cost each writer. So a publication sends the whole row.
+    declare(_deltas, "setting", "replica identity", f"ALTER TABLE {qualified(_deltas)} REPLICA IDENTITY FULL")
 
 # A policy that somebody added to a table of rows filters rows, not sums. So reports give sums only to roles that row
 # level security does not filter here (row_security_active), and count the visible rows for all others. PUBLIC may read

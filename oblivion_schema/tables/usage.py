@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import conv
 
-from oblivion_schema.declare.access import IS_API_ROLE, READ, READ_WRITE, grant, own, row_level_security
+from oblivion_schema.declare.access import READ, READ_WRITE, grant, own, row_level_security
 from oblivion_schema.declare.ddl import declare, trigger
 from oblivion_schema.declare.privileges import API_ROLES
 from oblivion_schema.tables.base import Timestamp, metadata
@@ -71,8 +71,6 @@ declare(
     "idx_token_usage_session",
     "CREATE INDEX idx_token_usage_session ON public.token_usage USING hash (session_id)",
 )
-# Billing updates the row of a metered call every minute: free space makes that a HOT update, which writes no index.
-declare(token_usage, "storage parameter", "fillfactor", "ALTER TABLE public.token_usage SET (fillfactor = 85)")
 row_level_security(token_usage, select=own("user_id"))
 grant(
     token_usage,
@@ -80,7 +78,6 @@ grant(
     authenticated={"authenticated": READ, "service_role": READ_WRITE},
 )
 
-trigger(token_usage, "guard_metered_usage", "BEFORE UPDATE OR DELETE", "oblivion.guard_metered_usage", when=IS_API_ROLE)
 trigger(token_usage, "note_insert", "AFTER INSERT", "oblivion.note_usage", transition="NEW TABLE AS added")
 trigger(
     token_usage,

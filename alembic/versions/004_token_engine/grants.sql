@@ -4,6 +4,8 @@ DECLARE
   api_role name;
   functions CONSTANT text := '
     oblivion.advance_call(uuid, text, boolean, text),
+    oblivion.tick_call(uuid, text),
+    oblivion.end_call(uuid, text),
     oblivion.call_quote(text, text, boolean, text),
     oblivion.start_call(text, text, text, boolean, text, text),
     oblivion.explain_call(uuid, text),
@@ -32,8 +34,7 @@ DECLARE
   functions CONSTANT text := '
     oblivion.top_up(text, integer, text),
     oblivion.refund_call(uuid, integer, text),
-    oblivion.reap_stale_calls(interval, integer),
-    oblivion.settle_calls(integer),
+    oblivion.sweep_calls(text, interval, integer),
     public.top_up(text, integer, text),
     public.refund_call(uuid, integer, text),
     public.reap_stale_calls(interval, integer),
@@ -63,15 +64,15 @@ DECLARE
     oblivion.may_act_for(text, text),
     oblivion.check_key(text, text),
     oblivion.note_incident(uuid, text, text, text, text),
-    oblivion.note_outcome(uuid, text, boolean, boolean, boolean),
-    oblivion.bill_call(oblivion.call_meters, text, timestamptz, integer, timestamptz, text),
-    oblivion.turn_call(oblivion.call_meters, boolean, double precision),
+    oblivion.note_outcome(oblivion.call_meters, text, timestamptz, boolean, boolean),
+    oblivion.bill_call(oblivion.call_meters, timestamptz, boolean, text),
+    oblivion.turn_call(oblivion.call_meters, boolean, integer, integer),
     oblivion.rate_card(text, boolean),
     oblivion.advance_unmetered_call(uuid, text, text),
     oblivion.credit_account(text, integer, text, text, uuid, integer),
     oblivion.guard_metered_call(),
-    oblivion.settle_deleted_call(),
-    oblivion.guard_metered_usage()
+    oblivion.correct_meter(),
+    oblivion.settle_deleted_call()
   ';
 BEGIN
   EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC CASCADE', functions);

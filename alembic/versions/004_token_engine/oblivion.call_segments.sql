@@ -1,7 +1,7 @@
 CREATE TABLE oblivion.call_segments (
   session_id uuid NOT NULL,
   number integer NOT NULL,
-  usage_id uuid NOT NULL,
+  usage_id uuid,
   used_turn boolean NOT NULL,
   tokens_per_minute integer NOT NULL,
   rate_from timestamp with time zone NOT NULL,
@@ -11,8 +11,7 @@ CREATE TABLE oblivion.call_segments (
   due_before bigint NOT NULL,
   due_after bigint NOT NULL,
   shortfall integer NOT NULL,
-  CONSTRAINT call_segments_pkey PRIMARY KEY (session_id, number),
-  CONSTRAINT call_segments_usage_id_key UNIQUE (usage_id)
+  CONSTRAINT call_segments_pkey PRIMARY KEY (session_id, number)
 );
 
 ALTER TABLE oblivion.call_segments
@@ -37,7 +36,7 @@ COMMENT ON TABLE oblivion.call_segments IS
 COMMENT ON COLUMN oblivion.call_segments.session_id IS 'The call.';
 COMMENT ON COLUMN oblivion.call_segments.number IS 'Number of the segment in the call, from 1.';
 COMMENT ON COLUMN oblivion.call_segments.usage_id IS
-  'Id of the token_usage row of the segment; the row may not exist yet.';
+  'Id of the token_usage row of the segment; NULL if it could not be billed yet, or cost nothing.';
 COMMENT ON COLUMN oblivion.call_segments.used_turn IS 'Whether the TURN rate applies.';
 COMMENT ON COLUMN oblivion.call_segments.tokens_per_minute IS 'Tokens for each started minute of the segment.';
 COMMENT ON COLUMN oblivion.call_segments.rate_from IS 'When that rate took effect.';

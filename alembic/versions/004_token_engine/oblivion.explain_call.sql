@@ -40,15 +40,15 @@ BEGIN ATOMIC
       m.tokens_per_minute,
       CASE WHEN m.used_turn THEN m.turn_rate_from ELSE m.direct_rate_from END,
       m.first_minute,
-      ceil(date_part('epoch', coalesce(c.end_time, c.updated_at) - c.start_time) / 60)::integer - m.first_minute,
+      ceil(date_part('epoch', coalesce(c.end_time, m.seen_at) - m.started_at) / 60)::integer - m.first_minute,
       m.due_before,
-      c.credit_cost::bigint,
+      m.cost::bigint,
       m.shortfall
   ) AS s
   CROSS JOIN LATERAL (
-    SELECT greatest(0, least(s.due_after, c.credit_cost::bigint) - s.due_before)::integer AS due
+    SELECT greatest(0, least(s.due_after, m.cost) - s.due_before)::integer AS due
   ) AS p
-  WHERE m.session_id = explain_call.session_id AND oblivion.may_act_for(c.user_id, explain_call.caller)
+  WHERE m.session_id = explain_call.session_id AND oblivion.may_act_for(m.user_id, explain_call.caller)
   ORDER BY s.number;
 END;
 

@@ -1,22 +1,31 @@
--- A call is settled only if it has ended and was billed.
+-- A call is settled only if it has ended and was billed. It is plain again once it goes on, and a bill was paid in full.
 CREATE FUNCTION oblivion.note_outcome(
-  call uuid, status text, has_ended boolean, is_reaped boolean, had_incident boolean
+  meter oblivion.call_meters, status text, until timestamptz, has_ended boolean, is_reaped boolean
 )
-RETURNS void
+RETURNS oblivion.call_meters
 LANGUAGE plpgsql
 SET search_path = ''
 AS $$
+DECLARE
+  noted oblivion.call_meters;
 BEGIN
   UPDATE oblivion.call_meters AS m
-  SET settled = has_ended AND status <> 'unsettled', reaped = is_reaped, has_incident = status = 'unsettled'
-  WHERE m.session_id = call;
-  IF had_incident AND status <> 'unsettled' THEN
+  SET
+    seen_at = until,
+    is_plain = status = 'ok' AND NOT has_ended AND m.usage_id IS NULL,
+    settled = has_ended AND status <> 'unsettled',
+    reaped = is_reaped,
+    has_incident = status = 'unsettled'
+  WHERE m.session_id = meter.session_id
+  RETURNING m.* INTO noted;
+  IF meter.has_incident AND status <> 'unsettled' THEN
     UPDATE oblivion.billing_incidents AS i
     SET resolved_at = clock_timestamp()
-    WHERE i.session_id = call AND i.resolved_at IS NULL;
+    WHERE i.session_id = meter.session_id AND i.resolved_at IS NULL;
   END IF;
+  RETURN noted;
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.note_outcome(uuid, text, boolean, boolean, boolean) IS
-  'Stores the outcome of a bill in the meter; resolves the open incident if the bill succeeded.';
+COMMENT ON FUNCTION oblivion.note_outcome(oblivion.call_meters, text, timestamptz, boolean, boolean) IS
+  'Stores the outcome of a bill in the meter, and returns it; resolves the open incident if the bill succeeded.';

@@ -1,4 +1,4 @@
--- Locks the call, then the account, as billing does. The meter counts the tokens that were refunded.
+-- Locks the meter, then the account, as billing does. The meter counts the tokens that were refunded.
 CREATE FUNCTION oblivion.refund_call(
   INOUT session_id uuid, INOUT tokens integer, INOUT key text, OUT status text, OUT balance integer
 )
@@ -9,13 +9,12 @@ AS $$
 DECLARE
   call pg_catalog.record;
 BEGIN
-  PERFORM FROM public.call_sessions AS c WHERE c.id = refund_call.session_id FOR NO KEY UPDATE;
-  SELECT m.user_id, c.credit_cost::integer - m.refunded - m.shortfall - coalesce((
+  PERFORM FROM oblivion.call_meters AS m WHERE m.session_id = refund_call.session_id FOR NO KEY UPDATE;
+  SELECT m.user_id, m.cost - m.refunded - m.shortfall - coalesce((
     SELECT sum(s.shortfall) FROM oblivion.call_segments AS s WHERE s.session_id = m.session_id
   ), 0)::integer AS refundable
   INTO call
   FROM oblivion.call_meters AS m
-  JOIN public.call_sessions AS c ON c.id = m.session_id
   WHERE m.session_id = refund_call.session_id;
   IF NOT FOUND THEN
     status := 'unknown';

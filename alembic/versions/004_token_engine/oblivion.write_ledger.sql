@@ -12,7 +12,16 @@ DECLARE
   reason CONSTANT pg_catalog.text := current_setting('oblivion.reason', true);
 BEGIN
   IF TG_OP = 'UPDATE' AND OLD.user_id = NEW.user_id THEN
-    IF OLD.tokens_remaining <> NEW.tokens_remaining THEN
+    IF OLD.tokens_remaining = NEW.tokens_remaining THEN
+      RETURN NULL;
+    ELSIF starts_with(reason, 'charge ') THEN
+      -- As below, with less work: this is a tick.
+      INSERT INTO public.token_ledger (user_id, kind, tokens, balance, session_id)
+      VALUES (
+        NEW.user_id, 'charge', NEW.tokens_remaining - OLD.tokens_remaining, NEW.tokens_remaining,
+        substr(reason, 8)::pg_catalog.uuid
+      );
+    ELSE
       INSERT INTO public.token_ledger (user_id, kind, tokens, balance, session_id, key)
       VALUES (
         NEW.user_id,

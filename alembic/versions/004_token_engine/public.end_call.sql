@@ -1,19 +1,11 @@
-CREATE FUNCTION public.end_call(
-  INOUT session_id uuid,
-  OUT status text,
-  OUT charged integer,
-  OUT shortfall integer,
-  OUT balance integer,
-  OUT minutes_billed integer,
-  OUT minutes_left integer,
-  OUT credit_cost numeric
-)
+-- As public.tick_call().
+CREATE FUNCTION public.end_call(session_id uuid)
+RETURNS oblivion.live_calls
 LANGUAGE sql
-SET search_path = ''
-BEGIN ATOMIC
-  SELECT a.*
-  FROM oblivion.advance_call(session_id, 'end', NULL, current_user::text COLLATE "default") AS a;
-END;
+RETURN coalesce(
+  oblivion.end_call(session_id, current_user::text COLLATE "default"),
+  oblivion.advance_call(session_id, 'end', NULL, current_user::text COLLATE "default")
+);
 
 COMMENT ON FUNCTION public.end_call(uuid) IS
   'Ends the call now, and bills it. The call ends even if billing fails, and is billed once, however often it is '

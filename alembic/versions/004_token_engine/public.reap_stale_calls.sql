@@ -6,7 +6,7 @@ LANGUAGE sql
 SET search_path = ''
 BEGIN ATOMIC
   SELECT a.*
-  FROM oblivion.reap_stale_calls(not_seen_for, max_calls) AS a;
+  FROM oblivion.sweep_calls('reap', not_seen_for, max_calls) AS a;
 END;
 
 COMMENT ON FUNCTION public.reap_stale_calls(interval, integer) IS

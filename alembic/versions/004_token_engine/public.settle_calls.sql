@@ -3,8 +3,8 @@ RETURNS TABLE (session_id uuid, status text, charged integer, shortfall integer)
 LANGUAGE sql
 SET search_path = ''
 BEGIN ATOMIC
-  SELECT a.*
-  FROM oblivion.settle_calls(max_calls) AS a;
+  SELECT a.session_id, a.status, a.charged, a.shortfall
+  FROM oblivion.sweep_calls('settle', '0', max_calls) AS a;
 END;
 
 COMMENT ON FUNCTION public.settle_calls(integer) IS

@@ -1,19 +1,13 @@
-CREATE FUNCTION public.tick_call(
-  INOUT session_id uuid,
-  OUT status text,
-  OUT charged integer,
-  OUT shortfall integer,
-  OUT balance integer,
-  OUT minutes_billed integer,
-  OUT minutes_left integer,
-  OUT credit_cost numeric
-)
+-- The common case is one statement; advance_call() does all others. PostgreSQL puts this body into the query that calls
+-- it, which costs nothing: a function with SET search_path would be planned anew by each query. The names were bound at
+-- creation, so no search_path changes what they mean.
+CREATE FUNCTION public.tick_call(session_id uuid)
+RETURNS oblivion.live_calls
 LANGUAGE sql
-SET search_path = ''
-BEGIN ATOMIC
-  SELECT a.*
-  FROM oblivion.advance_call(session_id, 'tick', NULL, current_user::text COLLATE "default") AS a;
-END;
+RETURN coalesce(
+  oblivion.tick_call(session_id, current_user::text COLLATE "default"),
+  oblivion.advance_call(session_id, 'tick', NULL, current_user::text COLLATE "default")
+);
 
 COMMENT ON FUNCTION public.tick_call(uuid) IS
   'Bills the minutes that have started, and notes that the call was seen. A lost, repeated or late tick changes no '

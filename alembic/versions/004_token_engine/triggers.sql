@@ -11,12 +11,11 @@ CREATE TRIGGER close_ledger_of_all BEFORE TRUNCATE ON public.user_accounts
   FOR EACH STATEMENT EXECUTE FUNCTION oblivion.close_ledger();
 
 CREATE TRIGGER guard_metered_call BEFORE UPDATE ON public.call_sessions
-  FOR EACH ROW WHEN (current_user::text = ANY ('{anon,authenticated,service_role}'::text[]))
+  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
   EXECUTE FUNCTION oblivion.guard_metered_call();
+
+CREATE TRIGGER correct_meter AFTER UPDATE OF start_time, user_id ON public.call_sessions
+  FOR EACH ROW EXECUTE FUNCTION oblivion.correct_meter();
 
 CREATE TRIGGER settle_deleted_call BEFORE DELETE ON public.call_sessions
   FOR EACH ROW EXECUTE FUNCTION oblivion.settle_deleted_call();
-
-CREATE TRIGGER guard_metered_usage BEFORE UPDATE OR DELETE ON public.token_usage
-  FOR EACH ROW WHEN (current_user::text = ANY ('{anon,authenticated,service_role}'::text[]))
-  EXECUTE FUNCTION oblivion.guard_metered_usage();

@@ -11,6 +11,8 @@ CREATE TABLE oblivion.call_deltas (
 )
 WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
+ALTER TABLE oblivion.call_deltas REPLICA IDENTITY FULL;
+
 ALTER TABLE oblivion.call_deltas ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY call_deltas_select ON oblivion.call_deltas FOR SELECT TO public

@@ -11,6 +11,8 @@ CREATE TABLE oblivion.usage_deltas (
 )
 WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
+ALTER TABLE oblivion.usage_deltas REPLICA IDENTITY FULL;
+
 ALTER TABLE oblivion.usage_deltas ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY usage_deltas_select ON oblivion.usage_deltas FOR SELECT TO public

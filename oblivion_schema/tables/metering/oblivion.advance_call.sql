@@ -1,18 +1,7 @@
 -- The common part of tick_call, set_call_turn, end_call, reap_stale_calls and settle_calls. It locks the call and bills
 -- it. Then the call goes on, changes TURN, or ends. `action`: tick, turn, end, reap or settle.
-CREATE OR REPLACE FUNCTION oblivion.advance_call(
-  INOUT session_id uuid,
-  action text,
-  turn boolean,
-  caller text,
-  OUT status text,
-  OUT charged integer,
-  OUT shortfall integer,
-  OUT balance integer,
-  OUT minutes_billed integer,
-  OUT minutes_left integer,
-  OUT credit_cost numeric
-)
+CREATE OR REPLACE FUNCTION oblivion.advance_call(session_id uuid, action text, turn boolean, caller text)
+RETURNS oblivion.live_calls
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = ''
@@ -21,79 +10,84 @@ DECLARE
   call pg_catalog.record;
   meter oblivion.call_meters;
   bill pg_catalog.record;
-  -- The server's clock, read after the lock was taken.
-  clock timestamp with time zone;
   until timestamp with time zone;
-  end_at timestamp with time zone;
-  stays_reaped boolean;
+  -- Minutes that have started, or that were billed before the clock was set back.
+  minute integer;
+  ends boolean;
+  turns boolean;
+  state oblivion.live_calls;
 BEGIN
   IF action = 'turn' AND turn IS NULL THEN
     RAISE invalid_parameter_value USING MESSAGE = 'used_turn is NULL', HINT = 'Give true or false';
   END IF;
-  charged := 0;
-  shortfall := 0;
+  state.session_id := session_id;
+  state.charged := 0;
+  state.shortfall := 0;
   -- Lock both rows: after a wait PostgreSQL rereads only the rows that it locks.
-  SELECT c.start_time, c.end_time, c.updated_at, c.user_id, c.credit_cost, m AS meter
+  SELECT c.end_time, m AS meter
   INTO call
   FROM public.call_sessions AS c
   JOIN oblivion.call_meters AS m ON m.session_id = c.id
   WHERE c.id = advance_call.session_id
   FOR NO KEY UPDATE;
   IF NOT FOUND THEN
-    status := oblivion.advance_unmetered_call(session_id, action, caller);
-    RETURN;
-  END IF;
-  clock := clock_timestamp();
-  IF NOT (oblivion.open_access() OR oblivion.may_act_for(call.user_id, caller)) THEN
-    status := 'unknown';
-    RETURN;
+    state.status := oblivion.advance_unmetered_call(session_id, action, caller);
+    RETURN state;
   END IF;
   meter := call.meter;
-  credit_cost := call.credit_cost;
+  IF NOT (oblivion.open_access() OR oblivion.may_act_for(meter.user_id, caller)) THEN
+    state.status := 'unknown';
+    RETURN state;
+  END IF;
+  state.credit_cost := meter.cost;
   IF call.end_time IS NULL OR meter.reaped AND action IN ('tick', 'turn', 'end') THEN
     -- The client of a reaped call has come back: the time since the reaping is billed now.
-    until := CASE action WHEN 'reap' THEN greatest(call.updated_at, call.start_time) ELSE clock END;
-    end_at := CASE WHEN action IN ('end', 'reap') THEN until END;
+    -- The server's clock, read after the locks were taken, but not before what was billed.
+    until := CASE action
+      WHEN 'reap' THEN greatest(meter.seen_at, meter.started_at)
+      ELSE greatest(clock_timestamp(), meter.seen_at)
+    END;
+    ends := action IN ('end', 'reap');
   ELSIF meter.settled OR action IN ('tick', 'turn') THEN
-    status := 'ended';
-    SELECT a.tokens_remaining INTO balance FROM public.user_accounts AS a WHERE a.user_id = call.user_id;
-    minutes_billed := ceil(greatest(0, date_part('epoch', call.end_time - call.start_time)) / 60);
-    RETURN;
+    state.status := 'ended';
+    SELECT a.tokens_remaining INTO state.balance FROM public.user_accounts AS a WHERE a.user_id = meter.user_id;
+    state.minutes_billed := ceil(greatest(0, date_part('epoch', call.end_time - meter.started_at)) / 60);
+    RETURN state;
   ELSE
     until := call.end_time;
-    end_at := call.end_time;
+    ends := true;
   END IF;
 
-  bill := oblivion.bill_call(meter, call.user_id, call.start_time, call.credit_cost::integer, until, action);
-  status := bill.status;
-  charged := bill.charged;
-  shortfall := bill.shortfall;
-  balance := bill.balance;
-  minutes_billed := bill.minutes;
-  minutes_left := bill.minutes_left;
-  credit_cost := bill.cost;
-  IF action = 'turn' AND turn <> meter.used_turn THEN
-    minutes_left := balance / nullif(
-      oblivion.turn_call(meter, turn, greatest(
-        date_part('epoch', until - call.start_time),
-        -- If the clock was set back, minutes that were billed stay billed.
-        60 * (meter.first_minute + (bill.cost - meter.due_before) / nullif(meter.tokens_per_minute, 0))
-      )), 0
+  turns := action = 'turn' AND turn <> meter.used_turn;
+  IF turns THEN
+    minute := greatest(
+      ceil(date_part('epoch', until - meter.started_at) / 60),
+      meter.first_minute + (meter.cost - meter.due_before) / nullif(meter.tokens_per_minute, 0)
     );
   END IF;
-  -- Update even if nothing is due: a trigger sets updated_at, which is when the call was last seen.
-  UPDATE public.call_sessions AS c
-  SET
-    credit_cost = bill.cost,
-    end_time = end_at,
-    used_turn = CASE action WHEN 'turn' THEN turn ELSE c.used_turn END
-  WHERE c.id = advance_call.session_id;
-  stays_reaped := action = 'reap' OR meter.reaped AND action = 'settle';
-  IF (meter.settled, meter.reaped, meter.has_incident)
-    <> (end_at IS NOT NULL AND status <> 'unsettled', stays_reaped, status = 'unsettled')
-  THEN
-    PERFORM oblivion.note_outcome(session_id, status, end_at IS NOT NULL, stays_reaped, meter.has_incident);
+  bill := oblivion.bill_call(meter, until, ends OR turns AND minute > meter.first_minute, action);
+  IF turns THEN
+    PERFORM oblivion.turn_call(meter, turn, minute, floor(date_part('epoch', until - meter.started_at))::integer);
   END IF;
+  meter := oblivion.note_outcome(
+    meter, bill.status, until, ends, is_reaped => action = 'reap' OR meter.reaped AND action = 'settle'
+  );
+  IF action <> 'tick' OR call.end_time IS NOT NULL THEN
+    UPDATE public.call_sessions AS c
+    SET
+      credit_cost = bill.cost,
+      end_time = CASE WHEN ends THEN until END,
+      used_turn = CASE action WHEN 'turn' THEN turn ELSE c.used_turn END
+    WHERE c.id = advance_call.session_id;
+  END IF;
+  state.status := bill.status;
+  state.charged := bill.charged;
+  state.shortfall := bill.shortfall;
+  state.balance := bill.balance;
+  state.minutes_billed := bill.minutes;
+  state.minutes_left := bill.balance / nullif(meter.tokens_per_minute, 0);
+  state.credit_cost := bill.cost;
+  RETURN state;
 END
 $$;
 

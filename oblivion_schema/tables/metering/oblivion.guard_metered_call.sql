@@ -1,5 +1,5 @@
--- An API role can change nothing that the price of a metered call depends on. If it sets end_time, the call ends and is
--- billed as by end_call().
+-- Only the owner can change what the price of a metered call depends on. If another role sets end_time, the call ends and
+-- is billed as by end_call().
 CREATE OR REPLACE FUNCTION oblivion.guard_metered_call()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -15,7 +15,7 @@ BEGIN
     RETURN NEW;
   END IF;
   IF OLD.end_time IS NULL AND NEW.end_time IS NOT NULL THEN
-    NEW.end_time := clock_timestamp();
+    NEW.end_time := greatest(clock_timestamp(), meter.seen_at);
   ELSE
     NEW.end_time := OLD.end_time;
   END IF;
@@ -27,15 +27,13 @@ BEGIN
   NEW.user_id := OLD.user_id;
   NEW.created_at := OLD.created_at;
   IF OLD.end_time IS NULL AND NEW.end_time IS NOT NULL THEN
-    bill := oblivion.bill_call(
-      meter, OLD.user_id, OLD.start_time, OLD.credit_cost::integer, NEW.end_time, 'end'
-    );
+    bill := oblivion.bill_call(meter, NEW.end_time, true, 'end');
     NEW.credit_cost := bill.cost;
-    PERFORM oblivion.note_outcome(OLD.id, bill.status, true, false, meter.has_incident);
+    PERFORM oblivion.note_outcome(meter, bill.status, NEW.end_time, true, false);
   END IF;
   RETURN NEW;
 END
 $$;
 
 COMMENT ON FUNCTION oblivion.guard_metered_call() IS
-  'Trigger: API roles cannot change a metered call; setting end_time ends it as end_call() does.';
+  'Trigger: only the owner can change a metered call; setting end_time ends it as end_call() does.';

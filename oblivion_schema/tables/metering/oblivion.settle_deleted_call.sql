@@ -8,26 +8,21 @@ SET search_path = ''
 AS $$
 DECLARE
   meter oblivion.call_meters;
+  until timestamp with time zone;
   bill pg_catalog.record;
 BEGIN
   SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = OLD.id AND NOT m.settled FOR NO KEY UPDATE;
   IF NOT FOUND THEN
     RETURN OLD;
   END IF;
-  bill := oblivion.bill_call(
-    meter,
-    OLD.user_id,
-    OLD.start_time,
-    OLD.credit_cost::integer,
-    coalesce(OLD.end_time, clock_timestamp()),
-    'delete'
-  );
+  until := coalesce(OLD.end_time, greatest(clock_timestamp(), meter.seen_at));
+  bill := oblivion.bill_call(meter, until, true, 'delete');
   IF bill.status = 'unsettled' THEN
     RAISE object_not_in_prerequisite_state
       USING MESSAGE = format('Call %s cannot be deleted, because it cannot be billed', OLD.id),
         HINT = 'Call end_call(), then read the error in oblivion.billing_incidents';
   END IF;
-  PERFORM oblivion.note_outcome(OLD.id, bill.status, true, meter.reaped, meter.has_incident);
+  PERFORM oblivion.note_outcome(meter, bill.status, until, true, meter.reaped);
   RETURN OLD;
 END
 $$;

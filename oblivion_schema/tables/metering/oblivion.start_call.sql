@@ -4,16 +4,9 @@ CREATE OR REPLACE FUNCTION oblivion.start_call(
   mode text,
   used_turn boolean,
   client_key text,
-  caller text,
-  OUT session_id uuid,
-  OUT status text,
-  OUT charged integer,
-  OUT shortfall integer,
-  OUT balance integer,
-  OUT minutes_billed integer,
-  OUT minutes_left integer,
-  OUT credit_cost numeric
+  caller text
 )
+RETURNS oblivion.live_calls
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = ''
@@ -23,7 +16,8 @@ DECLARE
   turn CONSTANT boolean := coalesce(used_turn, false);
   quote pg_catalog.record;
   known pg_catalog.record;
-  card pg_catalog.record;
+  clock timestamp with time zone;
+  state oblivion.live_calls;
 BEGIN
   quote := oblivion.call_quote(user_id, mode, turn, caller);
   IF NOT (oblivion.open_access() OR oblivion.may_act_for(user_id, caller)) THEN
@@ -35,13 +29,13 @@ BEGIN
     RAISE invalid_parameter_value USING MESSAGE = 'A call needs a room', HINT = 'Give room_id';
   END IF;
   PERFORM oblivion.check_key(client_key, 'client_key');
-  charged := 0;
-  shortfall := 0;
-  minutes_billed := 0;
-  credit_cost := 0;
+  state.charged := 0;
+  state.shortfall := 0;
+  state.minutes_billed := 0;
+  state.credit_cost := 0;
 
   FOR attempt IN 1..5 LOOP
-    SELECT c.id, c.room_id, c.mode, c.end_time, c.credit_cost
+    SELECT c.id, c.room_id, c.mode, c.end_time, m.cost
     INTO known
     FROM oblivion.call_meters AS m
     JOIN public.call_sessions AS c ON c.id = m.session_id
@@ -54,26 +48,30 @@ BEGIN
           USING MESSAGE = 'client_key is known from another call of this user, in another room or mode',
             HINT = 'Give each call a key of its own, such as a random UUID';
       END IF;
-      session_id := known.id;
-      credit_cost := known.credit_cost;
-      minutes_billed := NULL;
+      state.session_id := known.id;
+      state.credit_cost := known.cost;
+      state.minutes_billed := NULL;
       EXIT;
     END IF;
     BEGIN
+      clock := clock_timestamp();
       INSERT INTO public.call_sessions AS c (room_id, start_time, mode, used_turn, credit_cost, user_id)
-      VALUES (start_call.room_id, clock_timestamp(), called_mode, turn, 0, start_call.user_id)
-      RETURNING c.id INTO session_id;
+      VALUES (start_call.room_id, clock, called_mode, turn, 0, start_call.user_id)
+      RETURNING c.id INTO state.session_id;
       INSERT INTO oblivion.call_meters (
-        session_id, user_id, client_key, mode, used_turn, tokens_per_minute,
+        session_id, user_id, client_key, mode, started_at, seen_at, used_turn, tokens_per_minute, is_plain,
         direct_rate, direct_rate_from, turn_rate, turn_rate_from
       )
       SELECT
-        start_call.session_id,
+        state.session_id,
         start_call.user_id,
         start_call.client_key,
         direct.mode,
+        clock,
+        clock,
         turn,
         quote.tokens_per_minute,
+        quote.status <> 'not_billed',
         direct.tokens_per_minute,
         direct.effective_from,
         over_turn.tokens_per_minute,
@@ -89,9 +87,10 @@ BEGIN
         END IF;
     END;
   END LOOP;
-  status := CASE WHEN known.end_time IS NOT NULL THEN 'ended' ELSE quote.status END;
-  balance := quote.balance;
-  minutes_left := quote.minutes_left;
+  state.status := CASE WHEN known.end_time IS NOT NULL THEN 'ended' ELSE quote.status END;
+  state.balance := quote.balance;
+  state.minutes_left := quote.minutes_left;
+  RETURN state;
 END
 $$;
 

@@ -1,20 +1,8 @@
-CREATE OR REPLACE FUNCTION public.set_call_turn(
-  INOUT session_id uuid,
-  used_turn boolean,
-  OUT status text,
-  OUT charged integer,
-  OUT shortfall integer,
-  OUT balance integer,
-  OUT minutes_billed integer,
-  OUT minutes_left integer,
-  OUT credit_cost numeric
-)
+CREATE OR REPLACE FUNCTION public.set_call_turn(session_id uuid, used_turn boolean)
+RETURNS oblivion.live_calls
 LANGUAGE sql
 SET search_path = ''
-BEGIN ATOMIC
-  SELECT a.*
-  FROM oblivion.advance_call(session_id, 'turn', used_turn, current_user::text COLLATE "default") AS a;
-END;
+RETURN oblivion.advance_call(session_id, 'turn', used_turn, current_user::text COLLATE "default");
 
 COMMENT ON FUNCTION public.set_call_turn(uuid, boolean) IS
   'Bills the minutes that have started, then sets whether a TURN relay carries the media. The other rate applies from '

@@ -1,24 +1,10 @@
 CREATE OR REPLACE FUNCTION public.start_call(
-  user_id text,
-  room_id text,
-  mode text,
-  used_turn boolean DEFAULT false,
-  client_key text DEFAULT NULL,
-  OUT session_id uuid,
-  OUT status text,
-  OUT charged integer,
-  OUT shortfall integer,
-  OUT balance integer,
-  OUT minutes_billed integer,
-  OUT minutes_left integer,
-  OUT credit_cost numeric
+  user_id text, room_id text, mode text, used_turn boolean DEFAULT false, client_key text DEFAULT NULL
 )
+RETURNS oblivion.live_calls
 LANGUAGE sql
 SET search_path = ''
-BEGIN ATOMIC
-  SELECT a.*
-  FROM oblivion.start_call(user_id, room_id, mode, used_turn, client_key, current_user::text COLLATE "default") AS a;
-END;
+RETURN oblivion.start_call(user_id, room_id, mode, used_turn, client_key, current_user::text COLLATE "default");
 
 COMMENT ON FUNCTION public.start_call(text, text, text, boolean, text) IS
   'Starts a metered call, by the server''s clock. Nothing is charged yet. user_id: the account that pays, or NULL for '

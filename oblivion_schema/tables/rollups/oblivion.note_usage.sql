@@ -10,7 +10,6 @@ AS $$
 DECLARE
   noted integer;
   further integer := 0;
-  change pg_catalog.record;
 BEGIN
   IF TG_OP = 'INSERT' THEN
     -- Most statements insert one row. The first 100 rows become one delta each; the others are summed.
@@ -45,56 +44,29 @@ BEGIN
     GROUP BY GROUPING SETS (((r."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, r.mode, r.used_turn), (r.user_id));
     GET DIAGNOSTICS noted = ROW_COUNT;
   ELSE
+    INSERT INTO oblivion.usage_deltas (
+      user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
+    )
     SELECT
-      a.tokens_used - r.tokens_used AS tokens,
-      coalesce(a.duration_seconds, 0) - coalesce(r.duration_seconds, 0) AS seconds,
-      (a.user_id, a."timestamp", a.mode, a.used_turn) = (r.user_id, r."timestamp", r.mode, r.used_turn)
-        AND NOT EXISTS (SELECT FROM added OFFSET 1) AS is_plain,
-      a.user_id, a."timestamp", a.mode, a.used_turn
-    INTO change
-    FROM added AS a
-    CROSS JOIN removed AS r
-    LIMIT 1;
-    IF NOT FOUND THEN
-      RETURN NULL;
-    ELSIF change.is_plain THEN
-      -- Only tokens or length of one row changed: billing does this every minute.
-      noted := 0;
-      IF (change.tokens, change.seconds) <> (0, 0) THEN
-        noted := 1;
-        INSERT INTO oblivion.usage_deltas (
-          user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
-        )
-        VALUES (
-          change.user_id, (change."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, change.mode, change.used_turn,
-          0, change.tokens, change.seconds, NULL, false
-        );
-      END IF;
-    ELSE
-      INSERT INTO oblivion.usage_deltas (
-        user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
-      )
+      c.user_id, c.usage_date, c.mode, c.used_turn,
+      sum(c.sign), sum(c.sign * c.tokens_used), sum(c.sign * c.seconds),
+      max(c.came), coalesce(max(c.went) > max(c.came), max(c.came) IS NULL)
+    FROM (
       SELECT
-        c.user_id, c.usage_date, c.mode, c.used_turn,
-        sum(c.sign), sum(c.sign * c.tokens_used), sum(c.sign * c.seconds),
-        max(c.came), coalesce(max(c.went) > max(c.came), max(c.came) IS NULL)
-      FROM (
-        SELECT
-          1 AS sign, a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date AS usage_date, a.mode, a.used_turn,
-          a.tokens_used, coalesce(a.duration_seconds, 0) AS seconds, a."timestamp" AS came,
-          NULL::timestamp with time zone AS went
-        FROM added AS a
-        UNION ALL
-        SELECT
-          -1, r.user_id, (r."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, r.mode, r.used_turn,
-          r.tokens_used, coalesce(r.duration_seconds, 0), NULL, r."timestamp"
-        FROM removed AS r
-      ) AS c
-      GROUP BY GROUPING SETS ((c.usage_date, c.mode, c.used_turn), (c.user_id))
-      HAVING (sum(c.sign), sum(c.sign * c.tokens_used), sum(c.sign * c.seconds)) <> (0, 0, 0)
-        OR max(c.came) <> max(c.went);
-      GET DIAGNOSTICS noted = ROW_COUNT;
-    END IF;
+        1 AS sign, a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date AS usage_date, a.mode, a.used_turn,
+        a.tokens_used, coalesce(a.duration_seconds, 0) AS seconds, a."timestamp" AS came,
+        NULL::timestamp with time zone AS went
+      FROM added AS a
+      UNION ALL
+      SELECT
+        -1, r.user_id, (r."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, r.mode, r.used_turn,
+        r.tokens_used, coalesce(r.duration_seconds, 0), NULL, r."timestamp"
+      FROM removed AS r
+    ) AS c
+    GROUP BY GROUPING SETS ((c.usage_date, c.mode, c.used_turn), (c.user_id))
+    HAVING (sum(c.sign), sum(c.sign * c.tokens_used), sum(c.sign * c.seconds)) <> (0, 0, 0)
+      OR max(c.came) <> max(c.went);
+    GET DIAGNOSTICS noted = ROW_COUNT;
   END IF;
   IF random() * 1000 < noted + further THEN
     PERFORM oblivion.fold_usage(10000 + noted + further);

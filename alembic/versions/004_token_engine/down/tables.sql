@@ -1,6 +1,5 @@
-ALTER TABLE public.call_sessions RESET (fillfactor);
+ALTER TABLE public.user_accounts RESET (fillfactor);
 
-ALTER TABLE public.token_usage RESET (fillfactor);
 COMMENT ON COLUMN public.call_sessions.start_time IS 'When the call began, by the client''s clock.';
 COMMENT ON COLUMN public.call_sessions.credit_cost IS 'What the call cost, as the client reports it.';
 COMMENT ON COLUMN public.token_usage.tokens_used IS 'Tokens that the call cost.';
