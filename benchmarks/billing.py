@@ -10,7 +10,7 @@ This package's database and one built by the old scripts alternate (A B A B ...)
 Each has a hundred thousand calls of a thousand accounts. In each round each client bills new calls that are 90 s old
 and have their first minute billed. The first transactions of a connection are not counted, because PostgREST keeps its
 connections open. Each ratio is the median of the pairs, after a warm-up pair, with the least and the greatest. The CPU
-time of a pair varies by a tenth, rates and writers of many rows by more. `--only` runs the parts whose names it
+time of calls varies by a tenth in a run, rates and writers of many rows by more. `--only` runs the parts whose names it
 finds. The parts:
 
 - `tick_call()` with one statement that only takes the tokens and inserts a row of usage.

@@ -1,6 +1,7 @@
 """Runs of pgbench with the CPU time that the server spent on them.
 
-Clocks depend on the disk and on whatever else the machine does; the CPU time of the server's processes hardly does.
+Clocks depend on the disk and on whatever else the machine does; the CPU time of the server's processes depends less on
+both.
 """
 
 from __future__ import annotations
