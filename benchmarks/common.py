@@ -137,26 +137,34 @@ class Database:
             sql.execute(statement, values)
             return tuple(map(int, sql.fetchone() or ())) if sql.description else ()
 
+    def command(self, script: Sequence[str], transactions: int, *options: str, clients: int = CLIENTS) -> list[str]:
+        """The command that runs a script `transactions` times in each client, and logs when each transaction ends."""
+        path = self.home / f"{self.url.database}.sql"
+        path.write_text("\n".join(script) + "\n", encoding="utf-8")
+        program = [str(embedded.binary("pgbench") or "pgbench"), "-n", "-c", str(clients), "-j", "2", "-D", "n=0"]
+        log = ["-l", "--log-prefix", str(self.home / f"{self.url.database}.log")]
+        return [*program, *log, "-t", str(transactions), "-f", str(path), *options, libpq(self.url)]
+
+    def ends(self) -> list[list[float]]:
+        """For each client of the last command the times when its transactions ended; removes the log."""
+        times: dict[str, list[float]] = {}
+        for path in self.home.glob(f"{self.url.database}.log.*"):
+            for line in path.read_text(encoding="utf-8").splitlines():
+                client, _, _, _, seconds, microseconds, *_ = line.split()
+                times.setdefault(client, []).append(int(seconds) + int(microseconds) / 1e6)
+            path.unlink()
+        return list(times.values())
+
     def pgbench(self, script: Sequence[str], transactions: int, *options: str, clients: int = CLIENTS) -> float:
         """Run a script `transactions` times in each client; returns transactions per second of all clients together.
 
         The first `WARM` transactions of each client are not counted.
         """
-        path = self.home / "script.sql"
-        path.write_text("\n".join(script) + "\n", encoding="utf-8")
-        program = [str(embedded.binary("pgbench") or "pgbench"), "-n", "-c", str(clients), "-j", "2", "-D", "n=0"]
-        log = ["-l", "--log-prefix", str(self.home / "log")]
-        command = [*program, *log, "-t", str(transactions), "-f", str(path), *options, libpq(self.url)]
+        command = self.command(script, transactions, *options, clients=clients)
         ended = subprocess.run(command, check=False, capture_output=True, text=True)
         if ended.returncode or f"processed: {clients * transactions}/" not in ended.stdout:
             sys.exit(ended.stderr or ended.stdout)
-        times: dict[str, list[float]] = {}
-        for path in self.home.glob("log.*"):
-            for line in path.read_text(encoding="utf-8").splitlines():
-                client, _, _, _, seconds, microseconds, *_ = line.split()
-                times.setdefault(client, []).append(int(seconds) + int(microseconds) / 1e6)
-            path.unlink()
-        return sum((transactions - WARM) / (ends[-1] - ends[WARM - 1]) for ends in times.values())
+        return sum((transactions - WARM) / (ends[-1] - ends[WARM - 1]) for ends in self.ends())
 
     def size(self, *tables: str) -> int:
         """Bytes of the tables with their indexes."""
