@@ -134,8 +134,9 @@ def age(engine: Engine, call: UUID, seconds: int, *, unseen: int = 0) -> None:
         connection.execute(text("SET LOCAL session_replication_role = replica"))
         connection.execute(
             text(
-                f"UPDATE call_sessions SET start_time = start_time - interval '{seconds} s',"
-                f" updated_at = clock_timestamp() - interval '{unseen} s' WHERE id = '{call}'"
+                f"UPDATE call_sessions SET start_time = start_time - interval '{seconds} s' WHERE id = '{call}';"
+                f"UPDATE oblivion.call_meters SET started_at = started_at - interval '{seconds} s',"
+                f" seen_at = clock_timestamp() - interval '{unseen} s' WHERE session_id = '{call}'"
             )
         )
 

@@ -94,15 +94,14 @@ BEGIN
 END
 $$;
 
-ALTER TABLE public.call_sessions SET (fillfactor = 85);
-
-ALTER TABLE public.token_usage SET (fillfactor = 85);
+ALTER TABLE public.user_accounts SET (fillfactor = 50);
 
 COMMENT ON COLUMN public.call_sessions.start_time IS
   'When the call began, by the client''s clock; for a metered call by the server''s.';
 
 COMMENT ON COLUMN public.call_sessions.credit_cost IS
-  'Metered call: tokens due so far, written by the engine. Other call: its cost, as the client reports it.';
+  'Metered call: tokens due, written by the engine when the call turns or ends. Other call: its cost, as the client '
+  'reports it.';
 
 COMMENT ON COLUMN public.token_usage.tokens_used IS 'Tokens that the call, or a segment of it, cost.';
 
@@ -136,7 +135,16 @@ DECLARE
   reason CONSTANT pg_catalog.text := current_setting('oblivion.reason', true);
 BEGIN
   IF TG_OP = 'UPDATE' AND OLD.user_id = NEW.user_id THEN
-    IF OLD.tokens_remaining <> NEW.tokens_remaining THEN
+    IF OLD.tokens_remaining = NEW.tokens_remaining THEN
+      RETURN NULL;
+    ELSIF starts_with(reason, 'charge ') THEN
+      -- As below, with less work: this is a tick.
+      INSERT INTO public.token_ledger (user_id, kind, tokens, balance, session_id)
+      VALUES (
+        NEW.user_id, 'charge', NEW.tokens_remaining - OLD.tokens_remaining, NEW.tokens_remaining,
+        substr(reason, 8)::pg_catalog.uuid
+      );
+    ELSE
       INSERT INTO public.token_ledger (user_id, kind, tokens, balance, session_id, key)
       VALUES (
         NEW.user_id,
@@ -354,22 +362,27 @@ CREATE TABLE oblivion.call_meters (
   direct_rate_from timestamp with time zone NOT NULL,
   turn_rate integer NOT NULL,
   turn_rate_from timestamp with time zone NOT NULL,
+  started_at timestamp with time zone NOT NULL,
+  seen_at timestamp with time zone NOT NULL,
   segment integer DEFAULT 1 NOT NULL,
-  usage_id uuid DEFAULT gen_random_uuid() NOT NULL,
+  usage_id uuid,
   used_turn boolean NOT NULL,
   tokens_per_minute integer NOT NULL,
   first_minute integer DEFAULT 0 NOT NULL,
   first_second integer DEFAULT 0 NOT NULL,
   due_before bigint DEFAULT 0 NOT NULL,
+  cost integer DEFAULT 0 NOT NULL,
+  cost_before integer DEFAULT 0 NOT NULL,
   shortfall integer DEFAULT 0 NOT NULL,
   refunded integer DEFAULT 0 NOT NULL,
+  is_plain boolean NOT NULL,
   settled boolean DEFAULT false NOT NULL,
   reaped boolean DEFAULT false NOT NULL,
   has_incident boolean DEFAULT false NOT NULL,
   CONSTRAINT call_meters_pkey PRIMARY KEY (session_id),
-  CONSTRAINT call_meters_usage_id_key UNIQUE (usage_id),
   CONSTRAINT call_meters_session_id_fkey FOREIGN KEY (session_id) REFERENCES public.call_sessions(id) ON DELETE CASCADE
-);
+)
+WITH (fillfactor = 60);
 
 CREATE UNIQUE INDEX call_meters_client_key ON oblivion.call_meters (user_id, client_key) NULLS NOT DISTINCT
   WHERE client_key IS NOT NULL;
@@ -411,10 +424,16 @@ COMMENT ON COLUMN oblivion.call_meters.turn_rate IS
 
 COMMENT ON COLUMN oblivion.call_meters.turn_rate_from IS 'When turn_rate took effect.';
 
+COMMENT ON COLUMN oblivion.call_meters.started_at IS
+  'When the call began: start_time of the call, which a trigger keeps the same.';
+
+COMMENT ON COLUMN oblivion.call_meters.seen_at IS
+  'When the call was last seen, by a tick, a change of TURN or its end.';
+
 COMMENT ON COLUMN oblivion.call_meters.segment IS 'Number of the current segment, from 1.';
 
 COMMENT ON COLUMN oblivion.call_meters.usage_id IS
-  'Id of the token_usage row of the current segment; the row may not exist yet.';
+  'Id of the token_usage row of the current segment; NULL until the segment is over.';
 
 COMMENT ON COLUMN oblivion.call_meters.used_turn IS 'Whether the TURN rate applies to the current segment.';
 
@@ -426,9 +445,17 @@ COMMENT ON COLUMN oblivion.call_meters.first_second IS 'Seconds of the call befo
 
 COMMENT ON COLUMN oblivion.call_meters.due_before IS 'Tokens due for the minutes before the current segment.';
 
+COMMENT ON COLUMN oblivion.call_meters.cost IS 'Tokens that the call has been billed.';
+
+COMMENT ON COLUMN oblivion.call_meters.cost_before IS 'cost before the last bill of tick_call() or end_call().';
+
 COMMENT ON COLUMN oblivion.call_meters.shortfall IS 'Tokens due in the current segment that the balance did not cover.';
 
 COMMENT ON COLUMN oblivion.call_meters.refunded IS 'Tokens refunded.';
+
+COMMENT ON COLUMN oblivion.call_meters.is_plain IS
+  'Whether one statement may bill the call: it goes on, its last bill was paid in full, and no row of token_usage is '
+  'there for its current segment.';
 
 COMMENT ON COLUMN oblivion.call_meters.settled IS 'Whether the call has ended, and is billed to its end.';
 
@@ -439,7 +466,7 @@ COMMENT ON COLUMN oblivion.call_meters.has_incident IS 'Whether the last billing
 CREATE TABLE oblivion.call_segments (
   session_id uuid NOT NULL,
   number integer NOT NULL,
-  usage_id uuid NOT NULL,
+  usage_id uuid,
   used_turn boolean NOT NULL,
   tokens_per_minute integer NOT NULL,
   rate_from timestamp with time zone NOT NULL,
@@ -449,8 +476,7 @@ CREATE TABLE oblivion.call_segments (
   due_before bigint NOT NULL,
   due_after bigint NOT NULL,
   shortfall integer NOT NULL,
-  CONSTRAINT call_segments_pkey PRIMARY KEY (session_id, number),
-  CONSTRAINT call_segments_usage_id_key UNIQUE (usage_id)
+  CONSTRAINT call_segments_pkey PRIMARY KEY (session_id, number)
 );
 
 ALTER TABLE oblivion.call_segments
@@ -478,7 +504,7 @@ COMMENT ON COLUMN oblivion.call_segments.session_id IS 'The call.';
 COMMENT ON COLUMN oblivion.call_segments.number IS 'Number of the segment in the call, from 1.';
 
 COMMENT ON COLUMN oblivion.call_segments.usage_id IS
-  'Id of the token_usage row of the segment; the row may not exist yet.';
+  'Id of the token_usage row of the segment; NULL if it could not be billed yet, or cost nothing.';
 
 COMMENT ON COLUMN oblivion.call_segments.used_turn IS 'Whether the TURN rate applies.';
 
@@ -497,6 +523,65 @@ COMMENT ON COLUMN oblivion.call_segments.due_before IS 'Tokens due for the minut
 COMMENT ON COLUMN oblivion.call_segments.due_after IS 'Tokens due for the minutes up to the end of the segment.';
 
 COMMENT ON COLUMN oblivion.call_segments.shortfall IS 'Tokens due in the segment that the balance did not cover.';
+
+CREATE VIEW oblivion.live_calls WITH (security_invoker = true) AS
+SELECT
+  m.session_id,
+  CASE
+    WHEN m.has_incident THEN 'unsettled'
+    WHEN a.user_id IS NULL THEN 'not_billed'
+    WHEN s.shortfall > 0 THEN 'short'
+    ELSE 'ok'
+  END AS status,
+  m.cost - s.shortfall AS charged,
+  s.shortfall,
+  a.tokens_remaining AS balance,
+  greatest(0, ceil(date_part('epoch', m.seen_at - m.started_at) / 60))::integer AS minutes_billed,
+  a.tokens_remaining / nullif(m.tokens_per_minute, 0) AS minutes_left,
+  m.cost::numeric AS credit_cost
+FROM oblivion.call_meters AS m
+JOIN public.call_sessions AS c ON c.id = m.session_id AND c.end_time IS NULL
+LEFT JOIN public.user_accounts AS a ON a.user_id = m.user_id AND NOT starts_with(a.user_id, 'anonymous_')
+CROSS JOIN LATERAL (
+  SELECT m.shortfall + coalesce(sum(p.shortfall), 0)::integer AS shortfall
+  FROM oblivion.call_segments AS p
+  WHERE p.session_id = m.session_id
+) AS s
+WHERE NOT m.settled;
+
+DO $$
+DECLARE
+  api_role name;
+BEGIN
+  REVOKE ALL ON TABLE oblivion.live_calls FROM PUBLIC CASCADE;
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON TABLE oblivion.live_calls FROM %I CASCADE', api_role);
+  END LOOP;
+END
+$$;
+
+COMMENT ON VIEW oblivion.live_calls IS
+  'Metered calls that go on, and what each has been billed so far. During a call its tokens are here, not yet in '
+  'call_sessions.credit_cost, and those of its current segment not yet in token_usage.';
+
+COMMENT ON COLUMN oblivion.live_calls.session_id IS 'The call.';
+
+COMMENT ON COLUMN oblivion.live_calls.status IS 'ok, short, not_billed or unsettled.';
+
+COMMENT ON COLUMN oblivion.live_calls.charged IS 'Tokens charged so far.';
+
+COMMENT ON COLUMN oblivion.live_calls.shortfall IS 'Tokens due so far that the balance did not cover.';
+
+COMMENT ON COLUMN oblivion.live_calls.balance IS 'Tokens of the account; NULL if nobody pays.';
+
+COMMENT ON COLUMN oblivion.live_calls.minutes_billed IS 'Started minutes until the call was last seen.';
+
+COMMENT ON COLUMN oblivion.live_calls.minutes_left IS
+  'Whole minutes that the balance covers; NULL if nobody pays, or at a rate of zero.';
+
+COMMENT ON COLUMN oblivion.live_calls.credit_cost IS 'Tokens due so far.';
 
 CREATE TABLE oblivion.billing_incidents (
   id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
@@ -626,178 +711,155 @@ $$$statement$;
 COMMENT ON FUNCTION oblivion.note_incident(uuid, text, text, text, text) IS
   'Opens an incident for a call that could not be billed, or counts another attempt in the open one.';
 
-EXECUTE $statement$-- A call is settled only if it has ended and was billed.
+EXECUTE $statement$-- A call is settled only if it has ended and was billed. It is plain again once it goes on, and a bill was paid in full.
 CREATE FUNCTION oblivion.note_outcome(
-  call uuid, status text, has_ended boolean, is_reaped boolean, had_incident boolean
+  meter oblivion.call_meters, status text, until timestamptz, has_ended boolean, is_reaped boolean
 )
-RETURNS void
+RETURNS oblivion.call_meters
 LANGUAGE plpgsql
 SET search_path = ''
 AS $$
+DECLARE
+  noted oblivion.call_meters;
 BEGIN
   UPDATE oblivion.call_meters AS m
-  SET settled = has_ended AND status <> 'unsettled', reaped = is_reaped, has_incident = status = 'unsettled'
-  WHERE m.session_id = call;
-  IF had_incident AND status <> 'unsettled' THEN
+  SET
+    seen_at = until,
+    is_plain = status = 'ok' AND NOT has_ended AND m.usage_id IS NULL,
+    settled = has_ended AND status <> 'unsettled',
+    reaped = is_reaped,
+    has_incident = status = 'unsettled'
+  WHERE m.session_id = meter.session_id
+  RETURNING m.* INTO noted;
+  IF meter.has_incident AND status <> 'unsettled' THEN
     UPDATE oblivion.billing_incidents AS i
     SET resolved_at = clock_timestamp()
-    WHERE i.session_id = call AND i.resolved_at IS NULL;
+    WHERE i.session_id = meter.session_id AND i.resolved_at IS NULL;
   END IF;
+  RETURN noted;
 END
 $$$statement$;
 
-COMMENT ON FUNCTION oblivion.note_outcome(uuid, text, boolean, boolean, boolean) IS
-  'Stores the outcome of a bill in the meter; resolves the open incident if the bill succeeded.';
+COMMENT ON FUNCTION oblivion.note_outcome(oblivion.call_meters, text, timestamptz, boolean, boolean) IS
+  'Stores the outcome of a bill in the meter, and returns it; resolves the open incident if the bill succeeded.';
 
-EXECUTE $statement$-- The heart of the engine. Charges the price of the call up to `until`, minus what was billed before. So the total does
--- not depend on how often, how late or in which order it is called.
--- The caller holds the locks of the call and of its meter, and writes `cost` to the call. Everybody who bills locks the
--- call first, then the account.
+EXECUTE $statement$-- Charges the price of the call up to `until`, minus what was billed before. So the total does not depend on how often,
+-- how late or in which order it is called.
+-- The caller holds the locks of the call and of its meter. Everybody who bills locks the call, then its meter, then the
+-- account.
 CREATE FUNCTION oblivion.bill_call(
   meter oblivion.call_meters,
-  user_id text,
-  start_time timestamptz,
-  billed integer,
   until timestamptz,
+  is_over boolean,
   action text,
   OUT status text,
   OUT charged integer,
   OUT shortfall integer,
   OUT balance integer,
   OUT minutes integer,
-  OUT minutes_left integer,
   OUT cost integer
 )
 LANGUAGE plpgsql
 SET search_path = ''
 AS $$
 DECLARE
-  seconds CONSTANT double precision := greatest(0, date_part('epoch', until - start_time));
+  seconds double precision;
   patience CONSTANT pg_catalog.text := current_setting('lock_timeout');
-  -- The segment to bill: the current one (segment is NULL), or an earlier one that could not be billed in its time.
-  usage_id pg_catalog.uuid;
-  rate integer;
-  turn boolean;
-  due_before bigint;
-  due_after bigint;
-  length integer;
-  segment integer;
-  due bigint;
-  paid integer;
   setting pg_catalog.text;
+  segment pg_catalog.record;
+  due bigint;
+  missing integer;
+  total bigint := meter.cost;
 BEGIN
   status := 'not_billed';
   charged := 0;
   shortfall := 0;
   minutes := 0;
-  cost := billed;
-  IF user_id IS NULL OR starts_with(user_id, 'anonymous_') THEN
+  cost := meter.cost;
+  IF meter.user_id IS NULL OR starts_with(meter.user_id, 'anonymous_') THEN
     RETURN;
   END IF;
   BEGIN
-    minutes := ceil(seconds / 60);
     IF patience = '0' THEN
       -- A session that locks the account for long must not keep the call from ending, nor make the statement time out.
       setting := current_setting('statement_timeout');
       setting := set_config('lock_timeout', CASE
-        WHEN setting IN ('0', '3s', '8s') THEN '1500ms'
-        ELSE ceil(least(1500, 500 * date_part('epoch', setting::interval)))::pg_catalog.text
+        WHEN setting IN ('0', '3s', '8s') THEN '1s'
+        ELSE ceil(least(1000, 400 * date_part('epoch', setting::interval)))::pg_catalog.text
       END, true);
     END IF;
+    SELECT a.tokens_remaining INTO balance
+    FROM public.user_accounts AS a
+    WHERE a.user_id = meter.user_id
+    FOR NO KEY UPDATE;
+    IF patience = '0' THEN
+      setting := set_config('lock_timeout', '0', true);
+    END IF;
+    IF balance IS NULL THEN
+      RETURN;
+    END IF;
+    seconds := greatest(0, date_part('epoch', until - meter.started_at));
+    minutes := ceil(seconds / 60);
+    -- The current segment, and earlier ones that could not be billed or logged in their time.
+    FOR segment IN
+      SELECT s.number, s.usage_id, s.used_turn, s.tokens_per_minute, s.due_before, s.due_after, s.seconds, true AS is_over
+      FROM oblivion.call_segments AS s
+      WHERE s.session_id = meter.session_id AND (s.due_after > meter.cost OR s.usage_id IS NULL)
+      UNION ALL
+      SELECT
+        meter.segment, meter.usage_id, meter.used_turn, meter.tokens_per_minute, meter.due_before,
+        meter.due_before + (minutes - meter.first_minute)::bigint * meter.tokens_per_minute,
+        floor(seconds) - meter.first_second, bill_call.is_over
+      ORDER BY 1
     LOOP
-      IF cost < meter.due_before THEN
-        SELECT s.number, s.usage_id, s.tokens_per_minute, s.used_turn, s.due_before, s.due_after, s.seconds
-        INTO segment, usage_id, rate, turn, due_before, due_after, length
-        FROM oblivion.call_segments AS s
-        WHERE s.session_id = meter.session_id AND s.due_after > cost
-        ORDER BY s.number
-        LIMIT 1;
-      ELSE
-        segment := NULL;
-        usage_id := meter.usage_id;
-        rate := meter.tokens_per_minute;
-        turn := meter.used_turn;
-        due_before := meter.due_before;
-        due_after := due_before + (minutes - meter.first_minute)::bigint * rate;
-        length := floor(seconds) - meter.first_second;
+      due := greatest(0, segment.due_after - total);
+      missing := greatest(0, due - (balance - charged));
+      total := total + due;
+      IF total > 999999 THEN
+        RAISE numeric_value_out_of_range
+          USING MESSAGE = format('The call would cost %s tokens, more than credit_cost can hold', total),
+            HINT = 'Set its start_time or end_time right, then call settle_calls()';
       END IF;
-      due := greatest(0, due_after - cost);
-      IF due > 0 THEN
-        IF cost + due > 999999 THEN
-          RAISE numeric_value_out_of_range
-            USING MESSAGE = format('The call would cost %s tokens, more than credit_cost can hold', cost + due),
-              HINT = 'Set its start_time or end_time right, then call settle_calls()';
-        END IF;
-        setting := set_config('oblivion.reason', 'charge ' || meter.session_id, true);
-        UPDATE public.user_accounts AS a
-        SET tokens_remaining = a.tokens_remaining - due
-        WHERE a.user_id = bill_call.user_id AND a.tokens_remaining >= due
-        RETURNING a.tokens_remaining INTO balance;
-        IF FOUND THEN
-          paid := due;
-        ELSE
-          SELECT a.tokens_remaining INTO balance
-          FROM public.user_accounts AS a
-          WHERE a.user_id = bill_call.user_id
-          FOR NO KEY UPDATE;
-          paid := CASE WHEN FOUND THEN least(balance, due) END;
-          balance := balance - paid;
-          UPDATE public.user_accounts AS a
-          SET tokens_remaining = bill_call.balance
-          WHERE a.user_id = bill_call.user_id AND paid > 0;
-          IF segment IS NULL THEN
-            UPDATE oblivion.call_meters AS m
-            SET shortfall = m.shortfall + due - paid
-            WHERE m.session_id = meter.session_id AND paid < due;
-          ELSE
-            UPDATE oblivion.call_segments AS s
-            SET shortfall = s.shortfall + due - paid
-            WHERE s.session_id = meter.session_id AND s.number = segment AND paid < due;
-          END IF;
-        END IF;
-        setting := set_config('oblivion.reason', '', true);
-        EXIT WHEN paid IS NULL;
-        charged := charged + paid;
-        shortfall := shortfall + due - paid;
-        cost := cost + due;
-      ELSE
-        SELECT a.tokens_remaining INTO balance
-        FROM public.user_accounts AS a
-        WHERE a.user_id = bill_call.user_id;
-        EXIT WHEN NOT FOUND;
-      END IF;
-      IF due > 0 OR rate = 0 AND length > 0 THEN
+      charged := charged + due - missing;
+      shortfall := shortfall + missing;
+      IF segment.is_over
+        AND (total > segment.due_before OR segment.tokens_per_minute = 0 AND segment.seconds > 0)
+      THEN
+        -- A reaped call that goes on has a row already.
         UPDATE public.token_usage AS u
-        SET tokens_used = cost - due_before, duration_seconds = greatest(0, length)
-        WHERE u.id = usage_id;
+        SET tokens_used = total - segment.due_before, duration_seconds = greatest(0, segment.seconds)
+        WHERE u.id = segment.usage_id;
         IF NOT FOUND THEN
+          segment.usage_id := gen_random_uuid();
           INSERT INTO public.token_usage (
             id, user_id, session_id, tokens_used, mode, used_turn, duration_seconds, "timestamp"
           )
           VALUES (
-            usage_id,
-            bill_call.user_id,
-            meter.session_id,
-            cost - due_before,
-            meter.mode,
-            turn,
-            greatest(0, length),
-            clock_timestamp()
+            segment.usage_id, meter.user_id, meter.session_id, total - segment.due_before, meter.mode, segment.used_turn,
+            greatest(0, segment.seconds), clock_timestamp()
           );
         END IF;
       END IF;
-      IF segment IS NULL THEN
-        status := CASE WHEN shortfall > 0 THEN 'short' ELSE 'ok' END;
-        minutes_left := balance / nullif(rate, 0);
-        EXIT;
+      IF segment.number = meter.segment THEN
+        UPDATE oblivion.call_meters AS m
+        SET cost = total, shortfall = m.shortfall + missing, usage_id = segment.usage_id
+        WHERE m.session_id = meter.session_id;
+      ELSE
+        UPDATE oblivion.call_segments AS s
+        SET shortfall = s.shortfall + missing, usage_id = segment.usage_id
+        WHERE s.session_id = meter.session_id AND s.number = segment.number;
       END IF;
     END LOOP;
-    IF status = 'not_billed' THEN
-      minutes := 0;
+    IF charged > 0 THEN
+      balance := balance - charged;
+      setting := set_config('oblivion.reason', 'charge ' || meter.session_id, true);
+      UPDATE public.user_accounts AS a
+      SET tokens_remaining = bill_call.balance
+      WHERE a.user_id = meter.user_id;
+      setting := set_config('oblivion.reason', '', true);
     END IF;
-    IF patience = '0' THEN
-      setting := set_config('lock_timeout', '0', true);
-    END IF;
+    cost := total;
+    status := CASE WHEN shortfall > 0 THEN 'short' ELSE 'ok' END;
   EXCEPTION
     WHEN OTHERS THEN
       -- The call goes on, or ends, all the same. Its next tick or settle_calls() charges it.
@@ -806,32 +868,29 @@ BEGIN
       shortfall := 0;
       balance := NULL;
       minutes := NULL;
-      minutes_left := NULL;
-      cost := billed;
-      PERFORM oblivion.note_incident(meter.session_id, user_id, action, SQLSTATE, SQLERRM);
+      PERFORM oblivion.note_incident(meter.session_id, meter.user_id, action, SQLSTATE, SQLERRM);
   END;
 END
 $$$statement$;
 
-COMMENT ON FUNCTION oblivion.bill_call(oblivion.call_meters, text, timestamptz, integer, timestamptz, text) IS
-  'Charges the price of a call up to until, minus what was billed before. A failure returns status unsettled.';
+COMMENT ON FUNCTION oblivion.bill_call(oblivion.call_meters, timestamptz, boolean, text) IS
+  'Charges the price of a call up to until, minus what was billed before, and logs the usage of segments that are over. A '
+  'failure returns status unsettled.';
 
 EXECUTE $statement$-- The call changes to the other rate of its meter with the next minute. Minutes that have started keep their price,
--- billed or not. If no minute of the current segment has started, that segment gets the new rate. Returns the new rate
--- in tokens per minute.
-CREATE FUNCTION oblivion.turn_call(meter oblivion.call_meters, turn boolean, seconds double precision)
-RETURNS integer
+-- billed or not. If no minute of the current segment has started, that segment gets the new rate.
+CREATE FUNCTION oblivion.turn_call(
+  meter oblivion.call_meters, turn boolean, minute integer, second integer
+)
+RETURNS void
 LANGUAGE plpgsql
 SET search_path = ''
 AS $$
 DECLARE
-  minute CONSTANT integer := ceil(greatest(0, seconds) / 60);
-  second CONSTANT integer := floor(greatest(0, seconds));
-  rate CONSTANT integer := CASE WHEN turn THEN meter.turn_rate ELSE meter.direct_rate END;
   due_after CONSTANT bigint := meter.due_before + (minute - meter.first_minute)::bigint * meter.tokens_per_minute;
 BEGIN
   IF minute > meter.first_minute THEN
-    -- Read the meter again: the bill that was just made may have changed its shortfall.
+    -- Read the meter again: the bill that was just made may have changed it.
     INSERT INTO oblivion.call_segments (
       session_id, number, usage_id, used_turn, tokens_per_minute, rate_from,
       first_minute, minutes, seconds, due_before, due_after, shortfall
@@ -854,7 +913,7 @@ BEGIN
     UPDATE oblivion.call_meters AS m
     SET
       segment = m.segment + 1,
-      usage_id = gen_random_uuid(),
+      usage_id = NULL,
       first_minute = minute,
       first_second = second,
       due_before = due_after,
@@ -862,13 +921,12 @@ BEGIN
     WHERE m.session_id = meter.session_id;
   END IF;
   UPDATE oblivion.call_meters AS m
-  SET used_turn = turn, tokens_per_minute = rate
+  SET used_turn = turn, tokens_per_minute = CASE WHEN turn THEN m.turn_rate ELSE m.direct_rate END
   WHERE m.session_id = meter.session_id;
-  RETURN rate;
 END
 $$$statement$;
 
-COMMENT ON FUNCTION oblivion.turn_call(oblivion.call_meters, boolean, double precision) IS
+COMMENT ON FUNCTION oblivion.turn_call(oblivion.call_meters, boolean, integer, integer) IS
   'Changes the rate of a call between direct and TURN, in a new segment if a minute of the current one has started.';
 
 EXECUTE $statement$-- The newest rate that is in effect.
@@ -934,19 +992,8 @@ COMMENT ON FUNCTION oblivion.advance_unmetered_call(uuid, text, text) IS
 
 EXECUTE $statement$-- The common part of tick_call, set_call_turn, end_call, reap_stale_calls and settle_calls. It locks the call and bills
 -- it. Then the call goes on, changes TURN, or ends. `action`: tick, turn, end, reap or settle.
-CREATE FUNCTION oblivion.advance_call(
-  INOUT session_id uuid,
-  action text,
-  turn boolean,
-  caller text,
-  OUT status text,
-  OUT charged integer,
-  OUT shortfall integer,
-  OUT balance integer,
-  OUT minutes_billed integer,
-  OUT minutes_left integer,
-  OUT credit_cost numeric
-)
+CREATE FUNCTION oblivion.advance_call(session_id uuid, action text, turn boolean, caller text)
+RETURNS oblivion.live_calls
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = ''
@@ -955,85 +1002,246 @@ DECLARE
   call pg_catalog.record;
   meter oblivion.call_meters;
   bill pg_catalog.record;
-  -- The server's clock, read after the lock was taken.
-  clock timestamp with time zone;
   until timestamp with time zone;
-  end_at timestamp with time zone;
-  stays_reaped boolean;
+  -- Minutes that have started, or that were billed before the clock was set back.
+  minute integer;
+  ends boolean;
+  turns boolean;
+  state oblivion.live_calls;
 BEGIN
   IF action = 'turn' AND turn IS NULL THEN
     RAISE invalid_parameter_value USING MESSAGE = 'used_turn is NULL', HINT = 'Give true or false';
   END IF;
-  charged := 0;
-  shortfall := 0;
+  state.session_id := session_id;
+  state.charged := 0;
+  state.shortfall := 0;
   -- Lock both rows: after a wait PostgreSQL rereads only the rows that it locks.
-  SELECT c.start_time, c.end_time, c.updated_at, c.user_id, c.credit_cost, m AS meter
+  SELECT c.end_time, m AS meter
   INTO call
   FROM public.call_sessions AS c
   JOIN oblivion.call_meters AS m ON m.session_id = c.id
   WHERE c.id = advance_call.session_id
   FOR NO KEY UPDATE;
   IF NOT FOUND THEN
-    status := oblivion.advance_unmetered_call(session_id, action, caller);
-    RETURN;
-  END IF;
-  clock := clock_timestamp();
-  IF NOT (oblivion.open_access() OR oblivion.may_act_for(call.user_id, caller)) THEN
-    status := 'unknown';
-    RETURN;
+    state.status := oblivion.advance_unmetered_call(session_id, action, caller);
+    RETURN state;
   END IF;
   meter := call.meter;
-  credit_cost := call.credit_cost;
+  IF NOT (oblivion.open_access() OR oblivion.may_act_for(meter.user_id, caller)) THEN
+    state.status := 'unknown';
+    RETURN state;
+  END IF;
+  state.credit_cost := meter.cost;
   IF call.end_time IS NULL OR meter.reaped AND action IN ('tick', 'turn', 'end') THEN
     -- The client of a reaped call has come back: the time since the reaping is billed now.
-    until := CASE action WHEN 'reap' THEN greatest(call.updated_at, call.start_time) ELSE clock END;
-    end_at := CASE WHEN action IN ('end', 'reap') THEN until END;
+    -- The server's clock, read after the locks were taken, but not before what was billed.
+    until := CASE action
+      WHEN 'reap' THEN greatest(meter.seen_at, meter.started_at)
+      ELSE greatest(clock_timestamp(), meter.seen_at)
+    END;
+    ends := action IN ('end', 'reap');
   ELSIF meter.settled OR action IN ('tick', 'turn') THEN
-    status := 'ended';
-    SELECT a.tokens_remaining INTO balance FROM public.user_accounts AS a WHERE a.user_id = call.user_id;
-    minutes_billed := ceil(greatest(0, date_part('epoch', call.end_time - call.start_time)) / 60);
-    RETURN;
+    state.status := 'ended';
+    SELECT a.tokens_remaining INTO state.balance FROM public.user_accounts AS a WHERE a.user_id = meter.user_id;
+    state.minutes_billed := ceil(greatest(0, date_part('epoch', call.end_time - meter.started_at)) / 60);
+    RETURN state;
   ELSE
     until := call.end_time;
-    end_at := call.end_time;
+    ends := true;
   END IF;
 
-  bill := oblivion.bill_call(meter, call.user_id, call.start_time, call.credit_cost::integer, until, action);
-  status := bill.status;
-  charged := bill.charged;
-  shortfall := bill.shortfall;
-  balance := bill.balance;
-  minutes_billed := bill.minutes;
-  minutes_left := bill.minutes_left;
-  credit_cost := bill.cost;
-  IF action = 'turn' AND turn <> meter.used_turn THEN
-    minutes_left := balance / nullif(
-      oblivion.turn_call(meter, turn, greatest(
-        date_part('epoch', until - call.start_time),
-        -- If the clock was set back, minutes that were billed stay billed.
-        60 * (meter.first_minute + (bill.cost - meter.due_before) / nullif(meter.tokens_per_minute, 0))
-      )), 0
+  turns := action = 'turn' AND turn <> meter.used_turn;
+  IF turns THEN
+    minute := greatest(
+      ceil(date_part('epoch', until - meter.started_at) / 60),
+      meter.first_minute + (meter.cost - meter.due_before) / nullif(meter.tokens_per_minute, 0)
     );
   END IF;
-  -- Update even if nothing is due: a trigger sets updated_at, which is when the call was last seen.
-  UPDATE public.call_sessions AS c
-  SET
-    credit_cost = bill.cost,
-    end_time = end_at,
-    used_turn = CASE action WHEN 'turn' THEN turn ELSE c.used_turn END
-  WHERE c.id = advance_call.session_id;
-  stays_reaped := action = 'reap' OR meter.reaped AND action = 'settle';
-  IF (meter.settled, meter.reaped, meter.has_incident)
-    <> (end_at IS NOT NULL AND status <> 'unsettled', stays_reaped, status = 'unsettled')
-  THEN
-    PERFORM oblivion.note_outcome(session_id, status, end_at IS NOT NULL, stays_reaped, meter.has_incident);
+  bill := oblivion.bill_call(meter, until, ends OR turns AND minute > meter.first_minute, action);
+  IF turns THEN
+    PERFORM oblivion.turn_call(meter, turn, minute, floor(date_part('epoch', until - meter.started_at))::integer);
   END IF;
+  meter := oblivion.note_outcome(
+    meter, bill.status, until, ends, is_reaped => action = 'reap' OR meter.reaped AND action = 'settle'
+  );
+  IF action <> 'tick' OR call.end_time IS NOT NULL THEN
+    UPDATE public.call_sessions AS c
+    SET
+      credit_cost = bill.cost,
+      end_time = CASE WHEN ends THEN until END,
+      used_turn = CASE action WHEN 'turn' THEN turn ELSE c.used_turn END
+    WHERE c.id = advance_call.session_id;
+  END IF;
+  state.status := bill.status;
+  state.charged := bill.charged;
+  state.shortfall := bill.shortfall;
+  state.balance := bill.balance;
+  state.minutes_billed := bill.minutes;
+  state.minutes_left := bill.balance / nullif(meter.tokens_per_minute, 0);
+  state.credit_cost := bill.cost;
+  RETURN state;
 END
 $$$statement$;
 
 COMMENT ON FUNCTION oblivion.advance_call(uuid, text, boolean, text) IS
   'Bills a call, and then continues it, changes its TURN, or ends it. The common part of tick_call(), '
   'set_call_turn(), end_call(), reap_stale_calls() and settle_calls().';
+
+EXECUTE $statement$-- The common tick: the call goes on, and its balance covers what is due. In any other case it changes nothing and returns
+-- NULL; then advance_call() bills the call.
+-- The one statement updates only rows that existed before, so PostgreSQL rereads them after a wait for another session.
+-- The clock of a call never goes back: the call is billed up to seen_at, and `clock` may be older than a wait.
+CREATE FUNCTION oblivion.tick_call(session_id uuid, caller text)
+RETURNS oblivion.live_calls
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = ''
+SET lock_timeout = '500ms'
+AS $$
+DECLARE
+  clock CONSTANT timestamp with time zone := clock_timestamp();
+  setting pg_catalog.text;
+  state oblivion.live_calls;
+BEGIN
+  setting := set_config('oblivion.reason', 'charge ' || session_id, true);
+  WITH meter AS (
+    UPDATE oblivion.call_meters AS m
+    SET
+      seen_at = greatest(clock, m.seen_at),
+      cost_before = m.cost,
+      cost = greatest(
+        m.cost,
+        m.due_before + m.tokens_per_minute
+          * (ceil(date_part('epoch', greatest(clock, m.seen_at) - m.started_at) / 60)::integer - m.first_minute)
+      )
+    WHERE m.session_id = tick_call.session_id AND m.is_plain
+      AND (oblivion.open_access() OR oblivion.may_act_for(m.user_id, caller))
+    RETURNING
+      m.user_id,
+      m.cost,
+      m.cost - m.cost_before AS due,
+      m.tokens_per_minute,
+      ceil(date_part('epoch', m.seen_at - m.started_at) / 60)::integer AS minutes
+  )
+  UPDATE public.user_accounts AS a
+  SET tokens_remaining = a.tokens_remaining - m.due
+  FROM meter AS m
+  WHERE a.user_id = m.user_id AND a.tokens_remaining >= m.due AND m.due > 0 AND m.cost <= 999999
+  RETURNING
+    tick_call.session_id, 'ok', m.due, 0, a.tokens_remaining, m.minutes, a.tokens_remaining / m.tokens_per_minute,
+    m.cost::numeric
+  INTO state;
+  setting := set_config('oblivion.reason', '', true);
+  IF state.status IS NULL THEN
+    -- Nothing was due. Or else the handler undoes what was done.
+    SELECT
+      m.session_id, 'ok', 0, 0, a.tokens_remaining,
+      ceil(date_part('epoch', m.seen_at - m.started_at) / 60)::integer,
+      a.tokens_remaining / nullif(m.tokens_per_minute, 0),
+      m.cost::numeric
+    INTO STRICT state
+    FROM oblivion.call_meters AS m
+    JOIN public.user_accounts AS a ON a.user_id = m.user_id
+    WHERE m.session_id = tick_call.session_id AND m.is_plain AND m.cost = m.cost_before
+      AND (oblivion.open_access() OR oblivion.may_act_for(m.user_id, caller));
+  END IF;
+  RETURN state;
+EXCEPTION
+  WHEN OTHERS THEN
+    RETURN NULL;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.tick_call(uuid, text) IS
+  'Bills a call that goes on, and that its balance covers, by one statement; NULL in any other case.';
+
+EXECUTE $statement$-- The common end, as tick_call(). It locks the call before its meter, as all do who write both.
+CREATE FUNCTION oblivion.end_call(session_id uuid, caller text)
+RETURNS oblivion.live_calls
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = ''
+SET lock_timeout = '500ms'
+AS $$
+DECLARE
+  clock CONSTANT timestamp with time zone := clock_timestamp();
+  setting pg_catalog.text;
+  state oblivion.live_calls;
+BEGIN
+  setting := set_config('oblivion.reason', 'charge ' || session_id, true);
+  WITH call AS (
+    SELECT c.id FROM public.call_sessions AS c WHERE c.id = end_call.session_id FOR NO KEY UPDATE
+  ),
+  meter AS (
+    UPDATE oblivion.call_meters AS m
+    SET
+      seen_at = greatest(clock, m.seen_at),
+      cost_before = m.cost,
+      cost = greatest(
+        m.cost,
+        m.due_before + m.tokens_per_minute
+          * (ceil(date_part('epoch', greatest(clock, m.seen_at) - m.started_at) / 60)::integer - m.first_minute)
+      ),
+      usage_id = gen_random_uuid(),
+      is_plain = false,
+      settled = true
+    FROM call AS c
+    WHERE m.session_id = c.id AND m.is_plain
+      AND (oblivion.open_access() OR oblivion.may_act_for(m.user_id, caller))
+    RETURNING
+      m.session_id,
+      m.user_id,
+      m.mode,
+      m.used_turn,
+      m.usage_id,
+      m.seen_at,
+      m.cost,
+      m.cost - m.cost_before AS due,
+      m.cost - m.due_before AS used,
+      m.tokens_per_minute,
+      ceil(date_part('epoch', m.seen_at - m.started_at) / 60)::integer AS minutes,
+      floor(date_part('epoch', m.seen_at - m.started_at)) - m.first_second AS seconds
+  ),
+  account AS (
+    UPDATE public.user_accounts AS a
+    SET tokens_remaining = a.tokens_remaining - m.due
+    FROM meter AS m
+    WHERE a.user_id = m.user_id AND a.tokens_remaining >= m.due AND m.due > 0 AND m.cost <= 999999
+    RETURNING a.tokens_remaining
+  ),
+  used AS (
+    INSERT INTO public.token_usage (id, user_id, session_id, tokens_used, mode, used_turn, duration_seconds, "timestamp")
+    SELECT m.usage_id, m.user_id, m.session_id, m.used, m.mode, m.used_turn, m.seconds, m.seen_at
+    FROM meter AS m
+    WHERE m.used > 0 OR m.tokens_per_minute = 0 AND m.seconds > 0
+  )
+  UPDATE public.call_sessions AS c
+  SET end_time = m.seen_at, credit_cost = m.cost
+  FROM meter AS m
+  LEFT JOIN account AS a ON true
+  WHERE c.id = m.session_id AND (m.due = 0 OR a.tokens_remaining IS NOT NULL)
+  RETURNING
+    m.session_id, 'ok', m.due, 0, a.tokens_remaining, m.minutes, a.tokens_remaining / nullif(m.tokens_per_minute, 0),
+    m.cost::numeric
+  INTO state;
+  setting := set_config('oblivion.reason', '', true);
+  IF state.balance IS NULL THEN
+    -- Nothing was due. Or else the handler undoes what was done.
+    SELECT a.tokens_remaining, a.tokens_remaining / nullif(m.tokens_per_minute, 0)
+    INTO STRICT state.balance, state.minutes_left
+    FROM oblivion.call_meters AS m
+    JOIN public.user_accounts AS a ON a.user_id = m.user_id
+    WHERE m.session_id = state.session_id;
+  END IF;
+  RETURN state;
+EXCEPTION
+  WHEN OTHERS THEN
+    RETURN NULL;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.end_call(uuid, text) IS
+  'Ends and bills a call that goes on, and that its balance covers, by one statement; NULL in any other case.';
 
 EXECUTE $statement$-- The common part of top_up and refund_call. It locks the account. If the key is known, the answer comes from the
 -- ledger row that has it.
@@ -1154,16 +1362,9 @@ EXECUTE $statement$CREATE FUNCTION oblivion.start_call(
   mode text,
   used_turn boolean,
   client_key text,
-  caller text,
-  OUT session_id uuid,
-  OUT status text,
-  OUT charged integer,
-  OUT shortfall integer,
-  OUT balance integer,
-  OUT minutes_billed integer,
-  OUT minutes_left integer,
-  OUT credit_cost numeric
+  caller text
 )
+RETURNS oblivion.live_calls
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = ''
@@ -1173,7 +1374,8 @@ DECLARE
   turn CONSTANT boolean := coalesce(used_turn, false);
   quote pg_catalog.record;
   known pg_catalog.record;
-  card pg_catalog.record;
+  clock timestamp with time zone;
+  state oblivion.live_calls;
 BEGIN
   quote := oblivion.call_quote(user_id, mode, turn, caller);
   IF NOT (oblivion.open_access() OR oblivion.may_act_for(user_id, caller)) THEN
@@ -1185,13 +1387,13 @@ BEGIN
     RAISE invalid_parameter_value USING MESSAGE = 'A call needs a room', HINT = 'Give room_id';
   END IF;
   PERFORM oblivion.check_key(client_key, 'client_key');
-  charged := 0;
-  shortfall := 0;
-  minutes_billed := 0;
-  credit_cost := 0;
+  state.charged := 0;
+  state.shortfall := 0;
+  state.minutes_billed := 0;
+  state.credit_cost := 0;
 
   FOR attempt IN 1..5 LOOP
-    SELECT c.id, c.room_id, c.mode, c.end_time, c.credit_cost
+    SELECT c.id, c.room_id, c.mode, c.end_time, m.cost
     INTO known
     FROM oblivion.call_meters AS m
     JOIN public.call_sessions AS c ON c.id = m.session_id
@@ -1204,26 +1406,30 @@ BEGIN
           USING MESSAGE = 'client_key is known from another call of this user, in another room or mode',
             HINT = 'Give each call a key of its own, such as a random UUID';
       END IF;
-      session_id := known.id;
-      credit_cost := known.credit_cost;
-      minutes_billed := NULL;
+      state.session_id := known.id;
+      state.credit_cost := known.cost;
+      state.minutes_billed := NULL;
       EXIT;
     END IF;
     BEGIN
+      clock := clock_timestamp();
       INSERT INTO public.call_sessions AS c (room_id, start_time, mode, used_turn, credit_cost, user_id)
-      VALUES (start_call.room_id, clock_timestamp(), called_mode, turn, 0, start_call.user_id)
-      RETURNING c.id INTO session_id;
+      VALUES (start_call.room_id, clock, called_mode, turn, 0, start_call.user_id)
+      RETURNING c.id INTO state.session_id;
       INSERT INTO oblivion.call_meters (
-        session_id, user_id, client_key, mode, used_turn, tokens_per_minute,
+        session_id, user_id, client_key, mode, started_at, seen_at, used_turn, tokens_per_minute, is_plain,
         direct_rate, direct_rate_from, turn_rate, turn_rate_from
       )
       SELECT
-        start_call.session_id,
+        state.session_id,
         start_call.user_id,
         start_call.client_key,
         direct.mode,
+        clock,
+        clock,
         turn,
         quote.tokens_per_minute,
+        quote.status <> 'not_billed',
         direct.tokens_per_minute,
         direct.effective_from,
         over_turn.tokens_per_minute,
@@ -1239,9 +1445,10 @@ BEGIN
         END IF;
     END;
   END LOOP;
-  status := CASE WHEN known.end_time IS NOT NULL THEN 'ended' ELSE quote.status END;
-  balance := quote.balance;
-  minutes_left := quote.minutes_left;
+  state.status := CASE WHEN known.end_time IS NOT NULL THEN 'ended' ELSE quote.status END;
+  state.balance := quote.balance;
+  state.minutes_left := quote.minutes_left;
+  RETURN state;
 END
 $$$statement$;
 
@@ -1290,15 +1497,15 @@ BEGIN ATOMIC
       m.tokens_per_minute,
       CASE WHEN m.used_turn THEN m.turn_rate_from ELSE m.direct_rate_from END,
       m.first_minute,
-      ceil(date_part('epoch', coalesce(c.end_time, c.updated_at) - c.start_time) / 60)::integer - m.first_minute,
+      ceil(date_part('epoch', coalesce(c.end_time, m.seen_at) - m.started_at) / 60)::integer - m.first_minute,
       m.due_before,
-      c.credit_cost::bigint,
+      m.cost::bigint,
       m.shortfall
   ) AS s
   CROSS JOIN LATERAL (
-    SELECT greatest(0, least(s.due_after, c.credit_cost::bigint) - s.due_before)::integer AS due
+    SELECT greatest(0, least(s.due_after, m.cost) - s.due_before)::integer AS due
   ) AS p
-  WHERE m.session_id = explain_call.session_id AND oblivion.may_act_for(c.user_id, explain_call.caller)
+  WHERE m.session_id = explain_call.session_id AND oblivion.may_act_for(m.user_id, explain_call.caller)
   ORDER BY s.number;
 END$statement$;
 
@@ -1320,7 +1527,7 @@ $$;
 
 COMMENT ON FUNCTION oblivion.top_up(text, integer, text) IS 'Implements public.top_up(), as the owner.';
 
-EXECUTE $statement$-- Locks the call, then the account, as billing does. The meter counts the tokens that were refunded.
+EXECUTE $statement$-- Locks the meter, then the account, as billing does. The meter counts the tokens that were refunded.
 CREATE FUNCTION oblivion.refund_call(
   INOUT session_id uuid, INOUT tokens integer, INOUT key text, OUT status text, OUT balance integer
 )
@@ -1331,13 +1538,12 @@ AS $$
 DECLARE
   call pg_catalog.record;
 BEGIN
-  PERFORM FROM public.call_sessions AS c WHERE c.id = refund_call.session_id FOR NO KEY UPDATE;
-  SELECT m.user_id, c.credit_cost::integer - m.refunded - m.shortfall - coalesce((
+  PERFORM FROM oblivion.call_meters AS m WHERE m.session_id = refund_call.session_id FOR NO KEY UPDATE;
+  SELECT m.user_id, m.cost - m.refunded - m.shortfall - coalesce((
     SELECT sum(s.shortfall) FROM oblivion.call_segments AS s WHERE s.session_id = m.session_id
   ), 0)::integer AS refundable
   INTO call
   FROM oblivion.call_meters AS m
-  JOIN public.call_sessions AS c ON c.id = m.session_id
   WHERE m.session_id = refund_call.session_id;
   IF NOT FOUND THEN
     status := 'unknown';
@@ -1354,14 +1560,14 @@ $$$statement$;
 
 COMMENT ON FUNCTION oblivion.refund_call(uuid, integer, text) IS 'Implements public.refund_call(), as the owner.';
 
-EXECUTE $statement$-- Sessions that run it at once take different calls. A call that is being ticked at this moment is locked, and not
+EXECUTE $statement$-- Reaps calls that went stale, or settles calls that have ended but could not be billed then. Calls whose billing failed
+-- most recently come last.
+-- Sessions that run it at once take different calls. A call that is being ticked at this moment is locked, and not
 -- stale.
 -- All calls are locked before the first is billed, and billed in the order of their users: two sessions that locked
 -- accounts in different orders would deadlock.
-CREATE FUNCTION oblivion.reap_stale_calls(not_seen_for interval, max_calls integer)
-RETURNS TABLE (
-  session_id uuid, status text, charged integer, shortfall integer, end_time timestamptz
-)
+CREATE FUNCTION oblivion.sweep_calls(action text, not_seen_for interval, max_calls integer)
+RETURNS TABLE (session_id uuid, status text, charged integer, shortfall integer, end_time timestamptz)
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = ''
@@ -1372,19 +1578,26 @@ DECLARE
   held pg_catalog.text;
 BEGIN
   IF not_seen_for IS NULL OR not_seen_for < interval '0' OR max_calls IS NULL OR max_calls < 0 THEN
-    RAISE invalid_parameter_value
-      USING MESSAGE = format('not_seen_for is %L, max_calls is %L', not_seen_for, max_calls),
-        HINT = 'Give an interval and a number of zero or more';
+    RAISE invalid_parameter_value USING
+      MESSAGE = CASE action WHEN 'reap' THEN format('not_seen_for is %L, ', not_seen_for) ELSE '' END
+        || format('max_calls is %L', max_calls),
+      HINT = CASE action WHEN 'reap' THEN 'Give an interval and a number' ELSE 'Give a number' END || ' of zero or more';
   END IF;
   FOR call IN
     SELECT s.id, s.user_id
     FROM (
-      SELECT c.id, c.user_id
+      SELECT c.id, m.user_id
       FROM oblivion.call_meters AS m
       JOIN public.call_sessions AS c ON c.id = m.session_id
-      WHERE NOT m.settled AND c.end_time IS NULL AND c.updated_at <= clock_timestamp() - not_seen_for
+      LEFT JOIN oblivion.billing_incidents AS i ON i.session_id = m.session_id AND i.resolved_at IS NULL
+      WHERE NOT m.settled
+        AND CASE action
+          WHEN 'reap' THEN c.end_time IS NULL AND m.seen_at <= clock_timestamp() - not_seen_for
+          ELSE c.end_time IS NOT NULL
+        END
+      ORDER BY i.last_at NULLS FIRST
       LIMIT max_calls
-      FOR NO KEY UPDATE OF c SKIP LOCKED
+      FOR NO KEY UPDATE OF c, m SKIP LOCKED
     ) AS s
     ORDER BY s.user_id
   LOOP
@@ -1400,14 +1613,14 @@ BEGIN
     BEGIN
       SELECT a.session_id, a.status, a.charged, a.shortfall
       INTO session_id, status, charged, shortfall
-      FROM oblivion.advance_call(call.id, 'reap', NULL, 'service_role') AS a;
+      FROM oblivion.advance_call(call.id, action, NULL, 'service_role') AS a;
     EXCEPTION
       WHEN OTHERS THEN
         session_id := call.id;
         status := 'unsettled';
         charged := 0;
         shortfall := 0;
-        PERFORM oblivion.note_incident(call.id, call.user_id, 'reap', SQLSTATE, SQLERRM);
+        PERFORM oblivion.note_incident(call.id, call.user_id, action, SQLSTATE, SQLERRM);
         UPDATE oblivion.call_meters AS m SET has_incident = true WHERE m.session_id = call.id;
     END;
     SELECT c.end_time INTO end_time FROM public.call_sessions AS c WHERE c.id = call.id;
@@ -1416,68 +1629,8 @@ BEGIN
 END
 $$$statement$;
 
-COMMENT ON FUNCTION oblivion.reap_stale_calls(interval, integer) IS
-  'Implements public.reap_stale_calls(), as the owner.';
-
-EXECUTE $statement$-- Takes calls that have ended but could not be billed then. Calls whose billing failed most recently come last. It
--- locks and bills them in the same order as reap_stale_calls().
-CREATE FUNCTION oblivion.settle_calls(max_calls integer)
-RETURNS TABLE (session_id uuid, status text, charged integer, shortfall integer)
-LANGUAGE plpgsql
-SECURITY DEFINER
-SET search_path = ''
-SET lock_timeout = '1s'
-AS $$
-DECLARE
-  call pg_catalog.record;
-  held pg_catalog.text;
-BEGIN
-  IF max_calls IS NULL OR max_calls < 0 THEN
-    RAISE invalid_parameter_value
-      USING MESSAGE = format('max_calls is %L', max_calls), HINT = 'Give a number of zero or more';
-  END IF;
-  FOR call IN
-    SELECT s.id, s.user_id
-    FROM (
-      SELECT c.id, c.user_id
-      FROM oblivion.call_meters AS m
-      JOIN public.call_sessions AS c ON c.id = m.session_id
-      LEFT JOIN oblivion.billing_incidents AS i ON i.session_id = m.session_id AND i.resolved_at IS NULL
-      WHERE NOT m.settled AND c.end_time IS NOT NULL
-      ORDER BY i.last_at NULLS FIRST
-      LIMIT max_calls
-      FOR NO KEY UPDATE OF c SKIP LOCKED
-    ) AS s
-    ORDER BY s.user_id
-  LOOP
-    CONTINUE WHEN call.user_id = held;
-    BEGIN
-      PERFORM FROM public.user_accounts AS a WHERE a.user_id = call.user_id FOR NO KEY UPDATE;
-    EXCEPTION
-      WHEN lock_not_available OR deadlock_detected THEN
-        -- Another session holds this account for long: skip its calls until the next run.
-        held := call.user_id;
-        CONTINUE;
-    END;
-    BEGIN
-      SELECT a.session_id, a.status, a.charged, a.shortfall
-      INTO session_id, status, charged, shortfall
-      FROM oblivion.advance_call(call.id, 'settle', NULL, 'service_role') AS a;
-    EXCEPTION
-      WHEN OTHERS THEN
-        session_id := call.id;
-        status := 'unsettled';
-        charged := 0;
-        shortfall := 0;
-        PERFORM oblivion.note_incident(call.id, call.user_id, 'settle', SQLSTATE, SQLERRM);
-        UPDATE oblivion.call_meters AS m SET has_incident = true WHERE m.session_id = call.id;
-    END;
-    RETURN NEXT;
-  END LOOP;
-END
-$$$statement$;
-
-COMMENT ON FUNCTION oblivion.settle_calls(integer) IS 'Implements public.settle_calls(), as the owner.';
+COMMENT ON FUNCTION oblivion.sweep_calls(text, interval, integer) IS
+  'Implements public.reap_stale_calls() and public.settle_calls(), as the owner. action: reap or settle.';
 
 EXECUTE $statement$CREATE FUNCTION public.call_quote(
   user_id text,
@@ -1505,27 +1658,13 @@ COMMENT ON FUNCTION public.call_quote(text, text, boolean) IS
   'minutes_left: whole minutes that the balance covers, NULL at a rate of zero. Errors: 22023 unknown mode; 55000 no '
   'rate in token_rates.';
 
-EXECUTE $statement$CREATE FUNCTION public.start_call(
-  user_id text,
-  room_id text,
-  mode text,
-  used_turn boolean DEFAULT false,
-  client_key text DEFAULT NULL,
-  OUT session_id uuid,
-  OUT status text,
-  OUT charged integer,
-  OUT shortfall integer,
-  OUT balance integer,
-  OUT minutes_billed integer,
-  OUT minutes_left integer,
-  OUT credit_cost numeric
+CREATE FUNCTION public.start_call(
+  user_id text, room_id text, mode text, used_turn boolean DEFAULT false, client_key text DEFAULT NULL
 )
+RETURNS oblivion.live_calls
 LANGUAGE sql
 SET search_path = ''
-BEGIN ATOMIC
-  SELECT a.*
-  FROM oblivion.start_call(user_id, room_id, mode, used_turn, client_key, current_user::text COLLATE "default") AS a;
-END$statement$;
+RETURN oblivion.start_call(user_id, room_id, mode, used_turn, client_key, current_user::text COLLATE "default");
 
 COMMENT ON FUNCTION public.start_call(text, text, text, boolean, text) IS
   'Starts a metered call, by the server''s clock. Nothing is charged yet. user_id: the account that pays, or NULL for '
@@ -1538,22 +1677,16 @@ COMMENT ON FUNCTION public.start_call(text, text, text, boolean, text) IS
   'empty or too long; 23505 client_key belongs to a call in another room or mode; 42501 user_id is another user; '
   '55000 no rate in token_rates.';
 
-EXECUTE $statement$CREATE FUNCTION public.tick_call(
-  INOUT session_id uuid,
-  OUT status text,
-  OUT charged integer,
-  OUT shortfall integer,
-  OUT balance integer,
-  OUT minutes_billed integer,
-  OUT minutes_left integer,
-  OUT credit_cost numeric
-)
+EXECUTE $statement$-- The common case is one statement; advance_call() does all others. PostgreSQL puts this body into the query that calls
+-- it, which costs nothing: a function with SET search_path would be planned anew by each query. The names were bound at
+-- creation, so no search_path changes what they mean.
+CREATE FUNCTION public.tick_call(session_id uuid)
+RETURNS oblivion.live_calls
 LANGUAGE sql
-SET search_path = ''
-BEGIN ATOMIC
-  SELECT a.*
-  FROM oblivion.advance_call(session_id, 'tick', NULL, current_user::text COLLATE "default") AS a;
-END$statement$;
+RETURN coalesce(
+  oblivion.tick_call(session_id, current_user::text COLLATE "default"),
+  oblivion.advance_call(session_id, 'tick', NULL, current_user::text COLLATE "default")
+)$statement$;
 
 COMMENT ON FUNCTION public.tick_call(uuid) IS
   'Bills the minutes that have started, and notes that the call was seen. A lost, repeated or late tick changes no '
@@ -1564,23 +1697,11 @@ COMMENT ON FUNCTION public.tick_call(uuid) IS
   'balance: tokens left. minutes_billed: started minutes in all. minutes_left: whole minutes that the balance still '
   'covers, NULL at a rate of zero. credit_cost: tokens due in all.';
 
-EXECUTE $statement$CREATE FUNCTION public.set_call_turn(
-  INOUT session_id uuid,
-  used_turn boolean,
-  OUT status text,
-  OUT charged integer,
-  OUT shortfall integer,
-  OUT balance integer,
-  OUT minutes_billed integer,
-  OUT minutes_left integer,
-  OUT credit_cost numeric
-)
+CREATE FUNCTION public.set_call_turn(session_id uuid, used_turn boolean)
+RETURNS oblivion.live_calls
 LANGUAGE sql
 SET search_path = ''
-BEGIN ATOMIC
-  SELECT a.*
-  FROM oblivion.advance_call(session_id, 'turn', used_turn, current_user::text COLLATE "default") AS a;
-END$statement$;
+RETURN oblivion.advance_call(session_id, 'turn', used_turn, current_user::text COLLATE "default");
 
 COMMENT ON FUNCTION public.set_call_turn(uuid, boolean) IS
   'Bills the minutes that have started, then sets whether a TURN relay carries the media. The other rate applies from '
@@ -1592,22 +1713,14 @@ COMMENT ON FUNCTION public.set_call_turn(uuid, boolean) IS
   'minutes that the balance still covers, NULL at a rate of zero. credit_cost: tokens due in all. Errors: 22023 '
   'used_turn is NULL.';
 
-EXECUTE $statement$CREATE FUNCTION public.end_call(
-  INOUT session_id uuid,
-  OUT status text,
-  OUT charged integer,
-  OUT shortfall integer,
-  OUT balance integer,
-  OUT minutes_billed integer,
-  OUT minutes_left integer,
-  OUT credit_cost numeric
-)
+EXECUTE $statement$-- As public.tick_call().
+CREATE FUNCTION public.end_call(session_id uuid)
+RETURNS oblivion.live_calls
 LANGUAGE sql
-SET search_path = ''
-BEGIN ATOMIC
-  SELECT a.*
-  FROM oblivion.advance_call(session_id, 'end', NULL, current_user::text COLLATE "default") AS a;
-END$statement$;
+RETURN coalesce(
+  oblivion.end_call(session_id, current_user::text COLLATE "default"),
+  oblivion.advance_call(session_id, 'end', NULL, current_user::text COLLATE "default")
+)$statement$;
 
 COMMENT ON FUNCTION public.end_call(uuid) IS
   'Ends the call now, and bills it. The call ends even if billing fails, and is billed once, however often it is '
@@ -1689,7 +1802,7 @@ LANGUAGE sql
 SET search_path = ''
 BEGIN ATOMIC
   SELECT a.*
-  FROM oblivion.reap_stale_calls(not_seen_for, max_calls) AS a;
+  FROM oblivion.sweep_calls('reap', not_seen_for, max_calls) AS a;
 END$statement$;
 
 COMMENT ON FUNCTION public.reap_stale_calls(interval, integer) IS
@@ -1704,8 +1817,8 @@ RETURNS TABLE (session_id uuid, status text, charged integer, shortfall integer)
 LANGUAGE sql
 SET search_path = ''
 BEGIN ATOMIC
-  SELECT a.*
-  FROM oblivion.settle_calls(max_calls) AS a;
+  SELECT a.session_id, a.status, a.charged, a.shortfall
+  FROM oblivion.sweep_calls('settle', '0', max_calls) AS a;
 END$statement$;
 
 COMMENT ON FUNCTION public.settle_calls(integer) IS
@@ -1714,8 +1827,8 @@ COMMENT ON FUNCTION public.settle_calls(integer) IS
   '(billing failed again: oblivion.billing_incidents has the error). charged, shortfall: tokens. Errors: 22023 '
   'max_calls is NULL or negative.';
 
-EXECUTE $statement$-- An API role can change nothing that the price of a metered call depends on. If it sets end_time, the call ends and is
--- billed as by end_call().
+EXECUTE $statement$-- Only the owner can change what the price of a metered call depends on. If another role sets end_time, the call ends and
+-- is billed as by end_call().
 CREATE FUNCTION oblivion.guard_metered_call()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -1731,7 +1844,7 @@ BEGIN
     RETURN NEW;
   END IF;
   IF OLD.end_time IS NULL AND NEW.end_time IS NOT NULL THEN
-    NEW.end_time := clock_timestamp();
+    NEW.end_time := greatest(clock_timestamp(), meter.seen_at);
   ELSE
     NEW.end_time := OLD.end_time;
   END IF;
@@ -1743,18 +1856,34 @@ BEGIN
   NEW.user_id := OLD.user_id;
   NEW.created_at := OLD.created_at;
   IF OLD.end_time IS NULL AND NEW.end_time IS NOT NULL THEN
-    bill := oblivion.bill_call(
-      meter, OLD.user_id, OLD.start_time, OLD.credit_cost::integer, NEW.end_time, 'end'
-    );
+    bill := oblivion.bill_call(meter, NEW.end_time, true, 'end');
     NEW.credit_cost := bill.cost;
-    PERFORM oblivion.note_outcome(OLD.id, bill.status, true, false, meter.has_incident);
+    PERFORM oblivion.note_outcome(meter, bill.status, NEW.end_time, true, false);
   END IF;
   RETURN NEW;
 END
 $$$statement$;
 
 COMMENT ON FUNCTION oblivion.guard_metered_call() IS
-  'Trigger: API roles cannot change a metered call; setting end_time ends it as end_call() does.';
+  'Trigger: only the owner can change a metered call; setting end_time ends it as end_call() does.';
+
+EXECUTE $statement$-- A meter has its own copy of what each tick reads. The owner corrects it in call_sessions.
+CREATE FUNCTION oblivion.correct_meter()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = ''
+AS $$
+BEGIN
+  UPDATE oblivion.call_meters AS m
+  SET started_at = NEW.start_time, user_id = NEW.user_id
+  WHERE m.session_id = NEW.id;
+  RETURN NULL;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.correct_meter() IS
+  'Trigger: the meter follows the start and the user of its call.';
 
 EXECUTE $statement$-- A metered call is billed before it is deleted. If billing fails the call stays, because its price would be lost with
 -- it.
@@ -1766,52 +1895,26 @@ SET search_path = ''
 AS $$
 DECLARE
   meter oblivion.call_meters;
+  until timestamp with time zone;
   bill pg_catalog.record;
 BEGIN
   SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = OLD.id AND NOT m.settled FOR NO KEY UPDATE;
   IF NOT FOUND THEN
     RETURN OLD;
   END IF;
-  bill := oblivion.bill_call(
-    meter,
-    OLD.user_id,
-    OLD.start_time,
-    OLD.credit_cost::integer,
-    coalesce(OLD.end_time, clock_timestamp()),
-    'delete'
-  );
+  until := coalesce(OLD.end_time, greatest(clock_timestamp(), meter.seen_at));
+  bill := oblivion.bill_call(meter, until, true, 'delete');
   IF bill.status = 'unsettled' THEN
     RAISE object_not_in_prerequisite_state
       USING MESSAGE = format('Call %s cannot be deleted, because it cannot be billed', OLD.id),
         HINT = 'Call end_call(), then read the error in oblivion.billing_incidents';
   END IF;
-  PERFORM oblivion.note_outcome(OLD.id, bill.status, true, meter.reaped, meter.has_incident);
+  PERFORM oblivion.note_outcome(meter, bill.status, until, true, meter.reaped);
   RETURN OLD;
 END
 $$$statement$;
 
 COMMENT ON FUNCTION oblivion.settle_deleted_call() IS 'Trigger: bills a metered call before it is deleted.';
-
-EXECUTE $statement$-- An API role can neither change nor delete the usage rows that the engine wrote. They are deleted together with their
--- account.
-CREATE FUNCTION oblivion.guard_metered_usage()
-RETURNS trigger
-LANGUAGE plpgsql
-SECURITY DEFINER
-SET search_path = ''
-AS $$
-BEGIN
-  IF EXISTS (SELECT FROM oblivion.call_meters AS m WHERE m.usage_id = OLD.id)
-    OR EXISTS (SELECT FROM oblivion.call_segments AS s WHERE s.usage_id = OLD.id)
-  THEN
-    RETURN CASE TG_OP WHEN 'UPDATE' THEN OLD END;
-  END IF;
-  RETURN CASE TG_OP WHEN 'UPDATE' THEN NEW ELSE OLD END;
-END
-$$$statement$;
-
-COMMENT ON FUNCTION oblivion.guard_metered_usage() IS
-  'Trigger: API roles cannot change or delete the usage rows of metered calls.';
 
 CREATE TRIGGER open_ledger AFTER INSERT ON public.user_accounts
   FOR EACH ROW EXECUTE FUNCTION oblivion.write_ledger();
@@ -1826,15 +1929,14 @@ CREATE TRIGGER close_ledger_of_all BEFORE TRUNCATE ON public.user_accounts
   FOR EACH STATEMENT EXECUTE FUNCTION oblivion.close_ledger();
 
 CREATE TRIGGER guard_metered_call BEFORE UPDATE ON public.call_sessions
-  FOR EACH ROW WHEN (current_user::text = ANY ('{anon,authenticated,service_role}'::text[]))
+  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
   EXECUTE FUNCTION oblivion.guard_metered_call();
+
+CREATE TRIGGER correct_meter AFTER UPDATE OF start_time, user_id ON public.call_sessions
+  FOR EACH ROW EXECUTE FUNCTION oblivion.correct_meter();
 
 CREATE TRIGGER settle_deleted_call BEFORE DELETE ON public.call_sessions
   FOR EACH ROW EXECUTE FUNCTION oblivion.settle_deleted_call();
-
-CREATE TRIGGER guard_metered_usage BEFORE UPDATE OR DELETE ON public.token_usage
-  FOR EACH ROW WHEN (current_user::text = ANY ('{anon,authenticated,service_role}'::text[]))
-  EXECUTE FUNCTION oblivion.guard_metered_usage();
 
 EXECUTE $statement$-- All API roles may execute these.
 DO $$
@@ -1842,6 +1944,8 @@ DECLARE
   api_role name;
   functions CONSTANT text := '
     oblivion.advance_call(uuid, text, boolean, text),
+    oblivion.tick_call(uuid, text),
+    oblivion.end_call(uuid, text),
     oblivion.call_quote(text, text, boolean, text),
     oblivion.start_call(text, text, text, boolean, text, text),
     oblivion.explain_call(uuid, text),
@@ -1870,8 +1974,7 @@ DECLARE
   functions CONSTANT text := '
     oblivion.top_up(text, integer, text),
     oblivion.refund_call(uuid, integer, text),
-    oblivion.reap_stale_calls(interval, integer),
-    oblivion.settle_calls(integer),
+    oblivion.sweep_calls(text, interval, integer),
     public.top_up(text, integer, text),
     public.refund_call(uuid, integer, text),
     public.reap_stale_calls(interval, integer),
@@ -1901,15 +2004,15 @@ DECLARE
     oblivion.may_act_for(text, text),
     oblivion.check_key(text, text),
     oblivion.note_incident(uuid, text, text, text, text),
-    oblivion.note_outcome(uuid, text, boolean, boolean, boolean),
-    oblivion.bill_call(oblivion.call_meters, text, timestamptz, integer, timestamptz, text),
-    oblivion.turn_call(oblivion.call_meters, boolean, double precision),
+    oblivion.note_outcome(oblivion.call_meters, text, timestamptz, boolean, boolean),
+    oblivion.bill_call(oblivion.call_meters, timestamptz, boolean, text),
+    oblivion.turn_call(oblivion.call_meters, boolean, integer, integer),
     oblivion.rate_card(text, boolean),
     oblivion.advance_unmetered_call(uuid, text, text),
     oblivion.credit_account(text, integer, text, text, uuid, integer),
     oblivion.guard_metered_call(),
-    oblivion.settle_deleted_call(),
-    oblivion.guard_metered_usage()
+    oblivion.correct_meter(),
+    oblivion.settle_deleted_call()
   ';
 BEGIN
   EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC CASCADE', functions);

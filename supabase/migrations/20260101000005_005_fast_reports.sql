@@ -221,6 +221,8 @@ CREATE TABLE oblivion.usage_deltas (
 )
 WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
+ALTER TABLE oblivion.usage_deltas REPLICA IDENTITY FULL;
+
 ALTER TABLE oblivion.usage_deltas ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY usage_deltas_select ON oblivion.usage_deltas FOR SELECT TO public
@@ -344,6 +346,8 @@ CREATE TABLE oblivion.call_deltas (
   seconds numeric NOT NULL
 )
 WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+
+ALTER TABLE oblivion.call_deltas REPLICA IDENTITY FULL;
 
 ALTER TABLE oblivion.call_deltas ENABLE ROW LEVEL SECURITY;
 
@@ -562,7 +566,6 @@ AS $$
 DECLARE
   noted integer;
   further integer := 0;
-  change pg_catalog.record;
 BEGIN
   IF TG_OP = 'INSERT' THEN
     -- Most statements insert one row. The first 100 rows become one delta each; the others are summed.
@@ -597,56 +600,29 @@ BEGIN
     GROUP BY GROUPING SETS (((r."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, r.mode, r.used_turn), (r.user_id));
     GET DIAGNOSTICS noted = ROW_COUNT;
   ELSE
+    INSERT INTO oblivion.usage_deltas (
+      user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
+    )
     SELECT
-      a.tokens_used - r.tokens_used AS tokens,
-      coalesce(a.duration_seconds, 0) - coalesce(r.duration_seconds, 0) AS seconds,
-      (a.user_id, a."timestamp", a.mode, a.used_turn) = (r.user_id, r."timestamp", r.mode, r.used_turn)
-        AND NOT EXISTS (SELECT FROM added OFFSET 1) AS is_plain,
-      a.user_id, a."timestamp", a.mode, a.used_turn
-    INTO change
-    FROM added AS a
-    CROSS JOIN removed AS r
-    LIMIT 1;
-    IF NOT FOUND THEN
-      RETURN NULL;
-    ELSIF change.is_plain THEN
-      -- Only tokens or length of one row changed: billing does this every minute.
-      noted := 0;
-      IF (change.tokens, change.seconds) <> (0, 0) THEN
-        noted := 1;
-        INSERT INTO oblivion.usage_deltas (
-          user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
-        )
-        VALUES (
-          change.user_id, (change."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, change.mode, change.used_turn,
-          0, change.tokens, change.seconds, NULL, false
-        );
-      END IF;
-    ELSE
-      INSERT INTO oblivion.usage_deltas (
-        user_id, usage_date, mode, used_turn, sessions, tokens, seconds, last_usage, has_lost_rows
-      )
+      c.user_id, c.usage_date, c.mode, c.used_turn,
+      sum(c.sign), sum(c.sign * c.tokens_used), sum(c.sign * c.seconds),
+      max(c.came), coalesce(max(c.went) > max(c.came), max(c.came) IS NULL)
+    FROM (
       SELECT
-        c.user_id, c.usage_date, c.mode, c.used_turn,
-        sum(c.sign), sum(c.sign * c.tokens_used), sum(c.sign * c.seconds),
-        max(c.came), coalesce(max(c.went) > max(c.came), max(c.came) IS NULL)
-      FROM (
-        SELECT
-          1 AS sign, a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date AS usage_date, a.mode, a.used_turn,
-          a.tokens_used, coalesce(a.duration_seconds, 0) AS seconds, a."timestamp" AS came,
-          NULL::timestamp with time zone AS went
-        FROM added AS a
-        UNION ALL
-        SELECT
-          -1, r.user_id, (r."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, r.mode, r.used_turn,
-          r.tokens_used, coalesce(r.duration_seconds, 0), NULL, r."timestamp"
-        FROM removed AS r
-      ) AS c
-      GROUP BY GROUPING SETS ((c.usage_date, c.mode, c.used_turn), (c.user_id))
-      HAVING (sum(c.sign), sum(c.sign * c.tokens_used), sum(c.sign * c.seconds)) <> (0, 0, 0)
-        OR max(c.came) <> max(c.went);
-      GET DIAGNOSTICS noted = ROW_COUNT;
-    END IF;
+        1 AS sign, a.user_id, (a."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date AS usage_date, a.mode, a.used_turn,
+        a.tokens_used, coalesce(a.duration_seconds, 0) AS seconds, a."timestamp" AS came,
+        NULL::timestamp with time zone AS went
+      FROM added AS a
+      UNION ALL
+      SELECT
+        -1, r.user_id, (r."timestamp" AT TIME ZONE 'UTC')::pg_catalog.date, r.mode, r.used_turn,
+        r.tokens_used, coalesce(r.duration_seconds, 0), NULL, r."timestamp"
+      FROM removed AS r
+    ) AS c
+    GROUP BY GROUPING SETS ((c.usage_date, c.mode, c.used_turn), (c.user_id))
+    HAVING (sum(c.sign), sum(c.sign * c.tokens_used), sum(c.sign * c.seconds)) <> (0, 0, 0)
+      OR max(c.came) <> max(c.went);
+    GET DIAGNOSTICS noted = ROW_COUNT;
   END IF;
   IF random() * 1000 < noted + further THEN
     PERFORM oblivion.fold_usage(10000 + noted + further);
@@ -667,7 +643,6 @@ SET search_path = ''
 AS $$
 DECLARE
   noted integer;
-  change pg_catalog.record;
 BEGIN
   IF TG_OP = 'INSERT' THEN
     INSERT INTO oblivion.call_deltas (
@@ -690,32 +665,21 @@ BEGIN
     CROSS JOIN LATERAL oblivion.call_amounts(r.start_time, r.end_time, r.mode, r.used_turn, r.credit_cost) AS c
     GROUP BY c.call_date;
   ELSE
+    -- One call, of the same day: when it ends. The other statement would sum up one row.
+    INSERT INTO oblivion.call_deltas (
+      call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds
+    )
     SELECT
-      (a.end_time, a.mode, a.used_turn, a.credit_cost) IS DISTINCT FROM (r.end_time, r.mode, r.used_turn, r.credit_cost)
-        AS differs,
-      a.start_time = r.start_time AND NOT EXISTS (SELECT FROM added OFFSET 1) AS is_plain
-    INTO change
+      n.call_date, 0, n.turn_calls - o.turn_calls, n.video_calls - o.video_calls, n.voice_calls - o.voice_calls,
+      n.credits - o.credits, n.credits_unknown - o.credits_unknown, n.ended_calls - o.ended_calls,
+      n.seconds - o.seconds
     FROM added AS a
     CROSS JOIN removed AS r
-    LIMIT 1;
+    CROSS JOIN LATERAL oblivion.call_amounts(a.start_time, a.end_time, a.mode, a.used_turn, a.credit_cost) AS n
+    CROSS JOIN LATERAL oblivion.call_amounts(r.start_time, r.end_time, r.mode, r.used_turn, r.credit_cost) AS o
+    WHERE r.end_time IS NULL AND a.end_time IS NOT NULL AND a.start_time = r.start_time
+      AND NOT EXISTS (SELECT FROM added OFFSET 1);
     IF NOT FOUND THEN
-      RETURN NULL;
-    ELSIF change.is_plain AND NOT change.differs THEN
-      -- Only updated_at changed: the call was seen.
-      RETURN NULL;
-    ELSIF change.is_plain THEN
-      INSERT INTO oblivion.call_deltas (
-        call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds
-      )
-      SELECT
-        n.call_date, 0, n.turn_calls - o.turn_calls, n.video_calls - o.video_calls, n.voice_calls - o.voice_calls,
-        n.credits - o.credits, n.credits_unknown - o.credits_unknown, n.ended_calls - o.ended_calls,
-        n.seconds - o.seconds
-      FROM added AS a
-      CROSS JOIN removed AS r
-      CROSS JOIN LATERAL oblivion.call_amounts(a.start_time, a.end_time, a.mode, a.used_turn, a.credit_cost) AS n
-      CROSS JOIN LATERAL oblivion.call_amounts(r.start_time, r.end_time, r.mode, r.used_turn, r.credit_cost) AS o;
-    ELSE
       INSERT INTO oblivion.call_deltas (
         call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds
       )

@@ -29,24 +29,40 @@ BEGIN
     CROSS JOIN LATERAL oblivion.call_amounts(r.start_time, r.end_time, r.mode, r.used_turn, r.credit_cost) AS c
     GROUP BY c.call_date;
   ELSE
+    -- One call, of the same day: when it ends. The other statement would sum up one row.
     INSERT INTO oblivion.call_deltas (
       call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds
     )
     SELECT
-      c.call_date, sum(s.sign * c.calls), sum(s.sign * c.turn_calls), sum(s.sign * c.video_calls),
-      sum(s.sign * c.voice_calls), sum(s.sign * c.credits), sum(s.sign * c.credits_unknown),
-      sum(s.sign * c.ended_calls), sum(s.sign * c.seconds)
-    FROM (
-      SELECT 1 AS sign, a.start_time, a.end_time, a.mode, a.used_turn, a.credit_cost FROM added AS a
-      UNION ALL
-      SELECT -1, r.start_time, r.end_time, r.mode, r.used_turn, r.credit_cost FROM removed AS r
-    ) AS s
-    CROSS JOIN LATERAL oblivion.call_amounts(s.start_time, s.end_time, s.mode, s.used_turn, s.credit_cost) AS c
-    GROUP BY c.call_date
-    HAVING (
-      sum(s.sign * c.calls), sum(s.sign * c.turn_calls), sum(s.sign * c.video_calls), sum(s.sign * c.voice_calls),
-      sum(s.sign * c.credits), sum(s.sign * c.credits_unknown), sum(s.sign * c.ended_calls), sum(s.sign * c.seconds)
-    ) <> (0, 0, 0, 0, 0, 0, 0, 0);
+      n.call_date, 0, n.turn_calls - o.turn_calls, n.video_calls - o.video_calls, n.voice_calls - o.voice_calls,
+      n.credits - o.credits, n.credits_unknown - o.credits_unknown, n.ended_calls - o.ended_calls,
+      n.seconds - o.seconds
+    FROM added AS a
+    CROSS JOIN removed AS r
+    CROSS JOIN LATERAL oblivion.call_amounts(a.start_time, a.end_time, a.mode, a.used_turn, a.credit_cost) AS n
+    CROSS JOIN LATERAL oblivion.call_amounts(r.start_time, r.end_time, r.mode, r.used_turn, r.credit_cost) AS o
+    WHERE r.end_time IS NULL AND a.end_time IS NOT NULL AND a.start_time = r.start_time
+      AND NOT EXISTS (SELECT FROM added OFFSET 1);
+    IF NOT FOUND THEN
+      INSERT INTO oblivion.call_deltas (
+        call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds
+      )
+      SELECT
+        c.call_date, sum(s.sign * c.calls), sum(s.sign * c.turn_calls), sum(s.sign * c.video_calls),
+        sum(s.sign * c.voice_calls), sum(s.sign * c.credits), sum(s.sign * c.credits_unknown),
+        sum(s.sign * c.ended_calls), sum(s.sign * c.seconds)
+      FROM (
+        SELECT 1 AS sign, a.start_time, a.end_time, a.mode, a.used_turn, a.credit_cost FROM added AS a
+        UNION ALL
+        SELECT -1, r.start_time, r.end_time, r.mode, r.used_turn, r.credit_cost FROM removed AS r
+      ) AS s
+      CROSS JOIN LATERAL oblivion.call_amounts(s.start_time, s.end_time, s.mode, s.used_turn, s.credit_cost) AS c
+      GROUP BY c.call_date
+      HAVING (
+        sum(s.sign * c.calls), sum(s.sign * c.turn_calls), sum(s.sign * c.video_calls), sum(s.sign * c.voice_calls),
+        sum(s.sign * c.credits), sum(s.sign * c.credits_unknown), sum(s.sign * c.ended_calls), sum(s.sign * c.seconds)
+      ) <> (0, 0, 0, 0, 0, 0, 0, 0);
+    END IF;
   END IF;
   GET DIAGNOSTICS noted = ROW_COUNT;
   IF random() * 1000 < noted THEN

@@ -29,7 +29,7 @@ BEGIN
       JOIN public.call_sessions AS c ON c.id = m.session_id
       LEFT JOIN oblivion.billing_incidents AS i ON i.session_id = m.session_id AND i.resolved_at IS NULL
       WHERE NOT m.settled
-        AND CASE action
+        AND CASE sweep_calls.action
           WHEN 'reap' THEN c.end_time IS NULL AND m.seen_at <= clock_timestamp() - not_seen_for
           ELSE c.end_time IS NOT NULL
         END
