@@ -409,7 +409,6 @@ class Client:
 
     def tamper(self) -> None:
         self.rows("UPDATE call_sessions SET start_time = now(), user_id = NULL WHERE id = %s", self.call())
-        self.rows("DELETE FROM token_usage WHERE session_id = %s", str(self.call()))
 
     def delete(self) -> None:
         session = self.call()

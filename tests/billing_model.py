@@ -45,6 +45,7 @@ class Segment:
     minutes: int | None = None
     billed: int = 0
     shortfall: int = 0
+    logged: bool = False
 
     def due(self, minutes: int) -> int:
         """What it still owes when the call has had so many."""
@@ -109,41 +110,55 @@ class Model:
     def bills(self, call: Call) -> bool:
         return call.user in self.balances and not str(call.user).startswith("anonymous_")
 
-    def bill(self, session: uuid.UUID, minutes: int, status: str) -> tuple[str, int, int]:
-        """What a bill comes to; `status`, as the engine gives it, is of use where the model cannot know the second."""
+    def bill(self, session: uuid.UUID, minutes: int, status: str, *, over: bool) -> tuple[str, int, int]:
+        """What a bill comes to, where the last segment is `over` or goes on.
+
+        `status`, as the engine gives it, is of use where the model cannot know the second.
+        """
         call = self.calls[session]
         if not self.bills(call):
             return "not_billed", 0, 0
         assert call.user is not None
-        left, cost, charges = self.balances[call.user], call.cost, []
+        last = call.segments[-1]
+        left, cost, bills, logs = self.balances[call.user], call.cost, [], []
         for segment in call.segments:
-            if due := segment.due(minutes):
-                paid = min(left, due)
-                left, cost = left - paid, cost + due
-                charges.append((segment, due, paid))
+            due = segment.due(minutes)
+            paid = min(left, due)
+            left, cost = left - paid, cost + due
+            bills.append((segment, due, paid))
+            if (segment is not last and (due or not segment.logged)) or (segment is last and over):
+                logs.append((segment, segment.billed + due))
+        charged, due = sum(paid for _, _, paid in bills), sum(due for _, due, _ in bills)
         fails = (
             cost > MOST_OF_A_CALL
-            or (self.failing == "token_usage" and bool(charges))
-            or (self.failing == "token_ledger" and any(paid for _, _, paid in charges))
-            or (self.failing == "token_usage" and call.segments[-1].rate == 0 and status == "unsettled")
+            or (self.failing == "token_usage" and any(used for _, used in logs))
+            or (self.failing == "token_ledger" and bool(charged))
+            # A segment at a rate of zero is logged if it lasted a second.
+            or (
+                self.failing == "token_usage"
+                and status == "unsettled"
+                and any(segment.rate == 0 for segment, _ in logs)
+            )
         )
         if fails:
             return "unsettled", 0, 0
-        for segment, due, paid in charges:
-            segment.billed += due
-            segment.shortfall += due - paid
-            call.usage[call.segments.index(segment)] = segment.billed
-            self.change(call.user, self.balances[call.user] - paid, "charge", session)
-        charged, due = sum(paid for _, _, paid in charges), sum(due for _, due, _ in charges)
+        for segment, owed, paid in bills:
+            segment.billed += owed
+            segment.shortfall += owed - paid
+        for segment, used in logs:
+            segment.logged = True
+            if used:
+                call.usage[call.segments.index(segment)] = used
+        self.change(call.user, left, "charge", session)
         return "short" if due > charged else "ok", charged, due - charged
 
-    def turn(self, call: Call, turn: bool, minute: int) -> None:  # noqa: FBT001 - as set_call_turn() takes it
+    def turn(self, call: Call, turn: bool, minute: int, *, billed: bool) -> None:  # noqa: FBT001 - as set_call_turn() does
         """Begin a segment."""
         last = call.segments[-1]
         if turn == last.turn:
             return
         if minute > last.first_minute:
-            last.minutes = minute - last.first_minute
+            last.minutes, last.logged = minute - last.first_minute, billed
             call.segments.append(Segment(turn, call.card[turn], minute))
         else:
             last.turn, last.rate = turn, call.card[turn]

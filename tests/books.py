@@ -14,23 +14,27 @@ _CALLS: Final = """
 WITH calls AS (
   SELECT
     c.id,
-    c.user_id,
+    m.user_id,
     c.start_time,
     c.end_time,
     c.credit_cost,
+    c.start_time = m.started_at AND c.user_id IS NOT DISTINCT FROM m.user_id AS is_followed,
+    m.cost,
     m.settled,
     m.refunded,
     m.has_incident,
+    m.is_plain,
     m.segment,
+    m.usage_id,
     m.first_minute,
     m.due_before,
     m.used_turn,
     m.tokens_per_minute,
     CASE WHEN m.used_turn THEN m.turn_rate ELSE m.direct_rate END AS card,
     -- Of an account that was closed the usage went with it, and what began before is not billed while there is none.
-    c.user_id NOT LIKE 'anonymous\\_%'
-      AND EXISTS (SELECT FROM user_accounts AS a WHERE a.user_id = c.user_id)
-      AND NOT EXISTS (SELECT FROM token_ledger AS l WHERE l.user_id = c.user_id AND l.kind = 'closing') AS is_billed,
+    m.user_id NOT LIKE 'anonymous\\_%'
+      AND EXISTS (SELECT FROM user_accounts AS a WHERE a.user_id = m.user_id)
+      AND NOT EXISTS (SELECT FROM token_ledger AS l WHERE l.user_id = m.user_id AND l.kind = 'closing') AS is_billed,
     c.end_time IS NOT NULL AND m.settled AS is_done,
     ceil(greatest(0, extract(epoch FROM c.end_time - c.start_time)) / 60) AS minutes
   FROM oblivion.call_meters AS m
@@ -83,7 +87,7 @@ WHERE is_billed AND (
   OR due_before <> coalesce(price, 0)
   OR segment <> coalesce(segments, 0) + 1
   OR NOT have_minutes
-  OR is_done AND credit_cost <> due_before + (calls.minutes - first_minute) * tokens_per_minute
+  OR is_done AND cost <> due_before + (calls.minutes - first_minute) * tokens_per_minute
 )
 """,
     "who has no account is not billed, and gets none": f"""
@@ -92,11 +96,12 @@ SELECT *
 FROM calls
 WHERE NOT EXISTS (SELECT FROM token_ledger AS l WHERE l.user_id = calls.user_id) AND (
   credit_cost <> 0
+  OR cost <> 0
   OR EXISTS (SELECT FROM token_usage AS u WHERE u.session_id = calls.id::text)
   OR EXISTS (SELECT FROM user_accounts AS a WHERE a.user_id = calls.user_id)
 )
 """,
-    "due = charged + shortfall = usage, for the receipt, the ledger and the call": f"""
+    "due = charged + shortfall, for the receipt, the ledger and the call": f"""
 {_CALLS}
 SELECT *
 FROM calls
@@ -115,15 +120,42 @@ CROSS JOIN LATERAL (
   FROM token_ledger AS l
   WHERE l.session_id = calls.id
 ) AS ledger
+LEFT JOIN oblivion.live_calls AS live ON live.session_id = calls.id
+WHERE NOT adds_up
+  OR NOT is_followed
+  OR due <> cost
+  OR receipt.charged <> charges
+  OR refunds <> refunded
+  OR refunds > charges
+  OR end_time IS NOT NULL AND calls.credit_cost <> cost
+  OR calls.credit_cost > cost
+  OR (end_time IS NULL) <> (live.session_id IS NOT NULL)
+  OR (live.credit_cost, live.charged, live.shortfall) <> (due, charges, receipt.shortfall)
+""",
+    "a call's usage and what its meter has not yet logged are its cost": f"""
+{_CALLS}
+SELECT *
+FROM calls
 CROSS JOIN LATERAL (
   SELECT coalesce(sum(tokens_used), 0) AS used FROM token_usage AS u WHERE u.session_id = calls.id::text
 ) AS usage
-WHERE NOT adds_up
-  OR due <> credit_cost
-  OR charged <> charges
-  OR refunds <> refunded
-  OR refunds > charges
-  OR is_billed AND used <> credit_cost
+CROSS JOIN LATERAL (
+  SELECT
+    -- Of the current segment, and of those over that could not be logged.
+    greatest(0, cost - due_before) - coalesce((SELECT tokens_used FROM token_usage AS u WHERE u.id = usage_id), 0)
+    + coalesce((
+      SELECT sum(greatest(0, least(due_after, cost) - s.due_before) - coalesce(u.tokens_used, 0))
+      FROM oblivion.call_segments AS s
+      LEFT JOIN token_usage AS u ON u.id = s.usage_id
+      WHERE s.session_id = calls.id AND NOT s.is_logged
+    ), 0) AS unlogged
+) AS meter
+WHERE is_billed AND (
+  used + unlogged <> cost
+  OR is_done AND unlogged <> 0
+  OR usage_id IS NOT NULL AND cost > due_before AND NOT EXISTS (SELECT FROM token_usage AS u WHERE u.id = usage_id)
+  OR is_plain AND (usage_id IS NOT NULL OR end_time IS NOT NULL OR has_incident OR cost < due_before)
+)
 """,
     "a call that could not be billed has an incident, and no other has": """
 SELECT *

@@ -29,7 +29,9 @@ def calls(url: URL, count: int, *, users: int = 1, tokens: int = 100) -> None:
         SELECT count(s.status)
         FROM generate_series(1, {count}) AS n, start_call('payer ' || n % {users} + 1, 'room', 'video') AS s;
         SET LOCAL session_replication_role = replica;
-        UPDATE call_sessions SET start_time = now() - interval '1 hour', updated_at = now() - interval '3539 seconds'
+        UPDATE call_sessions SET start_time = now() - interval '1 hour';
+        UPDATE oblivion.call_meters
+        SET started_at = now() - interval '1 hour', seen_at = now() - interval '3539 seconds'
         """,
     )
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, Select, TextClause, select, text
 from sqlalchemy.exc import DBAPIError
 from support import function_sql, wait_until
 
+from oblivion_schema import metadata
 from oblivion_schema.billing import (
     end_call,
     explain_call,
@@ -23,6 +24,7 @@ from oblivion_schema.billing import (
     top_up,
 )
 from oblivion_schema.errors import sqlstate
+from oblivion_schema.tables.access import switch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,10 +79,10 @@ class Late:
     answer: Answer
     waited = False
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, deadlock_timeout: str = "50ms") -> None:
         self._connection, self._watcher = engine.connect(), engine.connect()
         pid = self._connection.scalar(text("SELECT pg_backend_pid()"))
-        self._connection.execute(text("SET deadlock_timeout = '50ms'"))
+        self._connection.execute(text(f"SET deadlock_timeout = '{deadlock_timeout}'"))
         self._connection.commit()
         self._blocked = text(f"SELECT cardinality(pg_blocking_pids({pid})) > 0")
 
@@ -147,6 +149,12 @@ def value(engine: Engine, sql: str) -> object:
     return row[0]
 
 
+def usage(engine: Engine) -> object:
+    """Rows of usage, and their tokens."""
+    [row] = once(engine, text("SELECT count(*), sum(tokens_used) FROM token_usage")).rows
+    return tuple(row)
+
+
 def balance(engine: Engine) -> object:
     """What `payer` has left."""
     return value(engine, "SELECT tokens_remaining FROM user_accounts WHERE user_id = 'payer'")
@@ -170,14 +178,88 @@ def turn_to_and_from(engine: Engine) -> object:
     return once(engine, select(end_call(call))).get("status", "credit_cost", "balance")
 
 
+def two_turns(engine: Engine) -> object:
+    account(engine)
+    call = started(engine)
+    first, second, _ = at_once(engine, *(select(set_call_turn(call, used_turn=True)) for _ in "ab"))
+    return first.get("charged"), second.error or second.get("charged"), balance(engine)
+
+
+def two_ends(engine: Engine) -> object:
+    account(engine)
+    call = started(engine)
+    first, second, _ = at_once(engine, *(select(end_call(call)) for _ in "ab"))
+    return first.get("status", "charged"), second.get("status", "charged"), usage(engine)
+
+
+def two_ends_of_a_poor_account(engine: Engine) -> object:
+    account(engine, 3)
+    call = started(engine)
+    first, second, _ = at_once(engine, *(select(end_call(call)) for _ in "ab"))
+    return first.get("status", "charged"), second.get("status", "charged"), usage(engine)
+
+
+def end_beside_a_page_that_writes_the_call(engine: Engine) -> object:
+    account(engine)
+    call = started(engine)
+    # The page would be the one that sees a deadlock.
+    with Late(engine, deadlock_timeout="20s") as late, engine.connect() as page:
+        page.execute(text("SET deadlock_timeout = '50ms'"))
+        page.execute(text("SET ROLE anon"))
+        page.execute(text(f"SELECT FROM call_sessions WHERE id = '{call}' FOR NO KEY UPDATE"))
+        late.ask(select(end_call(call)))
+        written = ask(page, text(f"UPDATE call_sessions SET room_id = 'other' WHERE id = '{call}'"))
+    return written.error and written.error[0], late.answer.get("status", "charged")
+
+
+def end_then_tick(engine: Engine) -> object:
+    account(engine)
+    call = started(engine)
+    once(engine, select(end_call(call)))
+    age(engine, call, 60)
+    return once(engine, select(tick_call(call))).get("status", "charged")
+
+
+def turn_beside_a_tick(engine: Engine) -> object:
+    account(engine)
+    call = started(engine)
+    first, second, _ = at_once(engine, select(tick_call(call)), select(set_call_turn(call, used_turn=True)))
+    return first.get("charged"), second.get("charged"), balance(engine)
+
+
+def turn_of_a_call_younger_than_its_transaction(engine: Engine) -> object:
+    account(engine)
+    with engine.connect() as connection:
+        connection.execute(text("SELECT now()"))
+        call = started(engine, 60, unseen=60)
+        turned = ask(connection, select(set_call_turn(call, used_turn=True)))
+    return turned.get("minutes_billed", "charged")
+
+
+def reaping_beside_a_tick(engine: Engine) -> object:
+    account(engine)
+    call = started(engine, 1000, unseen=600)
+    ticked, reaped, waited = at_once(engine, select(tick_call(call)), select(reap_stale_calls()))
+    return ticked.get("status"), len(reaped.rows), waited
+
+
 def two_ends_of_an_old_clients_call(engine: Engine) -> object:
     account(engine)
     [row] = once(
         engine,
         text("INSERT INTO call_sessions (room_id, user_id, mode) VALUES ('room', 'payer', 'video') RETURNING id"),
     ).rows
-    first, second, _ = at_once(engine, select(end_call(row.id)), select(end_call(row.id)))
+    # As end_call() does when it has found that the call is not a common one.
+    end = text(f"SELECT * FROM oblivion.advance_call('{row.id}', 'end', NULL, 'service_role')")
+    first, second, _ = at_once(engine, end, end)
     return first.get("status"), second.get("status")
+
+
+def turn_beside_an_end(engine: Engine) -> object:
+    account(engine)
+    call = started(engine)
+    ended, turned, _ = at_once(engine, select(end_call(call)), select(set_call_turn(call, used_turn=True)))
+    return ended.get("status"), turned.get("status"), value(engine, "SELECT end_time IS NOT NULL FROM call_sessions")
 
 
 def two_calls_of_a_poor_account(engine: Engine) -> object:
@@ -240,14 +322,13 @@ def two_settlers(engine: Engine) -> object:
     return len(first.rows), len(second.rows), waited
 
 
-def sweep_beside_two_ticks(engine: Engine, sweep: Statement, change: str) -> object:
+def sweep_beside_two_ticks(engine: Engine, sweep: Statement, change: str, *, unseen: int = 0) -> object:
     """A transaction that bills one account and then another, and a sweep of those two, which come the other way."""
     for user in "ab":
         account(engine, user=user)
     one, other = (select(tick_call(started(engine, user=user))) for user in "ab")
     # The first in every order, that of the ids and those in which the rows lie, is of the last account.
-    for user, call in zip("ba", sorted(started(engine, 1000) for _ in range(2)), strict=True):
-        once(engine, text(f"UPDATE oblivion.call_meters SET user_id = '{user}' WHERE session_id = '{call}'"))
+    for user, call in zip("ba", sorted(started(engine, 1000, unseen=unseen) for _ in range(2)), strict=True):
         once(engine, text(f"UPDATE call_sessions SET user_id = '{user}', {change} WHERE id = '{call}'"))
     with Late(engine) as late, engine.connect() as ticking:
         ticking.execute(text("SET deadlock_timeout = '20s'"))  # so that it is the sweep that sees one
@@ -260,9 +341,7 @@ def sweep_beside_two_ticks(engine: Engine, sweep: Statement, change: str) -> obj
 
 
 def reaping_beside_two_ticks(engine: Engine) -> object:
-    once(engine, text("ALTER TABLE call_sessions DISABLE TRIGGER update_call_sessions_updated_at"))
-    stale = "updated_at = clock_timestamp() - interval '600 s'"
-    return sweep_beside_two_ticks(engine, select(reap_stale_calls()), stale)
+    return sweep_beside_two_ticks(engine, select(reap_stale_calls()), "room_id = room_id", unseen=600)
 
 
 def settling_beside_two_ticks(engine: Engine) -> object:
@@ -312,16 +391,66 @@ def end_that_the_balance_does_not_cover(engine: Engine) -> object:
     return once(engine, select(end_call(started(engine)))).get("status", "charged", "shortfall", "balance")
 
 
-def end_after_the_clock_was_set_back(engine: Engine) -> object:
+def end_after_the_clock_was_set_back(engine: Engine, tokens: int = 100) -> object:
+    account(engine, tokens)
+    call = started(engine, 100)
+    once(engine, select(tick_call(call)))
+    age(engine, call, -50, unseen=-50)
+    answers = [once(engine, select(end_call(call))) for _ in range(2)]
+    length = "SELECT round(date_part('epoch', end_time - start_time))::int FROM call_sessions"
+    return *(answer.get("minutes_billed") for answer in answers), value(engine, length)
+
+
+def short_end_after_the_clock_was_set_back(engine: Engine) -> object:
+    return end_after_the_clock_was_set_back(engine, 3)
+
+
+def written_end_after_the_clock_was_set_back(engine: Engine) -> object:
+    account(engine)
+    call = started(engine, 100)
+    once(engine, select(tick_call(call)))
+    age(engine, call, -50, unseen=-50)
+    with engine.connect() as page:
+        page.execute(text("SET ROLE anon"))
+        ask(page, text("UPDATE call_sessions SET end_time = now()"))
+    return value(engine, "SELECT round(date_part('epoch', end_time - start_time))::int FROM call_sessions")
+
+
+def tick_after_the_clock_was_set_back(engine: Engine) -> object:
+    account(engine)
+    call = started(engine, 100)
+    once(engine, select(tick_call(call)))
+    age(engine, call, -50, unseen=-50)
+    once(engine, select(tick_call(call)))
+    return value(engine, "SELECT round(date_part('epoch', seen_at - started_at))::int FROM oblivion.call_meters")
+
+
+def end_of_a_call_whose_start_was_moved(engine: Engine) -> object:
     account(engine)
     call = started(engine)
     once(engine, select(tick_call(call)))
     age(engine, call, -3600)
     answers = [once(engine, select(end_call(call))) for _ in range(2)]
-    return *(answer.get("minutes_billed") for answer in answers), balance(engine)
+    return *(answer.get("charged", "credit_cost") for answer in answers), balance(engine)
 
 
-def turn_after_the_clock_was_set_back(engine: Engine) -> object:
+def tick_of_a_call_whose_start_was_moved(engine: Engine) -> object:
+    account(engine)
+    call = started(engine)
+    once(engine, select(tick_call(call)))
+    age(engine, call, -3600)
+    return once(engine, select(tick_call(call))).get("charged", "credit_cost"), balance(engine)
+
+
+def short_end_of_a_call_whose_start_was_moved(engine: Engine) -> object:
+    account(engine, 3)
+    call = started(engine)
+    once(engine, select(tick_call(call)))
+    age(engine, call, -3600)
+    return once(engine, select(end_call(call))).get("minutes_billed", "credit_cost")
+
+
+def turn_of_a_call_whose_start_was_moved(engine: Engine) -> object:
     account(engine)
     call = started(engine)
     once(engine, select(tick_call(call)))
@@ -342,6 +471,22 @@ def end_that_costs_more_than_can_be_held(engine: Engine) -> object:
     account(engine)
     ended = once(engine, select(end_call(started(engine, 365 * 86400, used_turn=True))))
     return ended.get("status"), value(engine, "SELECT end_time IS NOT NULL FROM call_sessions"), balance(engine)
+
+
+def tick_that_costs_more_than_can_be_held(engine: Engine) -> object:
+    account(engine, MOST)
+    return once(engine, select(tick_call(started(engine, 365 * 86400, used_turn=True)))).get("status", "charged")
+
+
+def tick_and_end_of_another_users_call(engine: Engine) -> object:
+    account(engine)
+    call = started(engine)
+    once(engine, text(switch(metadata, "authenticated").replace(":", "\\:")))
+    with engine.connect() as other:
+        other.execute(text("SELECT set_config('request.jwt.claims', '{\"sub\"\\: \"other\"}', false)"))
+        other.execute(text("SET ROLE authenticated"))
+        answers = [ask(other, select(function(call))).get("status") for function in (tick_call, end_call)]
+    return *answers, balance(engine)
 
 
 def two_failures_of_one_call(engine: Engine) -> object:
@@ -388,6 +533,15 @@ CHARGED: Final = "explain_call() gives what was charged"
 SOUND: Final[dict[Scenario, object]] = {
     two_ticks: (4, 0, 96),
     turn_to_and_from: ("ok", 6, 94),
+    two_turns: (4, 0, 96),
+    two_ends: (("ok", 4), ("ended", 0), (1, 4)),
+    two_ends_of_a_poor_account: (("short", 3), ("ended", 0), (1, 4)),
+    end_then_tick: ("ended", 0),
+    end_beside_a_page_that_writes_the_call: (None, ("ok", 4)),
+    turn_beside_a_tick: (4, 0, 96),
+    turn_beside_an_end: ("ok", "ended", True),
+    turn_of_a_call_younger_than_its_transaction: (2, 4),
+    reaping_beside_a_tick: ("ok", 0, False),
     two_ends_of_an_old_clients_call: ("not_billed", "ended"),
     two_calls_of_a_poor_account: (3, 0, 0),
     top_up_and_a_call_that_needs_it: (("ok", 4, 0), 9),
@@ -405,8 +559,16 @@ SOUND: Final[dict[Scenario, object]] = {
     usage_during_a_short_end: (None, False),
     tick_of_a_call_younger_than_its_transaction: (1, 2),
     end_that_the_balance_does_not_cover: ("short", 3, 1, 0),
-    end_after_the_clock_was_set_back: (0, 0, 96),
-    turn_after_the_clock_was_set_back: (3, 10),
+    end_after_the_clock_was_set_back: (2, 2, 100),
+    short_end_after_the_clock_was_set_back: (2, 2, 100),
+    written_end_after_the_clock_was_set_back: 100,
+    tick_after_the_clock_was_set_back: 100,
+    end_of_a_call_whose_start_was_moved: ((0, 4), (0, 4), 96),
+    tick_of_a_call_whose_start_was_moved: ((0, 4), 96),
+    short_end_of_a_call_whose_start_was_moved: (0, 4),
+    turn_of_a_call_whose_start_was_moved: (3, 10),
+    tick_that_costs_more_than_can_be_held: ("unsettled", 0),
+    tick_and_end_of_another_users_call: ("unknown", "unknown", 100),
     reaping_after_the_clock_was_set_back: 0,
     end_that_costs_more_than_can_be_held: ("unsettled", True, 100),
     two_failures_of_one_call: [(2,)],
@@ -443,34 +605,88 @@ LOCK: Final = "FOR NO KEY UPDATE"
 ONE_LEFT_ASIDE: Final = (["ok", "ok"], ["ok"])
 UNSETTLED: Final = ("unsettled", 0, 0, None)
 MUTATIONS: Final = {
-    "advance_call locks nothing": Mutation("advance_call", LOCK, "", two_ticks, (4, 4, 92)),
-    "advance_call locks the meter only": Mutation("advance_call", LOCK, f"{LOCK} OF m", two_ticks, (4, 4, 92)),
-    "advance_call locks the call only": Mutation(
-        "advance_call", LOCK, f"{LOCK} OF c", turn_to_and_from, ("ok", 10, 90)
+    "tick_call bills what is not plain": Mutation(
+        "tick_call", "AND m.is_plain\n      AND", "AND", end_then_tick, ("ok", 2)
     ),
-    "advance_call reads the transaction's clock": Mutation(
-        "advance_call", "clock_timestamp()", "now()", tick_of_a_call_younger_than_its_transaction, (0, 0)
+    "tick_call lets the clock go back": Mutation(
+        "tick_call", "seen_at = greatest(clock, m.seen_at)", "seen_at = clock", tick_after_the_clock_was_set_back, 50
     ),
-    "advance_call counts minutes below zero": Mutation(
-        "advance_call",
-        "greatest(0, date_part('epoch', call.end_time - call.start_time))",
-        "date_part('epoch', call.end_time - call.start_time)",
+    "tick_call lets everybody bill": Mutation(
+        "tick_call",
+        "m.is_plain\n      AND (oblivion.open_access() OR oblivion.may_act_for(m.user_id, caller))\n    RETURNING",
+        "m.is_plain\n    RETURNING",
+        tick_and_end_of_another_users_call,
+        ("ok", "unknown", 96),
+    ),
+    "tick_call sums up without end": Mutation(
+        "tick_call", "AND m.cost <= 999999", "", tick_that_costs_more_than_can_be_held, ("ok", 3153606)
+    ),
+    "end_call bills what has ended": Mutation(
+        "end_call", "AND m.is_plain\n      AND", "AND", two_ends, (("ok", 4), ("ok", 0), (2, 8))
+    ),
+    "end_call lets the clock go back": Mutation(
+        "end_call",
+        "seen_at = greatest(clock, m.seen_at)",
+        "seen_at = clock",
         end_after_the_clock_was_set_back,
-        (0, -58, 96),
+        (1, 1, 50),
+    ),
+    "end_call lets everybody end": Mutation(
+        "end_call",
+        "m.is_plain\n      AND (oblivion.open_access() OR oblivion.may_act_for(m.user_id, caller))\n    RETURNING",
+        "m.is_plain\n    RETURNING",
+        tick_and_end_of_another_users_call,
+        ("unknown", "ok", 96),
+    ),
+    "end_call ends what is not paid": Mutation(
+        "end_call",
+        "AND (m.due = 0 OR a.tokens_remaining IS NOT NULL)",
+        "",
+        end_that_the_balance_does_not_cover,
+        ("ok", 4, 0, 3),
+    ),
+    "end_call locks the meter first": Mutation(
+        "end_call",
+        " FOR NO KEY UPDATE",
+        "",
+        end_beside_a_page_that_writes_the_call,
+        ("40P01", ("ok", 4)),
+    ),
+    "advance_call locks nothing": Mutation("advance_call", LOCK, "", two_turns, (4, 4, 92)),
+    "advance_call locks the meter only": Mutation(
+        "advance_call", LOCK, f"{LOCK} OF m", turn_beside_an_end, ("ok", "ok", False)
+    ),
+    "advance_call locks the call only": Mutation("advance_call", LOCK, f"{LOCK} OF c", turn_beside_a_tick, (4, 4, 92)),
+    "advance_call reads the transaction's clock": Mutation(
+        "advance_call", "clock_timestamp()", "now()", turn_of_a_call_younger_than_its_transaction, (1, 2)
+    ),
+    "advance_call lets the clock go back": Mutation(
+        "advance_call",
+        "greatest(clock_timestamp(), meter.seen_at)",
+        "clock_timestamp()",
+        short_end_after_the_clock_was_set_back,
+        (1, 1, 50),
     ),
     "advance_call prices anew what is billed": Mutation(
         "advance_call",
-        "60 * (meter.first_minute + (bill.cost - meter.due_before) / nullif(meter.tokens_per_minute, 0))",
+        "meter.first_minute + (meter.cost - meter.due_before) / nullif(meter.tokens_per_minute, 0)",
         "NULL",
-        turn_after_the_clock_was_set_back,
+        turn_of_a_call_whose_start_was_moved,
         (3, 18),
     ),
     "advance_call reaps before the start": Mutation(
         "advance_call",
-        "greatest(call.updated_at, call.start_time)",
-        "call.updated_at",
+        "greatest(meter.seen_at, meter.started_at)",
+        "meter.seen_at",
         reaping_after_the_clock_was_set_back,
         -11,
+    ),
+    "guard_metered_call lets the clock go back": Mutation(
+        "guard_metered_call",
+        "greatest(clock_timestamp(), meter.seen_at)",
+        "clock_timestamp()",
+        written_end_after_the_clock_was_set_back,
+        50,
     ),
     "advance_unmetered_call locks nothing": Mutation(
         "advance_unmetered_call", LOCK, "", two_ends_of_an_old_clients_call, ("not_billed", "not_billed")
@@ -478,25 +694,33 @@ MUTATIONS: Final = {
     "bill_call locks no account": Mutation("bill_call", LOCK, "", two_calls_of_a_poor_account, (3, 3, 0)),
     "bill_call loses a top-up": Mutation("bill_call", LOCK, "", top_up_and_a_call_that_needs_it, (("short", 3, 1), 0)),
     "bill_call locks out inserts": Mutation("bill_call", LOCK, "FOR UPDATE", usage_during_a_short_end, (None, True)),
-    "bill_call charges what is not there": Mutation(
-        "bill_call", "AND a.tokens_remaining >= due", "", end_that_the_balance_does_not_cover, UNSETTLED
-    ),
     "bill_call charges all that is due": Mutation(
-        "bill_call", "least(balance, due)", "due", end_that_the_balance_does_not_cover, UNSETTLED
+        "bill_call", "greatest(0, due - (balance - charged))", "0", end_that_the_balance_does_not_cover, UNSETTLED
     ),
-    "bill_call charges all that is there": Mutation(
-        "bill_call", "least(balance, due)", "balance", top_up_and_a_call_that_needs_it, (("ok", 13, -9), 0)
+    "bill_call misses what is there": Mutation(
+        "bill_call",
+        "greatest(0, due - (balance - charged))",
+        "due - (balance - charged)",
+        top_up_and_a_call_that_needs_it,
+        (("ok", 13, -9), 0),
+    ),
+    "bill_call bills less than it did": Mutation(
+        "bill_call",
+        "due := greatest(0, segment.due_after - total)",
+        "due := segment.due_after - total",
+        short_end_of_a_call_whose_start_was_moved,
+        (0, 0),
     ),
     "bill_call counts minutes below zero": Mutation(
         "bill_call",
-        "greatest(0, date_part('epoch', until - start_time))",
-        "date_part('epoch', until - start_time)",
-        end_after_the_clock_was_set_back,
-        (-58, 0, 96),
+        "seconds := greatest(0, date_part('epoch', until - meter.started_at))",
+        "seconds := date_part('epoch', until - meter.started_at)",
+        short_end_of_a_call_whose_start_was_moved,
+        (-58, 4),
     ),
     "bill_call sums up without end": Mutation(
         "bill_call",
-        "cost + due > 999999",
+        "total > 999999",
         "false",
         end_that_costs_more_than_can_be_held,
         (("22003", None), False, 100),
@@ -523,13 +747,16 @@ MUTATIONS: Final = {
     "refund_call locks nothing": Mutation(
         "refund_call", LOCK, "", two_refunds_of_more_than_was_charged, ("ok", "ok", 102)
     ),
-    "reap_stale_calls waits": Mutation("reap_stale_calls", "SKIP LOCKED", "", two_reapers, (1, 0, True)),
-    "settle_calls waits": Mutation("settle_calls", "SKIP LOCKED", "", two_settlers, (1, 1, True)),
-    "reap_stale_calls bills in any order": Mutation(
-        "reap_stale_calls", "ORDER BY s.user_id", "", reaping_beside_two_ticks, ONE_LEFT_ASIDE
+    "sweep_calls waits for another reaper": Mutation("sweep_calls", "SKIP LOCKED", "", two_reapers, (1, 0, True)),
+    "sweep_calls waits for another settler": Mutation("sweep_calls", "SKIP LOCKED", "", two_settlers, (1, 0, True)),
+    "sweep_calls reaps in any order": Mutation(
+        "sweep_calls", "ORDER BY s.user_id", "", reaping_beside_two_ticks, ONE_LEFT_ASIDE
     ),
-    "settle_calls bills in any order": Mutation(
-        "settle_calls", "ORDER BY s.user_id", "", settling_beside_two_ticks, ONE_LEFT_ASIDE
+    "sweep_calls settles in any order": Mutation(
+        "sweep_calls", "ORDER BY s.user_id", "", settling_beside_two_ticks, ONE_LEFT_ASIDE
+    ),
+    "sweep_calls reaps what is being ticked": Mutation(
+        "sweep_calls", "OF c, m SKIP LOCKED", "OF c SKIP LOCKED", reaping_beside_a_tick, ("ok", 1, True)
     ),
     "trim_ledger takes no turns": Mutation(
         "trim_ledger",
@@ -547,15 +774,15 @@ MUTATIONS: Final = {
     ),
     "explain_call shows what was not billed": Mutation(
         "explain_call",
-        "least(s.due_after, c.credit_cost::bigint)",
+        "least(s.due_after, m.cost)",
         "s.due_after",
         receipt_of_a_turned_call_that_nobody_pays,
         [(2, 4, 4), (0, 0, 0)],
     ),
     "explain_call shows less than nothing": Mutation(
         "explain_call",
-        "greatest(0, least(s.due_after, c.credit_cost::bigint) - s.due_before)",
-        "(least(s.due_after, c.credit_cost::bigint) - s.due_before)",
+        "greatest(0, least(s.due_after, m.cost) - s.due_before)",
+        "(least(s.due_after, m.cost) - s.due_before)",
         receipt_of_a_turned_call_that_nobody_pays,
         [(0, 0, 0), (0, -4, -4)],
     ),

@@ -210,7 +210,11 @@ class Business(RuleBasedStateMachine):
         return row
 
     def times(self, session: uuid.UUID) -> Any:
-        return self.row("SELECT *, clock_timestamp() AS clock FROM call_sessions WHERE id = %s", str(session))
+        return self.row(
+            "SELECT c.*, m.seen_at, clock_timestamp() AS clock FROM call_sessions AS c"
+            " LEFT JOIN oblivion.call_meters AS m ON m.session_id = c.id WHERE c.id = %s",
+            str(session),
+        )
 
     def session(self, number: int) -> uuid.UUID:
         return list(self.model.calls)[number % len(self.model.calls)]
@@ -318,10 +322,10 @@ class Business(RuleBasedStateMachine):
         if call.ended and not call.reaped and (call.settled or action in {"tick", "turn"}):
             assert (row.status, row.charged, row.shortfall, row.balance) == ("ended", 0, 0, balance)
             assert row.minutes_billed == minutes_of(before.end_time - before.start_time)
-            assert (after.end_time, after.updated_at) == (before.end_time, before.updated_at)
+            assert (after.end_time, after.seen_at) == (before.end_time, before.seen_at)
             return
         goes_on = not call.ended or call.reaped
-        until = after.updated_at if goes_on and action != "end" else after.end_time
+        until = after.seen_at if goes_on and action != "end" else after.end_time
         earliest = before.clock if goes_on else before.end_time
         minutes = minutes_of(until - after.start_time)
         if row.status in {"ok", "short"}:
@@ -331,7 +335,11 @@ class Business(RuleBasedStateMachine):
             minutes = first if first > call.segments[-1].first_minute else minutes
         # The moment between what the engine reads and what is read here.
         assert minutes_of(earliest - after.start_time) <= minutes <= minutes_of(until - after.start_time)
-        status, charged, shortfall = self.model.bill(session, minutes, row.status)
+        last = call.segments[-1]
+        over = (
+            action == "end" or not goes_on or (action == "turn" and turn != last.turn and minutes > last.first_minute)
+        )
+        status, charged, shortfall = self.model.bill(session, minutes, row.status, over=over)
         assert (row.status, row.charged, row.shortfall) == (status, charged, shortfall)
         assert row.credit_cost == call.cost
         call.failed = status == "unsettled"
@@ -340,7 +348,7 @@ class Business(RuleBasedStateMachine):
         call.reaped = False
         assert (after.end_time is not None) == call.ended
         if action == "turn":
-            self.model.turn(call, turn, minutes)
+            self.model.turn(call, turn, minutes, billed=status in {"ok", "short"})
         if status in {"ok", "short"}:
             balance = self.model.balances[str(call.user)]
             rate = call.segments[-1].rate
@@ -410,8 +418,8 @@ class Business(RuleBasedStateMachine):
         self.connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
         self.connection.execute(
             text(
-                "UPDATE call_sessions SET start_time = start_time - :span, end_time = end_time - :span,"
-                " updated_at = updated_at - :span"
+                "UPDATE call_sessions SET start_time = start_time - :span, end_time = end_time - :span;"
+                "UPDATE oblivion.call_meters SET started_at = started_at - :span, seen_at = seen_at - :span"
             ),
             {"span": timedelta(seconds=seconds)},
         )
@@ -428,10 +436,14 @@ class Business(RuleBasedStateMachine):
         going_on = [session for session, call in self.model.calls.items() if not call.ended]
         session = going_on[number % len(going_on)]
         seen = self.times(session)
-        length = timedelta(minutes=minutes_of(seen.updated_at - seen.start_time) + 1, microseconds=microseconds)
+        length = timedelta(minutes=minutes_of(seen.seen_at - seen.start_time) + 1, microseconds=microseconds)
         self.connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
         self.connection.execute(
-            text("UPDATE call_sessions SET start_time = updated_at - :length WHERE id = :id"),
+            text(
+                "UPDATE oblivion.call_meters SET started_at = seen_at - :length WHERE session_id = :id;"
+                "UPDATE call_sessions SET start_time = started_at FROM oblivion.call_meters"
+                " WHERE id = :id AND session_id = id"
+            ),
             {"length": length, "id": session},
         )
         self.connection.exec_driver_sql("SET LOCAL session_replication_role = origin")
@@ -559,7 +571,7 @@ class Business(RuleBasedStateMachine):
         # What it has been billed tells whether it could be: the row has no status.
         minutes = minutes_of(after.end_time - after.start_time)
         unsettled = self.row("SELECT NOT settled FROM oblivion.call_meters WHERE session_id = %s", str(session))[0]
-        status, _, _ = self.model.bill(session, minutes, "unsettled" if unsettled else "")
+        status, _, _ = self.model.bill(session, minutes, "unsettled" if unsettled else "", over=True)
         assert unsettled == (status == "unsettled")
         assert after.credit_cost == call.cost
         call.ended, call.settled, call.failed = True, not unsettled, unsettled
@@ -572,8 +584,7 @@ class Business(RuleBasedStateMachine):
                 "UPDATE call_sessions SET credit_cost = 0 WHERE id::text = %s",
                 "UPDATE call_sessions SET start_time = now() + interval '1 day' WHERE id::text = %s",
                 "UPDATE call_sessions SET user_id = 'ample', mode = 'voice-only' WHERE id::text = %s",
-                "UPDATE token_usage SET tokens_used = 0, user_id = 'ample' WHERE session_id = %s",
-                "DELETE FROM token_usage WHERE session_id = %s",
+                "UPDATE call_sessions SET created_at = now(), end_time = NULL WHERE id::text = %s",
             ]
         ),
     )
@@ -608,16 +619,15 @@ class Business(RuleBasedStateMachine):
         limit = timedelta(seconds=seconds)
         rows = self.ask("SELECT * FROM reap_stale_calls(%s, %s)", limit, most)
         clock = self.row("SELECT clock_timestamp()")[0]
-        stale = {session for session, times in going_on.items() if times.clock - times.updated_at >= limit}
-        perhaps = {session for session, times in going_on.items() if clock - times.updated_at >= limit}
+        stale = {session for session, times in going_on.items() if times.clock - times.seen_at >= limit}
+        perhaps = {session for session, times in going_on.items() if clock - times.seen_at >= limit}
         assert {row.session_id for row in rows} <= perhaps
         assert min(len(stale), most) <= len(rows) <= most
         for row in rows:
             call, times = self.model.calls[row.session_id], going_on[row.session_id]
-            # A new call was last seen when its transaction began, which for all of this is the same one.
-            assert row.end_time == max(times.updated_at, times.start_time)
+            assert row.end_time == max(times.seen_at, times.start_time)
             minutes = minutes_of(row.end_time - times.start_time)
-            outcome = self.model.bill(row.session_id, minutes, row.status)
+            outcome = self.model.bill(row.session_id, minutes, row.status, over=True)
             assert (row.status, row.charged, row.shortfall) == outcome
             call.ended, call.reaped = True, True
             call.failed = row.status == "unsettled"
@@ -632,7 +642,8 @@ class Business(RuleBasedStateMachine):
         for row in rows:
             call, times = self.model.calls[row.session_id], self.times(row.session_id)
             minutes = minutes_of(times.end_time - times.start_time)
-            assert (row.status, row.charged, row.shortfall) == self.model.bill(row.session_id, minutes, row.status)
+            outcome = self.model.bill(row.session_id, minutes, row.status, over=True)
+            assert (row.status, row.charged, row.shortfall) == outcome
             call.failed = row.status == "unsettled"
             call.settled = not call.failed
 
@@ -646,11 +657,12 @@ class Business(RuleBasedStateMachine):
         except Failure as failure:
             assert str(failure) == NOT_NOW  # noqa: PT017 - the model is asked, too
             if not call.settled:
-                assert self.model.bill(session, minutes_of(until - before.start_time), "unsettled")[0] == "unsettled"
+                length = minutes_of(until - before.start_time)
+                assert self.model.bill(session, length, "unsettled", over=True)[0] == "unsettled"
                 return
             raise
         if not call.settled:
-            status = self.model.bill(session, minutes_of(until - before.start_time), "")[0]
+            status = self.model.bill(session, minutes_of(until - before.start_time), "", over=True)[0]
             assert status != "unsettled"
         self.model.deleted[session] = sum(call.usage.values())
         del self.model.calls[session]
@@ -704,7 +716,8 @@ class Business(RuleBasedStateMachine):
 
     @invariant()
     def all_is_right(self) -> None:
-        assert discrepancies(self.connection) == []
+        wrong = discrepancies(self.connection)
+        assert not wrong, "\n".join(wrong)
         self.balances_and_ledger_are_the_models()
         self.calls_are_the_models()
         self.receipts_are_the_models()
@@ -722,14 +735,14 @@ class Business(RuleBasedStateMachine):
 
     def calls_are_the_models(self) -> None:
         rows = self.ask(
-            "SELECT c.*, m.settled, m.reaped, m.has_incident FROM call_sessions AS c"
+            "SELECT c.user_id, c.id, c.end_time, m.* FROM call_sessions AS c"
             " JOIN oblivion.call_meters AS m ON m.session_id = c.id"
         )
         assert {row.id for row in rows} == set(self.model.calls)
         for row in rows:
             call = self.model.calls[row.id]
             expected = (call.user, call.cost, call.ended, call.settled, call.reaped, call.failed)
-            found = (row.user_id, row.credit_cost, row.end_time is not None, row.settled, row.reaped, row.has_incident)
+            found = (row.user_id, row.cost, row.end_time is not None, row.settled, row.reaped, row.has_incident)
             assert found == expected
 
     def receipts_are_the_models(self) -> None:
@@ -811,7 +824,10 @@ def test_ticked_call_costs_what_one_costs_that_is_only_ended(
         # Both ended at the same moment, which is the only one that is read by nobody's clock.
         length = timedelta(minutes=minutes_of(timedelta(seconds=sum(spans) + 1)) + 1, microseconds=microseconds)
         connection.exec_driver_sql("SET LOCAL session_replication_role = replica")
-        connection.execute(text("UPDATE call_sessions SET start_time = updated_at - :length"), {"length": length})
+        connection.execute(text("UPDATE oblivion.call_meters SET started_at = seen_at - :length"), {"length": length})
+        connection.exec_driver_sql(
+            "UPDATE call_sessions SET start_time = started_at FROM oblivion.call_meters WHERE session_id = id"
+        )
         connection.exec_driver_sql("SET LOCAL session_replication_role = origin")
         rows = connection.exec_driver_sql("SELECT session_id, status, charged FROM reap_stale_calls('0')").all()
         costs: dict[Any, Any] = {

@@ -105,7 +105,7 @@ def downgrade() -> None:
     run_sql("DROP FUNCTION oblivion.advance_call(uuid,text,boolean,text)")
     run_sql("DROP FUNCTION oblivion.advance_unmetered_call(uuid,text,text)")
     run_sql("DROP FUNCTION oblivion.rate_card(text,boolean)")
-    run_sql("DROP FUNCTION oblivion.turn_call(oblivion.call_meters,boolean,integer,integer)")
+    run_sql("DROP FUNCTION oblivion.turn_call(oblivion.call_meters,boolean,integer,integer,boolean)")
     run_sql("DROP FUNCTION oblivion.bill_call(oblivion.call_meters,timestamptz,boolean,text)")
     run_sql("DROP FUNCTION oblivion.note_outcome(oblivion.call_meters,text,timestamptz,boolean,boolean)")
     run_sql("DROP FUNCTION oblivion.note_incident(uuid,text,text,text,text)")

@@ -74,7 +74,11 @@ class CallMeterColumns(TypedColumns):
     )
     segment: Named[int] = Column(Integer, server_default=text("1"), comment="Number of the current segment, from 1.")
     usage_id: Named[UUID | None] = Column(
-        Uuid, comment="Id of the token_usage row of the current segment; NULL until the segment is over."
+        Uuid,
+        comment=(
+            "Id of the token_usage row of the current segment; NULL until the segment is over. A segment that cost"
+            " nothing has no row."
+        ),
     )
     used_turn: Named[bool] = Column(Boolean, comment="Whether the TURN rate applies to the current segment.")
     tokens_per_minute: Named[int] = Column(Integer, comment="Tokens for each started minute of the current segment.")
@@ -149,6 +153,9 @@ class CallSegmentColumns(TypedColumns):
     )
     usage_id: Named[UUID | None] = Column(
         Uuid, comment="Id of the token_usage row of the segment; NULL if it could not be billed yet, or cost nothing."
+    )
+    is_logged: Named[bool] = Column(
+        Boolean, comment="Whether that row has all tokens of the segment; false if billing failed when it was over."
     )
     used_turn: Named[bool] = Column(Boolean, comment="Whether the TURN rate applies.")
     tokens_per_minute: Named[int] = Column(Integer, comment="Tokens for each started minute of the segment.")

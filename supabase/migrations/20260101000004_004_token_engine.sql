@@ -433,7 +433,8 @@ COMMENT ON COLUMN oblivion.call_meters.seen_at IS
 COMMENT ON COLUMN oblivion.call_meters.segment IS 'Number of the current segment, from 1.';
 
 COMMENT ON COLUMN oblivion.call_meters.usage_id IS
-  'Id of the token_usage row of the current segment; NULL until the segment is over.';
+  'Id of the token_usage row of the current segment; NULL until the segment is over. A segment that cost nothing has '
+  'no row.';
 
 COMMENT ON COLUMN oblivion.call_meters.used_turn IS 'Whether the TURN rate applies to the current segment.';
 
@@ -467,6 +468,7 @@ CREATE TABLE oblivion.call_segments (
   session_id uuid NOT NULL,
   number integer NOT NULL,
   usage_id uuid,
+  is_logged boolean NOT NULL,
   used_turn boolean NOT NULL,
   tokens_per_minute integer NOT NULL,
   rate_from timestamp with time zone NOT NULL,
@@ -505,6 +507,9 @@ COMMENT ON COLUMN oblivion.call_segments.number IS 'Number of the segment in the
 
 COMMENT ON COLUMN oblivion.call_segments.usage_id IS
   'Id of the token_usage row of the segment; NULL if it could not be billed yet, or cost nothing.';
+
+COMMENT ON COLUMN oblivion.call_segments.is_logged IS
+  'Whether that row has all tokens of the segment; false if billing failed when it was over.';
 
 COMMENT ON COLUMN oblivion.call_segments.used_turn IS 'Whether the TURN rate applies.';
 
@@ -804,7 +809,7 @@ BEGIN
     FOR segment IN
       SELECT s.number, s.usage_id, s.used_turn, s.tokens_per_minute, s.due_before, s.due_after, s.seconds, true AS is_over
       FROM oblivion.call_segments AS s
-      WHERE s.session_id = meter.session_id AND (s.due_after > meter.cost OR s.usage_id IS NULL)
+      WHERE s.session_id = meter.session_id AND (s.due_after > meter.cost OR NOT s.is_logged)
       UNION ALL
       SELECT
         meter.segment, meter.usage_id, meter.used_turn, meter.tokens_per_minute, meter.due_before,
@@ -846,7 +851,7 @@ BEGIN
         WHERE m.session_id = meter.session_id;
       ELSE
         UPDATE oblivion.call_segments AS s
-        SET shortfall = s.shortfall + missing, usage_id = segment.usage_id
+        SET shortfall = s.shortfall + missing, usage_id = segment.usage_id, is_logged = true
         WHERE s.session_id = meter.session_id AND s.number = segment.number;
       END IF;
     END LOOP;
@@ -880,7 +885,7 @@ COMMENT ON FUNCTION oblivion.bill_call(oblivion.call_meters, timestamptz, boolea
 EXECUTE $statement$-- The call changes to the other rate of its meter with the next minute. Minutes that have started keep their price,
 -- billed or not. If no minute of the current segment has started, that segment gets the new rate.
 CREATE FUNCTION oblivion.turn_call(
-  meter oblivion.call_meters, turn boolean, minute integer, second integer
+  meter oblivion.call_meters, turn boolean, minute integer, second integer, is_logged boolean
 )
 RETURNS void
 LANGUAGE plpgsql
@@ -892,13 +897,14 @@ BEGIN
   IF minute > meter.first_minute THEN
     -- Read the meter again: the bill that was just made may have changed it.
     INSERT INTO oblivion.call_segments (
-      session_id, number, usage_id, used_turn, tokens_per_minute, rate_from,
+      session_id, number, usage_id, is_logged, used_turn, tokens_per_minute, rate_from,
       first_minute, minutes, seconds, due_before, due_after, shortfall
     )
     SELECT
       m.session_id,
       m.segment,
       m.usage_id,
+      is_logged,
       m.used_turn,
       m.tokens_per_minute,
       CASE WHEN m.used_turn THEN m.turn_rate_from ELSE m.direct_rate_from END,
@@ -926,7 +932,7 @@ BEGIN
 END
 $$$statement$;
 
-COMMENT ON FUNCTION oblivion.turn_call(oblivion.call_meters, boolean, integer, integer) IS
+COMMENT ON FUNCTION oblivion.turn_call(oblivion.call_meters, boolean, integer, integer, boolean) IS
   'Changes the rate of a call between direct and TURN, in a new segment if a minute of the current one has started.';
 
 EXECUTE $statement$-- The newest rate that is in effect.
@@ -1059,7 +1065,10 @@ BEGIN
   END IF;
   bill := oblivion.bill_call(meter, until, ends OR turns AND minute > meter.first_minute, action);
   IF turns THEN
-    PERFORM oblivion.turn_call(meter, turn, minute, floor(date_part('epoch', until - meter.started_at))::integer);
+    PERFORM oblivion.turn_call(
+      meter, turn, minute, floor(date_part('epoch', until - meter.started_at))::integer,
+      is_logged => bill.status IN ('ok', 'short')
+    );
   END IF;
   meter := oblivion.note_outcome(
     meter, bill.status, until, ends, is_reaped => action = 'reap' OR meter.reaped AND action = 'settle'
@@ -1109,11 +1118,8 @@ BEGIN
     SET
       seen_at = greatest(clock, m.seen_at),
       cost_before = m.cost,
-      cost = greatest(
-        m.cost,
-        m.due_before + m.tokens_per_minute
-          * (ceil(date_part('epoch', greatest(clock, m.seen_at) - m.started_at) / 60)::integer - m.first_minute)
-      )
+      cost = m.due_before + m.tokens_per_minute
+        * (ceil(date_part('epoch', greatest(clock, m.seen_at) - m.started_at) / 60)::integer - m.first_minute)
     WHERE m.session_id = tick_call.session_id AND m.is_plain
       AND (oblivion.open_access() OR oblivion.may_act_for(m.user_id, caller))
     RETURNING
@@ -1177,11 +1183,8 @@ BEGIN
     SET
       seen_at = greatest(clock, m.seen_at),
       cost_before = m.cost,
-      cost = greatest(
-        m.cost,
-        m.due_before + m.tokens_per_minute
-          * (ceil(date_part('epoch', greatest(clock, m.seen_at) - m.started_at) / 60)::integer - m.first_minute)
-      ),
+      cost = m.due_before + m.tokens_per_minute
+        * (ceil(date_part('epoch', greatest(clock, m.seen_at) - m.started_at) / 60)::integer - m.first_minute),
       usage_id = gen_random_uuid(),
       is_plain = false,
       settled = true
@@ -1591,7 +1594,7 @@ BEGIN
       JOIN public.call_sessions AS c ON c.id = m.session_id
       LEFT JOIN oblivion.billing_incidents AS i ON i.session_id = m.session_id AND i.resolved_at IS NULL
       WHERE NOT m.settled
-        AND CASE action
+        AND CASE sweep_calls.action
           WHEN 'reap' THEN c.end_time IS NULL AND m.seen_at <= clock_timestamp() - not_seen_for
           ELSE c.end_time IS NOT NULL
         END
@@ -2006,7 +2009,7 @@ DECLARE
     oblivion.note_incident(uuid, text, text, text, text),
     oblivion.note_outcome(oblivion.call_meters, text, timestamptz, boolean, boolean),
     oblivion.bill_call(oblivion.call_meters, timestamptz, boolean, text),
-    oblivion.turn_call(oblivion.call_meters, boolean, integer, integer),
+    oblivion.turn_call(oblivion.call_meters, boolean, integer, integer, boolean),
     oblivion.rate_card(text, boolean),
     oblivion.advance_unmetered_call(uuid, text, text),
     oblivion.credit_account(text, integer, text, text, uuid, integer),

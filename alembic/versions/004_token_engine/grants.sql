@@ -66,7 +66,7 @@ DECLARE
     oblivion.note_incident(uuid, text, text, text, text),
     oblivion.note_outcome(oblivion.call_meters, text, timestamptz, boolean, boolean),
     oblivion.bill_call(oblivion.call_meters, timestamptz, boolean, text),
-    oblivion.turn_call(oblivion.call_meters, boolean, integer, integer),
+    oblivion.turn_call(oblivion.call_meters, boolean, integer, integer, boolean),
     oblivion.rate_card(text, boolean),
     oblivion.advance_unmetered_call(uuid, text, text),
     oblivion.credit_account(text, integer, text, text, uuid, integer),

@@ -2,6 +2,7 @@ CREATE TABLE oblivion.call_segments (
   session_id uuid NOT NULL,
   number integer NOT NULL,
   usage_id uuid,
+  is_logged boolean NOT NULL,
   used_turn boolean NOT NULL,
   tokens_per_minute integer NOT NULL,
   rate_from timestamp with time zone NOT NULL,
@@ -37,6 +38,8 @@ COMMENT ON COLUMN oblivion.call_segments.session_id IS 'The call.';
 COMMENT ON COLUMN oblivion.call_segments.number IS 'Number of the segment in the call, from 1.';
 COMMENT ON COLUMN oblivion.call_segments.usage_id IS
   'Id of the token_usage row of the segment; NULL if it could not be billed yet, or cost nothing.';
+COMMENT ON COLUMN oblivion.call_segments.is_logged IS
+  'Whether that row has all tokens of the segment; false if billing failed when it was over.';
 COMMENT ON COLUMN oblivion.call_segments.used_turn IS 'Whether the TURN rate applies.';
 COMMENT ON COLUMN oblivion.call_segments.tokens_per_minute IS 'Tokens for each started minute of the segment.';
 COMMENT ON COLUMN oblivion.call_segments.rate_from IS 'When that rate took effect.';

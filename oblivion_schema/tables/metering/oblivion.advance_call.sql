@@ -67,7 +67,10 @@ BEGIN
   END IF;
   bill := oblivion.bill_call(meter, until, ends OR turns AND minute > meter.first_minute, action);
   IF turns THEN
-    PERFORM oblivion.turn_call(meter, turn, minute, floor(date_part('epoch', until - meter.started_at))::integer);
+    PERFORM oblivion.turn_call(
+      meter, turn, minute, floor(date_part('epoch', until - meter.started_at))::integer,
+      is_logged => bill.status IN ('ok', 'short')
+    );
   END IF;
   meter := oblivion.note_outcome(
     meter, bill.status, until, ends, is_reaped => action = 'reap' OR meter.reaped AND action = 'settle'

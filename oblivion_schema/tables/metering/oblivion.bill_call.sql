@@ -59,7 +59,7 @@ BEGIN
     FOR segment IN
       SELECT s.number, s.usage_id, s.used_turn, s.tokens_per_minute, s.due_before, s.due_after, s.seconds, true AS is_over
       FROM oblivion.call_segments AS s
-      WHERE s.session_id = meter.session_id AND (s.due_after > meter.cost OR s.usage_id IS NULL)
+      WHERE s.session_id = meter.session_id AND (s.due_after > meter.cost OR NOT s.is_logged)
       UNION ALL
       SELECT
         meter.segment, meter.usage_id, meter.used_turn, meter.tokens_per_minute, meter.due_before,
@@ -101,7 +101,7 @@ BEGIN
         WHERE m.session_id = meter.session_id;
       ELSE
         UPDATE oblivion.call_segments AS s
-        SET shortfall = s.shortfall + missing, usage_id = segment.usage_id
+        SET shortfall = s.shortfall + missing, usage_id = segment.usage_id, is_logged = true
         WHERE s.session_id = meter.session_id AND s.number = segment.number;
       END IF;
     END LOOP;

@@ -20,11 +20,8 @@ BEGIN
     SET
       seen_at = greatest(clock, m.seen_at),
       cost_before = m.cost,
-      cost = greatest(
-        m.cost,
-        m.due_before + m.tokens_per_minute
-          * (ceil(date_part('epoch', greatest(clock, m.seen_at) - m.started_at) / 60)::integer - m.first_minute)
-      ),
+      cost = m.due_before + m.tokens_per_minute
+        * (ceil(date_part('epoch', greatest(clock, m.seen_at) - m.started_at) / 60)::integer - m.first_minute),
       usage_id = gen_random_uuid(),
       is_plain = false,
       settled = true

@@ -20,11 +20,8 @@ BEGIN
     SET
       seen_at = greatest(clock, m.seen_at),
       cost_before = m.cost,
-      cost = greatest(
-        m.cost,
-        m.due_before + m.tokens_per_minute
-          * (ceil(date_part('epoch', greatest(clock, m.seen_at) - m.started_at) / 60)::integer - m.first_minute)
-      )
+      cost = m.due_before + m.tokens_per_minute
+        * (ceil(date_part('epoch', greatest(clock, m.seen_at) - m.started_at) / 60)::integer - m.first_minute)
     WHERE m.session_id = tick_call.session_id AND m.is_plain
       AND (oblivion.open_access() OR oblivion.may_act_for(m.user_id, caller))
     RETURNING

@@ -1,7 +1,7 @@
 -- The call changes to the other rate of its meter with the next minute. Minutes that have started keep their price,
 -- billed or not. If no minute of the current segment has started, that segment gets the new rate.
 CREATE OR REPLACE FUNCTION oblivion.turn_call(
-  meter oblivion.call_meters, turn boolean, minute integer, second integer
+  meter oblivion.call_meters, turn boolean, minute integer, second integer, is_logged boolean
 )
 RETURNS void
 LANGUAGE plpgsql
@@ -13,13 +13,14 @@ BEGIN
   IF minute > meter.first_minute THEN
     -- Read the meter again: the bill that was just made may have changed it.
     INSERT INTO oblivion.call_segments (
-      session_id, number, usage_id, used_turn, tokens_per_minute, rate_from,
+      session_id, number, usage_id, is_logged, used_turn, tokens_per_minute, rate_from,
       first_minute, minutes, seconds, due_before, due_after, shortfall
     )
     SELECT
       m.session_id,
       m.segment,
       m.usage_id,
+      is_logged,
       m.used_turn,
       m.tokens_per_minute,
       CASE WHEN m.used_turn THEN m.turn_rate_from ELSE m.direct_rate_from END,
@@ -47,5 +48,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.turn_call(oblivion.call_meters, boolean, integer, integer) IS
+COMMENT ON FUNCTION oblivion.turn_call(oblivion.call_meters, boolean, integer, integer, boolean) IS
   'Changes the rate of a call between direct and TURN, in a new segment if a minute of the current one has started.';
