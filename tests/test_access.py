@@ -103,6 +103,7 @@ MATRIX = {
     "function oblivion.advance_unmetered_call(uuid, text, text)": ((NONE,) * 4,) * 2,
     "function oblivion.credit_account(text, integer, text, text, uuid, integer)": ((NONE,) * 4,) * 2,
     "function oblivion.trim_ledger(timestamp with time zone)": ((NONE,) * 4,) * 2,
+    "function oblivion.fold_charges(timestamp with time zone)": ((NONE,) * 4,) * 2,
     "function oblivion.write_ledger()": ((NONE,) * 4,) * 2,
     "function oblivion.close_ledger()": ((NONE,) * 4,) * 2,
     "function oblivion.guard_metered_call()": ((NONE,) * 4,) * 2,

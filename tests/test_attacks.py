@@ -225,6 +225,7 @@ ON_THE_BOOKS = [
         "SELECT * FROM oblivion.call_quote('theirs', 'video', false, 'service_role')",
         "SELECT * FROM oblivion.credit_account('mine', 1000, 'k', 'top_up', NULL, NULL)",
         "SELECT oblivion.trim_ledger(now())",
+        "SELECT oblivion.fold_charges(now())",
         "CREATE FUNCTION pg_temp.mine() RETURNS text LANGUAGE sql BEGIN ATOMIC"
         " SELECT status FROM oblivion.top_up('mine', 1, 'k'); END",
         "CREATE TRIGGER mine AFTER UPDATE ON user_accounts FOR EACH ROW EXECUTE FUNCTION oblivion.write_ledger()",

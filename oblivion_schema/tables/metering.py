@@ -31,6 +31,7 @@ from oblivion_schema.declare.access import EXECUTE
 from oblivion_schema.declare.ddl import declare, function, grants, qualified
 from oblivion_schema.declare.privileges import API_ROLES
 from oblivion_schema.tables.base import PRIVATE_SCHEMA, Timestamp, metadata
+from oblivion_schema.tables.ledger import SQL as LEDGER_SQL
 from oblivion_schema.tables.ledger import token_ledger
 from oblivion_schema.tables.rates import token_rates
 from oblivion_schema.tables.usage import token_usage
@@ -189,6 +190,9 @@ grants(billing_incidents, "billing_incidents", f"TABLE {qualified(billing_incide
 # The engine's functions belong to billing_incidents, so all tables that they name have to be created before it.
 for _table in (token_rates, token_ledger, token_usage, call_segments):
     billing_incidents.add_is_dependent_on(_table)
+
+# It is the ledger's, but asks call_meters which calls are over.
+function(billing_incidents, LEDGER_SQL / "oblivion.fold_charges.sql")
 
 # Internal functions of the engine.
 function(billing_incidents, SQL / "oblivion.may_act_for.sql")
