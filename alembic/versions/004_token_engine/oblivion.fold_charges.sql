@@ -35,7 +35,7 @@ BEGIN ATOMIC
       SELECT
       FROM public.call_sessions AS c
       LEFT JOIN oblivion.call_meters AS m ON m.session_id = c.id
-      WHERE c.id = e.session_id AND (c.end_time IS NULL OR c.end_time >= fold_charges.before OR NOT m.settled)
+      WHERE c.id = e.session_id AND ((c.end_time < fold_charges.before) IS NOT TRUE OR NOT m.settled)
     )
   ),
   runs AS (
