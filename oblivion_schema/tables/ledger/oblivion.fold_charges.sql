@@ -23,9 +23,9 @@ BEGIN ATOMIC
   ),
   -- Calls that are over, or deleted. If a reaped call goes on after all, its later charges are folded another time.
   past AS (
-    SELECT e.user_id, e.session_id, e.first, e.last
+    SELECT e.user_id, e.session_id, e.last
     FROM (
-      SELECT user_id, session_id, min(id) AS first, max(id) AS last
+      SELECT user_id, session_id, max(id) AS last
       FROM entries
       WHERE is_charge
       GROUP BY user_id, session_id
@@ -44,13 +44,14 @@ BEGIN ATOMIC
       e.id,
       e.tokens,
       CASE WHEN e.is_charge THEN p.session_id END AS call,
-      count(*) FILTER (WHERE NOT e.is_charge) OVER (PARTITION BY e.user_id ORDER BY e.id) AS run
-    -- Only the part of each account's rows that may change.
-    FROM (SELECT user_id, min(first) AS first, max(last) AS last FROM past GROUP BY user_id) AS a
-    JOIN entries AS e ON e.user_id = a.user_id AND e.id BETWEEN a.first AND a.last
+      count(*) FILTER (WHERE NOT e.is_charge) OVER until_now AS run,
+      max(p.last) OVER until_now AS last
+    FROM entries AS e
     LEFT JOIN past AS p ON p.user_id = e.user_id AND p.session_id = e.session_id
+    WHERE e.user_id IN (SELECT user_id FROM past)
+    WINDOW until_now AS (PARTITION BY e.user_id ORDER BY e.id)
   ),
-  -- `folded` is NULL for a row that goes.
+  -- `folded` is NULL for a row that goes. Only rows between two charges of such a call can change.
   sums AS (
     SELECT
       user_id,
@@ -61,6 +62,7 @@ BEGIN ATOMIC
         WHEN id = max(id) OVER of_call THEN (sum(tokens) OVER of_call)::integer
       END AS folded
     FROM runs
+    WHERE id <= last
     WINDOW of_call AS (PARTITION BY user_id, run, call)
   ),
   changes AS (
@@ -87,5 +89,5 @@ BEGIN ATOMIC
 END;
 
 COMMENT ON FUNCTION oblivion.fold_charges(timestamptz) IS
-  'Retention, for the owner: replaces the charges of each call that ended before that time by one row with their sum, '
-  'for each stretch without other rows of the account. Returns by how many rows the ledger shrank.';
+  'Retention, for the owner: replaces the charges of each call that ended before that time, between two other rows of '
+  'the account, by one row with their sum. Returns by how many rows the ledger shrank.';
