@@ -319,7 +319,7 @@ class Client:
             [self.tick] * 8 + [self.set_turn, self.in_a_transaction, self.fail] * 2 + [self.end, self.start, self.read]
         )
         visits = [self.write_balance, self.write_end, self.delete, self.tamper]
-        serves = [self.age] * 8 + [self.new_top_up, self.new_refund] * 2 + [self.reap, self.settle]
+        serves = [self.age] * 8 + [self.new_top_up, self.new_refund] * 2 + [self.reap, self.settle, self.fold]
         choices = both + (serves if self.number % 2 else visits)
         while not self.load.over.is_set():
             choice = self.chance.choice(choices)
@@ -448,6 +448,9 @@ class Client:
 
     def settle(self) -> None:
         self.rows("SELECT * FROM settle_calls(%s)", self.chance.choice([1, 1000]))
+
+    def fold(self) -> None:
+        self.rows("SELECT oblivion.fold_charges('infinity')")
 
     def fail(self) -> None:
         """From now on, in this session, something fails, or does so no longer."""

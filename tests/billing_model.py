@@ -6,7 +6,11 @@ import uuid
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Literal
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 BAD = "22023"
 TOO_MUCH = "22003"
@@ -33,6 +37,29 @@ class Failure(Exception):  # noqa: N818 - what the model says is refused, by its
 def minutes_of(length: timedelta) -> int:
     """Started minutes."""
     return max(0, -(-length // timedelta(minutes=1)))
+
+
+def folded(
+    entries: Iterable[tuple[Any, ...]],
+    is_charge: Callable[[tuple[Any, ...]], bool],
+    is_over: Callable[[uuid.UUID], bool],
+) -> list[tuple[Any, ...]]:
+    """An account's ledger in which the charges of each call that is over are one entry for each run of charges.
+
+    An entry is one of `Entry`, and may have more values behind those.
+    """
+    stay: list[tuple[Any, ...]] = []
+    balance = 0
+    for can_fold, run in groupby(entries, is_charge):
+        charges = list(run)
+        last = {entry[3]: number for number, entry in enumerate(charges)}
+        for number, (kind, tokens, _, call, *further) in enumerate(charges):
+            folds = can_fold and is_over(call)
+            if folds and number < last[call]:
+                continue
+            balance += sum(entry[1] for entry in charges if entry[3] == call) if folds else tokens
+            stay.append((kind, balance - (stay[-1][2] if stay else 0), balance, call, *further))
+    return stay
 
 
 @dataclass
@@ -106,6 +133,17 @@ class Model:
         for call in self.calls.values():
             if call.user == user:
                 call.usage.clear()
+
+    def fold(self) -> int:
+        """Fold the charges of calls that are over; by how many entries the ledger shrinks."""
+
+        def is_over(session: uuid.UUID) -> bool:
+            return session in self.deleted or self.calls[session].settled
+
+        before = sum(map(len, self.ledger.values()))
+        for user, entries in self.ledger.items():
+            self.ledger[user] = folded(entries, lambda entry: entry[0] == "charge", is_over)
+        return before - sum(map(len, self.ledger.values()))
 
     def bills(self, call: Call) -> bool:
         return call.user in self.balances and not str(call.user).startswith("anonymous_")

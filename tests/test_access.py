@@ -47,6 +47,7 @@ MATRIX = {
     "sequence public.token_ledger_id_seq": ((NONE,) * 4, (NONE,) * 4),
     "view oblivion.balance_audit": ((NONE,) * 4, (NONE,) * 4),
     "table oblivion.call_meters": ((NONE,) * 4, (NONE,) * 4),
+    "table oblivion.live_calls": ((NONE,) * 4, (NONE,) * 4),
     "table oblivion.call_segments": ((NONE,) * 4, (NONE,) * 4),
     "table oblivion.billing_incidents": ((NONE,) * 4, (NONE,) * 4),
     "sequence oblivion.billing_incidents_id_seq": ((NONE,) * 4, (NONE,) * 4),
@@ -81,6 +82,8 @@ MATRIX = {
     "function oblivion.call_quote(text, text, boolean, text)": ((NONE, EXECUTE, EXECUTE, EXECUTE),) * 2,
     "function oblivion.start_call(text, text, text, boolean, text, text)": ((NONE, EXECUTE, EXECUTE, EXECUTE),) * 2,
     "function oblivion.advance_call(uuid, text, boolean, text)": ((NONE, EXECUTE, EXECUTE, EXECUTE),) * 2,
+    "function oblivion.tick_call(uuid, text)": ((NONE, EXECUTE, EXECUTE, EXECUTE),) * 2,
+    "function oblivion.end_call(uuid, text)": ((NONE, EXECUTE, EXECUTE, EXECUTE),) * 2,
     "function oblivion.explain_call(uuid, text)": ((NONE, EXECUTE, EXECUTE, EXECUTE),) * 2,
     # Whoever keeps the books.
     "function public.top_up(text, integer, text)": ((NONE, NONE, NONE, EXECUTE),) * 2,
@@ -89,25 +92,27 @@ MATRIX = {
     "function public.settle_calls(integer)": ((NONE, NONE, NONE, EXECUTE),) * 2,
     "function oblivion.top_up(text, integer, text)": ((NONE, NONE, NONE, EXECUTE),) * 2,
     "function oblivion.refund_call(uuid, integer, text)": ((NONE, NONE, NONE, EXECUTE),) * 2,
-    "function oblivion.reap_stale_calls(interval, integer)": ((NONE, NONE, NONE, EXECUTE),) * 2,
-    "function oblivion.settle_calls(integer)": ((NONE, NONE, NONE, EXECUTE),) * 2,
+    "function oblivion.sweep_calls(text, interval, integer)": ((NONE, NONE, NONE, EXECUTE),) * 2,
     # The owner alone, as whom the functions above run.
     "function oblivion.may_act_for(text, text)": ((NONE,) * 4,) * 2,
     "function oblivion.check_key(text, text)": ((NONE,) * 4,) * 2,
     "function oblivion.note_incident(uuid, text, text, text, text)": ((NONE,) * 4,) * 2,
-    "function oblivion.note_outcome(uuid, text, boolean, boolean, boolean)": ((NONE,) * 4,) * 2,
-    "function oblivion.bill_call(oblivion.call_meters, text, timestamp with time zone, integer,"
-    " timestamp with time zone, text)": ((NONE,) * 4,) * 2,
-    "function oblivion.turn_call(oblivion.call_meters, boolean, double precision)": ((NONE,) * 4,) * 2,
+    "function oblivion.note_outcome(oblivion.call_meters, text, timestamp with time zone, boolean, boolean)": (
+        (NONE,) * 4,
+    )
+    * 2,
+    "function oblivion.bill_call(oblivion.call_meters, timestamp with time zone, boolean, text)": ((NONE,) * 4,) * 2,
+    "function oblivion.turn_call(oblivion.call_meters, boolean, integer, integer, boolean)": ((NONE,) * 4,) * 2,
     "function oblivion.rate_card(text, boolean)": ((NONE,) * 4,) * 2,
     "function oblivion.advance_unmetered_call(uuid, text, text)": ((NONE,) * 4,) * 2,
     "function oblivion.credit_account(text, integer, text, text, uuid, integer)": ((NONE,) * 4,) * 2,
     "function oblivion.trim_ledger(timestamp with time zone)": ((NONE,) * 4,) * 2,
+    "function oblivion.fold_charges(timestamp with time zone)": ((NONE,) * 4,) * 2,
     "function oblivion.write_ledger()": ((NONE,) * 4,) * 2,
     "function oblivion.close_ledger()": ((NONE,) * 4,) * 2,
     "function oblivion.guard_metered_call()": ((NONE,) * 4,) * 2,
     "function oblivion.settle_deleted_call()": ((NONE,) * 4,) * 2,
-    "function oblivion.guard_metered_usage()": ((NONE,) * 4,) * 2,
+    "function oblivion.correct_meter()": ((NONE,) * 4,) * 2,
     **{
         f"function oblivion.{signature}": ((NONE,) * 4,) * 2
         for signature in (

@@ -911,6 +911,84 @@ def test_owner_trims_the_ledger_to_what_it_comes_to(opened: Client) -> None:
     assert opened.is_sound()
 
 
+def charged_minutes(client: Client, call: UUID, minutes: int) -> None:
+    """Let a call be charged that many minutes, each by a tick."""
+    for _ in range(minutes):
+        client.age(call, 60)
+        assert client.call(tick_call(call)).charged > 0
+
+
+FOLD = "SELECT oblivion.fold_charges(clock_timestamp())"
+
+
+def test_owner_folds_the_charges_of_a_call_that_is_over(opened: Client) -> None:
+    call = opened.start()
+    charged_minutes(opened, call, 3)
+    assert opened.ledger() == [("charge", -4, 96), ("charge", -2, 94), ("charge", -2, 92)]
+    assert opened.owner.rows(FOLD) == [(0,)]
+    opened.call(end_call(call))
+    receipt = opened.receipt(call)
+    assert opened.owner.rows(FOLD) == [(2,)]
+    assert opened.owner.rows(FOLD) == [(0,)]
+    assert opened.ledger() == [("charge", -8, 92)]
+    assert opened.receipt(call) == receipt
+    opened.service.refused(refund_call(call, 9, "k"), "22023", "explain_call() gives what was charged")
+    assert opened.service.call(refund_call(call, 8, "k")).balance == 100
+    assert opened.is_sound()
+
+
+def test_folding_changes_no_answer_that_was_given(opened: Client) -> None:
+    call, other = opened.start(), opened.start()
+    for charged in (call, other, call):
+        charged_minutes(opened, charged, 1)
+    credit = opened.service.call(top_up("payer", 5, "k"))
+    charged_minutes(opened, call, 2)
+    opened.call(end_call(call))
+    assert opened.owner.rows(FOLD) == [(2,)]
+    assert opened.ledger() == [
+        ("charge", -4, 96),  # of the other call, which goes on
+        ("charge", -6, 90),
+        ("top_up", 5, 95),
+        ("charge", -4, 91),
+    ]
+    assert opened.service.call(top_up("payer", 5, "k")).balance == credit.balance == 95
+    assert opened.is_sound()
+
+
+def test_revived_call_is_folded_again(opened: Client) -> None:
+    call = opened.start()
+    charged_minutes(opened, call, 2)
+    opened.owner.call(reap_stale_calls(timedelta(0)))
+    assert opened.owner.rows(FOLD) == [(1,)]
+    charged_minutes(opened, call, 2)
+    assert opened.owner.rows(FOLD) == [(0,)]
+    opened.call(end_call(call))
+    assert opened.owner.rows(FOLD) == [(2,)]
+    assert opened.ledger() == [("charge", -10, 90)]
+    assert opened.is_sound()
+
+
+def test_deleted_call_is_folded(opened: Client) -> None:
+    call = opened.start()
+    charged_minutes(opened, call, 2)
+    opened.run("DELETE FROM call_sessions WHERE id = :call", call=call)
+    assert opened.owner.rows(FOLD) == [(1,)]
+    assert opened.ledger() == [("charge", -6, 94)]
+    assert opened.is_sound()
+
+
+def test_account_that_was_opened_again_is_folded_on_both_sides(opened: Client) -> None:
+    call = opened.start()
+    charged_minutes(opened, call, 2)
+    opened.owner.run("DELETE FROM user_accounts WHERE user_id = 'payer'")
+    opened.owner.run("INSERT INTO user_accounts (user_id) VALUES ('payer')")
+    charged_minutes(opened, call, 2)
+    opened.call(end_call(call))
+    assert opened.owner.rows(FOLD) == [(2,)]
+    assert opened.ledger() == [("charge", -6, 94), ("closing", -94, 0), ("opening", 100, 100), ("charge", -4, 96)]
+    assert opened.is_sound()
+
+
 def test_turn_has_to_be_said(client: Client) -> None:
     call = client.start()
     before = client.state()

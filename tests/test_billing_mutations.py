@@ -357,6 +357,38 @@ def two_trimmings_of_the_ledger(engine: Engine) -> object:
     return value(engine, "SELECT drift FROM oblivion.balance_audit WHERE user_id = 'payer'")
 
 
+FOLD: Final = text("SELECT oblivion.fold_charges('infinity')")
+
+
+def minutes_later(engine: Engine, *calls: UUID) -> None:
+    """Charge each of the calls, one after the other, a minute that has begun since it was billed."""
+    for call in calls:
+        age(engine, call, 60)
+        once(engine, select(tick_call(call)))
+
+
+def folding_beside_trimming(engine: Engine) -> object:
+    account(engine)
+    call = started(engine, -30)
+    minutes_later(engine, *[call] * 4)
+    once(engine, select(end_call(call)))
+    third = "(SELECT min(created_at) FROM token_ledger WHERE user_id = 'payer' AND balance = 94)"
+    at_once(engine, text(f"SELECT oblivion.trim_ledger({third})"), FOLD)
+    return value(engine, "SELECT drift FROM oblivion.balance_audit WHERE user_id = 'payer'")
+
+
+def folding_of_a_call_beside_another(engine: Engine) -> object:
+    account(engine)
+    over, going_on = started(engine, -30), started(engine, -30)
+    minutes_later(engine, over, going_on, over, going_on)
+    once(engine, select(top_up("payer", 5, "key")))
+    minutes_later(engine, over, going_on, over)
+    once(engine, select(end_call(over)))
+    once(engine, FOLD)
+    rows = once(engine, text("SELECT tokens, balance FROM token_ledger WHERE user_id = 'payer' ORDER BY id")).rows
+    return [tuple(row) for row in rows]
+
+
 # An old client logs what it billed by itself.
 USAGE: Final = text(
     "INSERT INTO token_usage (user_id, session_id, tokens_used, mode, used_turn)"
@@ -529,6 +561,8 @@ def receipt_of_a_free_call_after_the_clock_was_set_back(engine: Engine) -> objec
 FEWER: Final = "Give fewer tokens"
 CHARGED: Final = "explain_call() gives what was charged"
 
+FOLDED: Final = [(100, 100), (-2, 98), (-4, 94), (-2, 92), (5, 97), (-2, 95), (-4, 91)]
+
 # What comes of each, as the engine is.
 SOUND: Final[dict[Scenario, object]] = {
     two_ticks: (4, 0, 96),
@@ -555,6 +589,8 @@ SOUND: Final[dict[Scenario, object]] = {
     reaping_beside_two_ticks: (["ok", "ok"], ["ok", "ok"]),
     settling_beside_two_ticks: (["ok", "ok"], ["ok", "ok"]),
     two_trimmings_of_the_ledger: 0,
+    folding_beside_trimming: 0,
+    folding_of_a_call_beside_another: FOLDED,
     usage_during_a_top_up: (None, False),
     usage_during_a_short_end: (None, False),
     tick_of_a_call_younger_than_its_transaction: (1, 2),
@@ -764,6 +800,41 @@ MUTATIONS: Final = {
         "",
         two_trimmings_of_the_ledger,
         -110,
+    ),
+    "fold_charges takes no turns": Mutation(
+        "fold_charges",
+        "SELECT pg_advisory_xact_lock(hashtextextended('oblivion.trim_ledger', 0));",
+        "",
+        folding_beside_trimming,
+        4,
+    ),
+    "fold_charges takes turns only with itself": Mutation(
+        "fold_charges",
+        "hashtextextended('oblivion.trim_ledger', 0)",
+        "hashtextextended('oblivion.fold_charges', 0)",
+        folding_beside_trimming,
+        4,
+    ),
+    "fold_charges folds across a credit": Mutation(
+        "fold_charges",
+        "FILTER (WHERE NOT e.is_charge)",
+        "FILTER (WHERE false)",
+        folding_of_a_call_beside_another,
+        [(100, 100), (-2, 98), (-2, 96), (5, 101), (-2, 99), (-8, 91)],
+    ),
+    "fold_charges restates no balance": Mutation(
+        "fold_charges",
+        ", balance = l.balance + c.shift",
+        "",
+        folding_of_a_call_beside_another,
+        [(100, 100), (-2, 96), (-4, 94), (-2, 92), (5, 97), (-2, 93), (-4, 91)],
+    ),
+    "fold_charges folds calls that go on": Mutation(
+        "fold_charges",
+        "(c.end_time < fold_charges.before) IS NOT TRUE OR NOT m.settled",
+        "false",
+        folding_of_a_call_beside_another,
+        [(100, 100), (-4, 96), (-4, 92), (5, 97), (-2, 95), (-4, 91)],
     ),
     "start_call lets the second fail": Mutation(
         "start_call",

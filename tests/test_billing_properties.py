@@ -647,6 +647,10 @@ class Business(RuleBasedStateMachine):
             call.failed = row.status == "unsettled"
             call.settled = not call.failed
 
+    @rule()
+    def fold(self) -> None:
+        self.agree(self.model.fold, lambda: self.row("SELECT oblivion.fold_charges('infinity')")[0])
+
     def delete_call(self, session: uuid.UUID) -> None:
         """A visitor deletes a call, which is billed first."""
         call = self.model.calls[session]

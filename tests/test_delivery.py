@@ -105,6 +105,8 @@ ANSWERS: Final = {
     ("prefer-bigint-over-int", "shortfall integer NOT NULL,"): OF_ONE_CALL,
     ("prefer-bigint-over-int", "shortfall integer DEFAULT 0 NOT NULL,"): OF_ONE_CALL,
     ("prefer-bigint-over-int", "refunded integer DEFAULT 0 NOT NULL,"): OF_ONE_CALL,
+    ("prefer-bigint-over-int", "cost integer DEFAULT 0 NOT NULL,"): OF_ONE_CALL,
+    ("prefer-bigint-over-int", "cost_before integer DEFAULT 0 NOT NULL,"): OF_ONE_CALL,
     ("prefer-bigint-over-int", "segment integer DEFAULT 1 NOT NULL,"): OF_ONE_CALL,
     ("prefer-bigint-over-int", "number integer NOT NULL,"): OF_ONE_CALL,
     ("prefer-bigint-over-int", "first_minute integer DEFAULT 0 NOT NULL,"): OF_ONE_CALL,

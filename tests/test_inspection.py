@@ -303,8 +303,7 @@ def test_what_was_taken_over_before_is_told_apart_from_what_is_ours(empty: URL) 
     assert run("upgrade", "003", url=empty).status == 0
     found = inspected(empty)
     assert {(finding.kind, finding.name) for finding in found.will} == {
-        ("fillfactor", "public.call_sessions"),
-        ("fillfactor", "public.token_usage"),
+        ("fillfactor", "public.user_accounts"),
         ("fillfactor", "public.user_presence"),
         ("drop index", "idx_token_usage_billing"),
         ("drop index", "idx_token_usage_session_id"),
@@ -417,7 +416,7 @@ STRANGERS = {
         ALTER TABLE call_sessions ADD CONSTRAINT theirs CHECK (room_id <> 'clock set back') NOT VALID
     """,
     "demo accounts deleted": "DELETE FROM user_accounts WHERE user_id IN ('developer', 'test_user_1')",
-    "another fillfactor": "ALTER TABLE token_usage SET (fillfactor = 50)",
+    "another fillfactor": "ALTER TABLE user_accounts SET (fillfactor = 90)",
     "table of the ledger's name": "CREATE TABLE token_ledger (entry integer)",
     "function of the engine's name and arguments": """
         CREATE FUNCTION tick_call(session uuid) RETURNS text LANGUAGE sql RETURN 'tick'
@@ -477,7 +476,7 @@ SAID = {
     "no key of accounts": "  public.user_accounts has no primary key",
     "published by hand": "  add to the publication supabase_realtime: public.user_presence, public.user_accounts",
     "demo accounts deleted": "  add the demo accounts test_user_1, developer: -x demo=no leaves them out",
-    "another fillfactor": "  change the fillfactor of public.token_usage from 50 to 85",
+    "another fillfactor": "  change the fillfactor of public.user_accounts from 90 to 50",
     "table of the ledger's name": "  table public.token_ledger is there already, and ours has that name: rename it",
     "function of the engine's name and arguments": "  function public.tick_call(uuid) is there already",
     "view of a table's name": "  public.call_sessions cannot be taken over: it is no ordinary table",

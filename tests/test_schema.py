@@ -148,9 +148,9 @@ NAMES = {
     "token_ledger_pkey", "idx_token_ledger_key",
     # In schema oblivion.
     "adoption_log_pkey", "alembic_version_pkc",
-    "call_meters_pkey", "call_meters_session_id_fkey", "call_meters_usage_id_key", "call_meters_client_key",
+    "call_meters_pkey", "call_meters_session_id_fkey", "call_meters_client_key",
     "call_meters_unsettled",
-    "call_segments_pkey", "call_segments_session_id_fkey", "call_segments_usage_id_key",
+    "call_segments_pkey", "call_segments_session_id_fkey",
     "billing_incidents_pkey", "billing_incidents_open",
     "daily_usage_pkey", "user_usage_pkey", "daily_calls_pkey",
 }  # fmt: skip
@@ -176,10 +176,10 @@ LEDGER = "INSERT INTO token_ledger (user_id, {}) VALUES ('u', 'top_up', 1, 1, {}
 METER = """
     WITH calls AS (INSERT INTO call_sessions (room_id, mode) VALUES ('r', 'video'), ('r', 'video') RETURNING id)
     INSERT INTO oblivion.call_meters (
-      session_id, client_key, mode, used_turn, tokens_per_minute, direct_rate, direct_rate_from, turn_rate,
-      turn_rate_from, usage_id
+      session_id, client_key, mode, started_at, seen_at, used_turn, tokens_per_minute, is_plain, direct_rate,
+      direct_rate_from, turn_rate, turn_rate_from
     )
-    SELECT id, {}, 'video', false, 2, 2, now(), 6, now(), {} FROM calls
+    SELECT id, {}, 'video', now(), now(), false, 2, true, 2, now(), 6, now() FROM calls
 """
 ID = "'00000000-0000-0000-0000-000000000000'"
 INCIDENT = "INSERT INTO oblivion.billing_incidents (session_id, action, error_code, message) VALUES"
@@ -205,10 +205,9 @@ INCIDENT = "INSERT INTO oblivion.billing_incidents (session_id, action, error_co
         ),
         (
             "call_meters_session_id_fkey",
-            METER.format("NULL", "gen_random_uuid()").replace("SELECT id", "SELECT gen_random_uuid()"),
+            METER.format("NULL").replace("SELECT id", "SELECT gen_random_uuid()"),
         ),
-        ("call_meters_client_key", METER.format("'k'", "gen_random_uuid()")),
-        ("call_meters_usage_id_key", METER.format("NULL", f"{ID}::uuid")),
+        ("call_meters_client_key", METER.format("'k'")),
         ("billing_incidents_open", f"{INCIDENT} ({ID}, 'tick', 'c', 'm'), ({ID}, 'end', 'c', 'm')"),
     ],
 )
@@ -281,9 +280,7 @@ SERVED_BY = [
     ("call_meters_client_key", "SELECT * FROM oblivion.call_meters WHERE user_id = 'u' AND client_key = 'k'"),
     ("call_meters_client_key", "SELECT * FROM oblivion.call_meters WHERE user_id IS NULL AND client_key = 'k'"),
     ("call_meters_unsettled", "SELECT session_id FROM oblivion.call_meters WHERE NOT settled"),
-    ("call_meters_usage_id_key", f"SELECT FROM oblivion.call_meters WHERE usage_id = {ID}"),
     ("call_segments_pkey", f"SELECT * FROM oblivion.call_segments WHERE session_id = {ID} ORDER BY number"),
-    ("call_segments_usage_id_key", f"SELECT FROM oblivion.call_segments WHERE usage_id = {ID}"),
     ("billing_incidents_open", f"{OPEN_INCIDENTS} AND session_id = {ID}"),
     ("billing_incidents_open", OPEN_INCIDENTS),
     ("billing_incidents_pkey", "SELECT * FROM oblivion.billing_incidents WHERE id = 7"),
@@ -316,15 +313,17 @@ SELECT
   CASE WHEN n % 3 = 0 THEN 'voice' ELSE 'video' END, n % 10 = 0
 FROM generate_series(1, 20000) AS n;
 INSERT INTO oblivion.call_meters (
-  session_id, user_id, client_key, mode, used_turn, tokens_per_minute, direct_rate, direct_rate_from, turn_rate,
-  turn_rate_from, settled
+  session_id, user_id, client_key, mode, started_at, seen_at, used_turn, tokens_per_minute, is_plain, direct_rate,
+  direct_rate_from, turn_rate, turn_rate_from, settled
 )
-SELECT id, nullif(user_id, 'u1'), id, 'video', false, 2, 2, now(), 6, now(), end_time IS NOT NULL FROM call_sessions;
+SELECT
+  id, nullif(user_id, 'u1'), id, 'video', now(), now(), false, 2, true, 2, now(), 6, now(), end_time IS NOT NULL
+FROM call_sessions;
 INSERT INTO oblivion.call_segments (
-  session_id, number, usage_id, used_turn, tokens_per_minute, rate_from, first_minute, minutes, seconds, due_before,
+  session_id, number, is_logged, used_turn, tokens_per_minute, rate_from, first_minute, minutes, seconds, due_before,
   due_after, shortfall
 )
-SELECT id, 1, gen_random_uuid(), false, 2, now(), 0, 1, 60, 0, 2, 0 FROM call_sessions;
+SELECT id, 1, true, false, 2, now(), 0, 1, 60, 0, 2, 0 FROM call_sessions;
 INSERT INTO oblivion.billing_incidents (session_id, action, error_code, message, resolved_at)
 SELECT id, 'tick', 'c', 'm', CASE WHEN end_time IS NOT NULL THEN now() END FROM call_sessions;
 INSERT INTO token_ledger (user_id, kind, tokens, balance, key)

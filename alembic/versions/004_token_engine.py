@@ -35,6 +35,7 @@ def upgrade() -> None:
     run_file(SQL / "oblivion.call_segments.sql")
     run_file(SQL / "oblivion.live_calls.sql")
     run_file(SQL / "oblivion.billing_incidents.sql")
+    run_file(SQL / "oblivion.fold_charges.sql")
     # The engine.
     run_file(SQL / "oblivion.may_act_for.sql")
     run_file(SQL / "oblivion.check_key.sql")
@@ -111,6 +112,7 @@ def downgrade() -> None:
     run_sql("DROP FUNCTION oblivion.note_incident(uuid,text,text,text,text)")
     run_sql("DROP FUNCTION oblivion.check_key(text,text)")
     run_sql("DROP FUNCTION oblivion.may_act_for(text,text)")
+    run_sql("DROP FUNCTION oblivion.fold_charges(timestamp with time zone)")
     run_sql("DROP TABLE oblivion.billing_incidents")
     run_sql("DROP VIEW oblivion.live_calls")
     run_sql("DROP TRIGGER correct_meter ON public.call_sessions")

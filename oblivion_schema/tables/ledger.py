@@ -49,7 +49,7 @@ class TokenLedgerColumns(TypedColumns):
     )
 
 
-# No CHECK constraints: only the triggers and trim_ledger() write rows.
+# No CHECK constraints: only the triggers, trim_ledger() and fold_charges() write rows.
 token_ledger: Final = Table(
     "token_ledger",
     metadata,

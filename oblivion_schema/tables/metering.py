@@ -40,6 +40,7 @@ from oblivion_schema.declare.privileges import API_ROLES
 from oblivion_schema.tables.accounts import user_accounts
 from oblivion_schema.tables.base import PRIVATE_SCHEMA, Timestamp, metadata
 from oblivion_schema.tables.calls import call_sessions
+from oblivion_schema.tables.ledger import SQL as LEDGER_SQL
 from oblivion_schema.tables.ledger import token_ledger
 from oblivion_schema.tables.rates import token_rates
 from oblivion_schema.tables.usage import token_usage
@@ -179,7 +180,7 @@ grants(call_segments, "call_segments", f"TABLE {qualified(call_segments)}", {})
 
 
 class LiveCallColumns(TypedColumns):
-    """Columns of `oblivion.live_calls`; `start_call()`, `tick_call()`, `set_call_turn()` and `end_call()` return them."""
+    """Columns of `oblivion.live_calls`, which are those of the functions that bill a call."""
 
     session_id: Named[UUID] = Column(Uuid, comment="The call.")
     status: Named[str] = Column(Text, comment="ok, short, not_billed or unsettled.")
@@ -245,6 +246,9 @@ grants(billing_incidents, "billing_incidents", f"TABLE {qualified(billing_incide
 # The engine's functions belong to billing_incidents, so all tables that they name have to be created before it.
 for _table in (token_rates, token_ledger, token_usage, call_segments, live_calls):
     billing_incidents.add_is_dependent_on(_table)
+
+# It is the ledger's, but asks call_meters which calls are over.
+function(billing_incidents, LEDGER_SQL / "oblivion.fold_charges.sql")
 
 # Internal functions of the engine.
 function(billing_incidents, SQL / "oblivion.may_act_for.sql")

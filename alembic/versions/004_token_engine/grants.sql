@@ -61,6 +61,7 @@ DECLARE
     oblivion.write_ledger(),
     oblivion.close_ledger(),
     oblivion.trim_ledger(timestamptz),
+    oblivion.fold_charges(timestamptz),
     oblivion.may_act_for(text, text),
     oblivion.check_key(text, text),
     oblivion.note_incident(uuid, text, text, text, text),
