@@ -108,8 +108,7 @@ COMMENT ON COLUMN public.token_usage.tokens_used IS 'Tokens that the call, or a 
 COMMENT ON COLUMN public.token_usage.duration_seconds IS
   'Length of the call, or of the segment, in seconds; NULL if unknown.';
 
-EXECUTE $statement$-- clock_timestamp(), not now(): updated_at is the time when a metered call was last seen, and a reaped call is billed
--- up to it.
+EXECUTE $statement$-- clock_timestamp(), not now(): updated_at is the time of the change, however long ago its transaction began.
 CREATE OR REPLACE FUNCTION public.update_updated_at_column()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -1591,7 +1590,7 @@ BEGIN
       JOIN public.call_sessions AS c ON c.id = m.session_id
       LEFT JOIN oblivion.billing_incidents AS i ON i.session_id = m.session_id AND i.resolved_at IS NULL
       WHERE NOT m.settled
-        AND CASE action
+        AND CASE sweep_calls.action
           WHEN 'reap' THEN c.end_time IS NULL AND m.seen_at <= clock_timestamp() - not_seen_for
           ELSE c.end_time IS NOT NULL
         END
