@@ -8,7 +8,10 @@
 Nothing happens until the statement is executed, and nothing is final until the transaction commits. Until then the call
 and the paying account stay locked. Keep transactions short: one function call each.
 
-Tokens are whole numbers. Minutes are started minutes, by the server's clock.
+Tokens are whole numbers. Minutes are started minutes, by the server's clock, which never goes back for a call.
+
+A tick changes the balance and its ledger at once. `call_sessions.credit_cost` is written when the call turns or ends,
+and `token_usage` gets its row then. The owner reads in `oblivion.live_calls` what live calls have burnt.
 
 Who may execute a function:
 
@@ -238,7 +241,8 @@ def end_call(session_id: UUID) -> NamedFromClause[CallStateColumns]:
 def explain_call(session_id: UUID) -> NamedFromClause[CallSegmentColumns]:
     """The receipt of a metered call: a row for each span at one rate, in order. `public.explain_call`.
 
-    Returns no row if the call does not exist, or belongs to another user. The sum of `due` is the call's credit_cost.
+    Returns no row if the call does not exist, or belongs to another user. The sum of `due` is what the call has been
+    billed; once it has ended, that is its credit_cost.
     """
     return _rows("explain_call", CallSegmentColumns, (session_id, Uuid))
 

@@ -108,8 +108,7 @@ COMMENT ON COLUMN public.token_usage.tokens_used IS 'Tokens that the call, or a 
 COMMENT ON COLUMN public.token_usage.duration_seconds IS
   'Length of the call, or of the segment, in seconds; NULL if unknown.';
 
-EXECUTE $statement$-- clock_timestamp(), not now(): updated_at is the time when a metered call was last seen, and a reaped call is billed
--- up to it.
+EXECUTE $statement$-- clock_timestamp(), not now(): updated_at is the time of the change, however long ago its transaction began.
 CREATE OR REPLACE FUNCTION public.update_updated_at_column()
 RETURNS trigger
 LANGUAGE plpgsql

@@ -1,5 +1,4 @@
--- clock_timestamp(), not now(): updated_at is the time when a metered call was last seen, and a reaped call is billed
--- up to it.
+-- clock_timestamp(), not now(): updated_at is the time of the change, however long ago its transaction began.
 CREATE OR REPLACE FUNCTION public.update_updated_at_column()
 RETURNS trigger
 LANGUAGE plpgsql
