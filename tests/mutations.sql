@@ -38,6 +38,9 @@ ALTER TABLE token_rates RESET (fillfactor);
 -- add setting: replica identity on public.user_presence
 ALTER TABLE user_presence REPLICA IDENTITY FULL;
 
+-- remove setting: replica identity on oblivion.usage_deltas
+ALTER TABLE oblivion.usage_deltas REPLICA IDENTITY DEFAULT;
+
 -- change setting: statistics of column mode on public.token_usage
 -- setup:
 ALTER TABLE token_usage ALTER mode SET STATISTICS 500, ALTER mode SET STORAGE EXTERNAL, ALTER mode SET COMPRESSION pglz;

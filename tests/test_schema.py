@@ -442,19 +442,6 @@ def test_every_foreign_key_is_indexed(upgraded: URL) -> None:
     assert unindexed == []
 
 
-def test_every_function_has_a_fixed_search_path(upgraded: URL) -> None:
-    """Or a body whose names were bound when it was made, which a query can then take in."""
-    loose = query(
-        upgraded,
-        """
-        SELECT oid::regprocedure::text FROM pg_proc
-        WHERE pronamespace IN ('public'::regnamespace, 'oblivion'::regnamespace)
-          AND NOT coalesce(proconfig, '{}') @> ARRAY['search_path=""'] AND prosqlbody IS NULL
-        """,
-    )
-    assert loose == []
-
-
 def test_version_table_is_out_of_clients_reach(upgraded: URL) -> None:
     reachable = query(
         upgraded,
