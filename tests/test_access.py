@@ -47,7 +47,7 @@ MATRIX = {
     "sequence public.token_ledger_id_seq": ((NONE,) * 4, (NONE,) * 4),
     "view oblivion.balance_audit": ((NONE,) * 4, (NONE,) * 4),
     "table oblivion.call_meters": ((NONE,) * 4, (NONE,) * 4),
-    "table oblivion.live_calls": ((NONE,) * 4, (NONE,) * 4),
+    "view oblivion.live_calls": ((NONE,) * 4, (NONE,) * 4),
     "table oblivion.call_segments": ((NONE,) * 4, (NONE,) * 4),
     "table oblivion.billing_incidents": ((NONE,) * 4, (NONE,) * 4),
     "sequence oblivion.billing_incidents_id_seq": ((NONE,) * 4, (NONE,) * 4),

@@ -558,8 +558,10 @@ def test_call_that_costs_more_than_can_be_held_ends_and_is_not_charged(client: C
     assert client.service.rows("SELECT status, charged FROM settle_calls()") == [("ok", 12)]
 
 
-def test_account_that_another_transaction_holds_keeps_no_call_from_its_end(engine: Engine) -> None:
+@pytest.mark.parametrize("timeout", ["0", "3s", "600ms"])
+def test_account_that_another_transaction_holds_keeps_no_call_from_its_end(engine: Engine, timeout: str) -> None:
     with engine.connect() as holder, engine.connect() as client:
+        client.execute(text(f"SET statement_timeout = '{timeout}'"))
         call = client.execute(select(start_call("demo_user", "room", "video"))).one().session_id
         client.commit()
         holder.execute(text("UPDATE user_accounts SET tokens_remaining = 400 WHERE user_id = 'demo_user'"))
@@ -1042,6 +1044,53 @@ def test_owner_corrects_the_start_and_the_payer_of_a_call(both: Client) -> None:
     )
     assert list(both.call(tick_call(call)))[1:6] == ["ok", 4, 0, 96, 2]
     assert (both.balance(), both.balance("other")) == (100, 96)
+
+
+@pytest.mark.parametrize("also", [tick_call, end_call, lambda call: set_call_turn(call, used_turn=True)])
+def test_call_that_the_owner_ends_is_ended_and_billed_to_its_end(
+    both: Client, also: Callable[[UUID], NamedFromClause[Any]]
+) -> None:
+    call = both.start()
+    both.call(tick_call(call))
+    both.age(call, 600)
+    both.owner.run("UPDATE call_sessions SET end_time = start_time + interval '61 s' WHERE id = :id", id=call)
+    state = both.call(also(call))
+    if also is end_call:  # it settles the call
+        assert (state.status, state.charged) == ("ok", 2)
+    else:
+        assert (state.status, state.charged, both.balance()) == ("ended", 0, 98)
+        assert both.rows("SELECT * FROM settle_calls()") == [(call, "ok", 2, 0)]
+    assert both.owner.rows("SELECT end_time - start_time FROM call_sessions WHERE id = :id", id=call) == [
+        (timedelta(seconds=61),)
+    ]
+    assert (both.balance(), both.usage(call)) == (96, [("video", False, 4, 61)])
+
+
+def test_owner_makes_a_call_anonymous_and_nobody_pays_from_then_on(both: Client) -> None:
+    both.owner.run("INSERT INTO user_accounts (user_id) VALUES ('anonymous_9')")
+    call = both.start()
+    both.call(tick_call(call))
+    both.owner.run("UPDATE call_sessions SET user_id = 'anonymous_9' WHERE id = :id", id=call)
+    both.age(call, 61)
+    assert both.call(tick_call(call)).status == "not_billed"
+    assert (both.balance(), both.balance("anonymous_9")) == (98, 100)
+
+
+def test_call_without_a_finite_start_hides_no_other(both: Client) -> None:
+    spoilt, sound = both.start(user="other"), both.start()
+    both.owner.run("UPDATE call_sessions SET start_time = '-infinity' WHERE id = :id", id=spoilt)
+    live = both.owner.rows("SELECT session_id, minutes_billed FROM oblivion.live_calls")
+    assert set(live) == {(spoilt, None), (sound, 0)} | {row for row in live if row[0] not in {spoilt, sound}}
+    assert both.receipt(spoilt) == [(1, "video", False, 1, 0, 2, 0, 0, 0)]
+
+
+@pytest.mark.parametrize("rate", [0, 2])
+def test_no_minute_is_billed_before_a_start_that_lies_ahead(both: Client, rate: int) -> None:
+    both.owner.run("INSERT INTO token_rates VALUES ('video', false, clock_timestamp(), :rate)", rate=rate)
+    call = both.start()
+    both.owner.run("UPDATE call_sessions SET start_time = now() + interval '10 minutes' WHERE id = :id", id=call)
+    assert [both.call(function(call)).minutes_billed for function in (tick_call, end_call)] == [0, 0]
+    assert both.balance() == 100
 
 
 # -- What goes on

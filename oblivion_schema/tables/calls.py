@@ -110,7 +110,14 @@ function(metadata, SQL / "public.update_updated_at_column.sql")
 
 trigger(call_sessions, "update_call_sessions_updated_at", "BEFORE UPDATE", "public.update_updated_at_column")
 trigger(call_sessions, "guard_metered_call", "BEFORE UPDATE", "oblivion.guard_metered_call", when=IS_NOT_THE_ENGINE)
-trigger(call_sessions, "correct_meter", "AFTER UPDATE OF start_time, user_id", "oblivion.correct_meter")
+trigger(
+    call_sessions,
+    "correct_meter",
+    "AFTER UPDATE OF start_time, end_time, user_id",
+    "oblivion.correct_meter",
+    # end_call() has set it: it writes the meter itself.
+    when="coalesce(current_setting('oblivion.reason', true), '') = ''",
+)
 trigger(call_sessions, "settle_deleted_call", "BEFORE DELETE", "oblivion.settle_deleted_call")
 trigger(call_sessions, "note_insert", "AFTER INSERT", "oblivion.note_calls", transition="NEW TABLE AS added")
 trigger(

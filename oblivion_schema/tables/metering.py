@@ -187,7 +187,9 @@ class LiveCallColumns(TypedColumns):
     charged: Named[int] = Column(Integer, comment="Tokens charged so far.")
     shortfall: Named[int] = Column(Integer, comment="Tokens due so far that the balance did not cover.")
     balance: Named[int | None] = Column(Integer, comment="Tokens of the account; NULL if nobody pays.")
-    minutes_billed: Named[int] = Column(Integer, comment="Started minutes until the call was last seen.")
+    minutes_billed: Named[int | None] = Column(
+        Integer, comment="Started minutes until the call was last seen; NULL if its start is infinite."
+    )
     minutes_left: Named[int | None] = Column(
         Integer, comment="Whole minutes that the balance covers; NULL if nobody pays, or at a rate of zero."
     )

@@ -540,7 +540,10 @@ SELECT
   m.cost - s.shortfall AS charged,
   s.shortfall,
   a.tokens_remaining AS balance,
-  greatest(0, ceil(date_part('epoch', m.seen_at - m.started_at) / 60))::integer AS minutes_billed,
+  CASE
+    WHEN a.user_id IS NULL THEN 0
+    WHEN isfinite(m.started_at) THEN greatest(0, ceil(date_part('epoch', m.seen_at - m.started_at) / 60))::integer
+  END AS minutes_billed,
   a.tokens_remaining / nullif(m.tokens_per_minute, 0) AS minutes_left,
   m.cost::numeric AS credit_cost
 FROM oblivion.call_meters AS m
@@ -580,7 +583,7 @@ COMMENT ON COLUMN oblivion.live_calls.shortfall IS 'Tokens due so far that the b
 
 COMMENT ON COLUMN oblivion.live_calls.balance IS 'Tokens of the account; NULL if nobody pays.';
 
-COMMENT ON COLUMN oblivion.live_calls.minutes_billed IS 'Started minutes until the call was last seen.';
+COMMENT ON COLUMN oblivion.live_calls.minutes_billed IS 'Started minutes until the call was last seen; NULL if its start is infinite.';
 
 COMMENT ON COLUMN oblivion.live_calls.minutes_left IS
   'Whole minutes that the balance covers; NULL if nobody pays, or at a rate of zero.';
@@ -843,8 +846,8 @@ COMMENT ON FUNCTION oblivion.note_outcome(oblivion.call_meters, text, timestampt
 
 EXECUTE $statement$-- Charges the price of the call up to `until`, minus what was billed before. So the total does not depend on how often,
 -- how late or in which order it is called.
--- The caller holds the locks of the call and of its meter. Everybody who bills locks the call, then its meter, then the
--- account.
+-- The caller holds the locks of the call and of its meter. Everybody who bills locks the call if it writes it, then its
+-- meter, then the account.
 CREATE FUNCTION oblivion.bill_call(
   meter oblivion.call_meters,
   until timestamptz,
@@ -882,8 +885,8 @@ BEGIN
       -- A session that locks the account for long must not keep the call from ending, nor make the statement time out.
       setting := current_setting('statement_timeout');
       setting := set_config('lock_timeout', CASE
-        WHEN setting IN ('0', '3s', '8s') THEN '1s'
-        ELSE ceil(least(1000, 400 * date_part('epoch', setting::interval)))::pg_catalog.text
+        WHEN setting IN ('0', '3s', '8s') THEN '1200ms'
+        ELSE ceil(least(1200, 400 * date_part('epoch', setting::interval)))::pg_catalog.text
       END, true);
     END IF;
     SELECT a.tokens_remaining INTO balance
@@ -1198,7 +1201,7 @@ RETURNS oblivion.live_calls
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = ''
-SET lock_timeout = '500ms'
+SET lock_timeout = '300ms'
 AS $$
 DECLARE
   clock CONSTANT timestamp with time zone := clock_timestamp();
@@ -1235,7 +1238,7 @@ BEGIN
     -- Nothing was due. Or else the handler undoes what was done.
     SELECT
       m.session_id, 'ok', 0, 0, a.tokens_remaining,
-      ceil(date_part('epoch', m.seen_at - m.started_at) / 60)::integer,
+      greatest(0, ceil(date_part('epoch', m.seen_at - m.started_at) / 60))::integer,
       a.tokens_remaining / nullif(m.tokens_per_minute, 0),
       m.cost::numeric
     INTO STRICT state
@@ -1260,7 +1263,7 @@ RETURNS oblivion.live_calls
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = ''
-SET lock_timeout = '500ms'
+SET lock_timeout = '300ms'
 AS $$
 DECLARE
   clock CONSTANT timestamp with time zone := clock_timestamp();
@@ -1269,7 +1272,10 @@ DECLARE
 BEGIN
   setting := set_config('oblivion.reason', 'charge ' || session_id, true);
   WITH call AS (
-    SELECT c.id FROM public.call_sessions AS c WHERE c.id = end_call.session_id FOR NO KEY UPDATE
+    SELECT c.id
+    FROM public.call_sessions AS c
+    WHERE c.id = end_call.session_id AND c.end_time IS NULL
+    FOR NO KEY UPDATE
   ),
   meter AS (
     UPDATE oblivion.call_meters AS m
@@ -1295,7 +1301,7 @@ BEGIN
       m.cost - m.cost_before AS due,
       m.cost - m.due_before AS used,
       m.tokens_per_minute,
-      ceil(date_part('epoch', m.seen_at - m.started_at) / 60)::integer AS minutes,
+      greatest(0, ceil(date_part('epoch', m.seen_at - m.started_at) / 60))::integer AS minutes,
       floor(date_part('epoch', m.seen_at - m.started_at)) - m.first_second AS seconds
   ),
   account AS (
@@ -1593,7 +1599,11 @@ BEGIN ATOMIC
       m.tokens_per_minute,
       CASE WHEN m.used_turn THEN m.turn_rate_from ELSE m.direct_rate_from END,
       m.first_minute,
-      ceil(date_part('epoch', coalesce(c.end_time, m.seen_at) - m.started_at) / 60)::integer - m.first_minute,
+      CASE
+        WHEN isfinite(m.started_at)
+          THEN ceil(date_part('epoch', coalesce(c.end_time, m.seen_at) - m.started_at) / 60)::integer - m.first_minute
+        ELSE 0
+      END,
       m.due_before,
       m.cost::bigint,
       m.shortfall
@@ -1963,7 +1973,8 @@ $$$statement$;
 COMMENT ON FUNCTION oblivion.guard_metered_call() IS
   'Trigger: only the owner can change a metered call; setting end_time ends it as end_call() does.';
 
-EXECUTE $statement$-- A meter has its own copy of what each tick reads. The owner corrects it in call_sessions.
+EXECUTE $statement$-- A meter has its own copy of what each tick reads. The owner corrects it in call_sessions. The next tick of the call
+-- reads both, so it finds a call that the owner ended, or that nobody pays any more.
 CREATE FUNCTION oblivion.correct_meter()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -1972,14 +1983,16 @@ SET search_path = ''
 AS $$
 BEGIN
   UPDATE oblivion.call_meters AS m
-  SET started_at = NEW.start_time, user_id = NEW.user_id
-  WHERE m.session_id = NEW.id;
+  SET started_at = NEW.start_time, user_id = NEW.user_id, is_plain = false
+  WHERE m.session_id = NEW.id
+    AND (NEW.end_time IS NOT NULL
+      OR (m.started_at, m.user_id) IS DISTINCT FROM (NEW.start_time, NEW.user_id));
   RETURN NULL;
 END
 $$$statement$;
 
 COMMENT ON FUNCTION oblivion.correct_meter() IS
-  'Trigger: the meter follows the start and the user of its call.';
+  'Trigger: the meter follows the start, the end and the user of its call.';
 
 EXECUTE $statement$-- A metered call is billed before it is deleted. If billing fails the call stays, because its price would be lost with
 -- it.
@@ -2028,8 +2041,9 @@ CREATE TRIGGER guard_metered_call BEFORE UPDATE ON public.call_sessions
   FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
   EXECUTE FUNCTION oblivion.guard_metered_call();
 
-CREATE TRIGGER correct_meter AFTER UPDATE OF start_time, user_id ON public.call_sessions
-  FOR EACH ROW EXECUTE FUNCTION oblivion.correct_meter();
+CREATE TRIGGER correct_meter AFTER UPDATE OF start_time, end_time, user_id ON public.call_sessions
+  FOR EACH ROW WHEN (coalesce(current_setting('oblivion.reason', true), '') = '')
+  EXECUTE FUNCTION oblivion.correct_meter();
 
 CREATE TRIGGER settle_deleted_call BEFORE DELETE ON public.call_sessions
   FOR EACH ROW EXECUTE FUNCTION oblivion.settle_deleted_call();

@@ -1,7 +1,7 @@
 -- Charges the price of the call up to `until`, minus what was billed before. So the total does not depend on how often,
 -- how late or in which order it is called.
--- The caller holds the locks of the call and of its meter. Everybody who bills locks the call, then its meter, then the
--- account.
+-- The caller holds the locks of the call and of its meter. Everybody who bills locks the call if it writes it, then its
+-- meter, then the account.
 CREATE FUNCTION oblivion.bill_call(
   meter oblivion.call_meters,
   until timestamptz,
@@ -39,8 +39,8 @@ BEGIN
       -- A session that locks the account for long must not keep the call from ending, nor make the statement time out.
       setting := current_setting('statement_timeout');
       setting := set_config('lock_timeout', CASE
-        WHEN setting IN ('0', '3s', '8s') THEN '1s'
-        ELSE ceil(least(1000, 400 * date_part('epoch', setting::interval)))::pg_catalog.text
+        WHEN setting IN ('0', '3s', '8s') THEN '1200ms'
+        ELSE ceil(least(1200, 400 * date_part('epoch', setting::interval)))::pg_catalog.text
       END, true);
     END IF;
     SELECT a.tokens_remaining INTO balance

@@ -1,4 +1,5 @@
--- A meter has its own copy of what each tick reads. The owner corrects it in call_sessions.
+-- A meter has its own copy of what each tick reads. The owner corrects it in call_sessions. The next tick of the call
+-- reads both, so it finds a call that the owner ended, or that nobody pays any more.
 CREATE FUNCTION oblivion.correct_meter()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -7,11 +8,13 @@ SET search_path = ''
 AS $$
 BEGIN
   UPDATE oblivion.call_meters AS m
-  SET started_at = NEW.start_time, user_id = NEW.user_id
-  WHERE m.session_id = NEW.id;
+  SET started_at = NEW.start_time, user_id = NEW.user_id, is_plain = false
+  WHERE m.session_id = NEW.id
+    AND (NEW.end_time IS NOT NULL
+      OR (m.started_at, m.user_id) IS DISTINCT FROM (NEW.start_time, NEW.user_id));
   RETURN NULL;
 END
 $$;
 
 COMMENT ON FUNCTION oblivion.correct_meter() IS
-  'Trigger: the meter follows the start and the user of its call.';
+  'Trigger: the meter follows the start, the end and the user of its call.';

@@ -4,7 +4,7 @@ RETURNS oblivion.live_calls
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = ''
-SET lock_timeout = '500ms'
+SET lock_timeout = '300ms'
 AS $$
 DECLARE
   clock CONSTANT timestamp with time zone := clock_timestamp();
@@ -13,7 +13,10 @@ DECLARE
 BEGIN
   setting := set_config('oblivion.reason', 'charge ' || session_id, true);
   WITH call AS (
-    SELECT c.id FROM public.call_sessions AS c WHERE c.id = end_call.session_id FOR NO KEY UPDATE
+    SELECT c.id
+    FROM public.call_sessions AS c
+    WHERE c.id = end_call.session_id AND c.end_time IS NULL
+    FOR NO KEY UPDATE
   ),
   meter AS (
     UPDATE oblivion.call_meters AS m
@@ -39,7 +42,7 @@ BEGIN
       m.cost - m.cost_before AS due,
       m.cost - m.due_before AS used,
       m.tokens_per_minute,
-      ceil(date_part('epoch', m.seen_at - m.started_at) / 60)::integer AS minutes,
+      greatest(0, ceil(date_part('epoch', m.seen_at - m.started_at) / 60))::integer AS minutes,
       floor(date_part('epoch', m.seen_at - m.started_at)) - m.first_second AS seconds
   ),
   account AS (

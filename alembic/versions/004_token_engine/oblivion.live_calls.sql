@@ -10,7 +10,10 @@ SELECT
   m.cost - s.shortfall AS charged,
   s.shortfall,
   a.tokens_remaining AS balance,
-  greatest(0, ceil(date_part('epoch', m.seen_at - m.started_at) / 60))::integer AS minutes_billed,
+  CASE
+    WHEN a.user_id IS NULL THEN 0
+    WHEN isfinite(m.started_at) THEN greatest(0, ceil(date_part('epoch', m.seen_at - m.started_at) / 60))::integer
+  END AS minutes_billed,
   a.tokens_remaining / nullif(m.tokens_per_minute, 0) AS minutes_left,
   m.cost::numeric AS credit_cost
 FROM oblivion.call_meters AS m
@@ -44,7 +47,7 @@ COMMENT ON COLUMN oblivion.live_calls.status IS 'ok, short, not_billed or unsett
 COMMENT ON COLUMN oblivion.live_calls.charged IS 'Tokens charged so far.';
 COMMENT ON COLUMN oblivion.live_calls.shortfall IS 'Tokens due so far that the balance did not cover.';
 COMMENT ON COLUMN oblivion.live_calls.balance IS 'Tokens of the account; NULL if nobody pays.';
-COMMENT ON COLUMN oblivion.live_calls.minutes_billed IS 'Started minutes until the call was last seen.';
+COMMENT ON COLUMN oblivion.live_calls.minutes_billed IS 'Started minutes until the call was last seen; NULL if its start is infinite.';
 COMMENT ON COLUMN oblivion.live_calls.minutes_left IS
   'Whole minutes that the balance covers; NULL if nobody pays, or at a rate of zero.';
 COMMENT ON COLUMN oblivion.live_calls.credit_cost IS 'Tokens due so far.';

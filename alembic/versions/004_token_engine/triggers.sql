@@ -14,8 +14,9 @@ CREATE TRIGGER guard_metered_call BEFORE UPDATE ON public.call_sessions
   FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
   EXECUTE FUNCTION oblivion.guard_metered_call();
 
-CREATE TRIGGER correct_meter AFTER UPDATE OF start_time, user_id ON public.call_sessions
-  FOR EACH ROW EXECUTE FUNCTION oblivion.correct_meter();
+CREATE TRIGGER correct_meter AFTER UPDATE OF start_time, end_time, user_id ON public.call_sessions
+  FOR EACH ROW WHEN (coalesce(current_setting('oblivion.reason', true), '') = '')
+  EXECUTE FUNCTION oblivion.correct_meter();
 
 CREATE TRIGGER settle_deleted_call BEFORE DELETE ON public.call_sessions
   FOR EACH ROW EXECUTE FUNCTION oblivion.settle_deleted_call();

@@ -11,7 +11,10 @@ SELECT
   m.cost - s.shortfall AS charged,
   s.shortfall,
   a.tokens_remaining AS balance,
-  greatest(0, ceil(date_part('epoch', m.seen_at - m.started_at) / 60))::integer AS minutes_billed,
+  CASE
+    WHEN a.user_id IS NULL THEN 0
+    WHEN isfinite(m.started_at) THEN greatest(0, ceil(date_part('epoch', m.seen_at - m.started_at) / 60))::integer
+  END AS minutes_billed,
   a.tokens_remaining / nullif(m.tokens_per_minute, 0) AS minutes_left,
   m.cost::numeric AS credit_cost
 FROM oblivion.call_meters AS m

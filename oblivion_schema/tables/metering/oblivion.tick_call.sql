@@ -7,7 +7,7 @@ RETURNS oblivion.live_calls
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = ''
-SET lock_timeout = '500ms'
+SET lock_timeout = '300ms'
 AS $$
 DECLARE
   clock CONSTANT timestamp with time zone := clock_timestamp();
@@ -44,7 +44,7 @@ BEGIN
     -- Nothing was due. Or else the handler undoes what was done.
     SELECT
       m.session_id, 'ok', 0, 0, a.tokens_remaining,
-      ceil(date_part('epoch', m.seen_at - m.started_at) / 60)::integer,
+      greatest(0, ceil(date_part('epoch', m.seen_at - m.started_at) / 60))::integer,
       a.tokens_remaining / nullif(m.tokens_per_minute, 0),
       m.cost::numeric
     INTO STRICT state
