@@ -1072,6 +1072,15 @@ CALL_MOVES_AND_ENDS: Final = after(
     "INSERT INTO call_sessions (room_id, mode, start_time) VALUES ('r', 'video', '2026-01-01');"
     " UPDATE call_sessions SET start_time = '2026-01-03', end_time = '2026-01-04'"
 )
+CALL_TURNS_AND_ENDS: Final = after(
+    "INSERT INTO call_sessions (room_id, mode, start_time) VALUES ('r', 'video', '2026-01-01');"
+    " UPDATE call_sessions SET mode = 'voice-only', end_time = '2026-01-02'"
+)
+CALL_OF_NO_COST_ENDS: Final = after(
+    "INSERT INTO call_sessions (room_id, mode, start_time, credit_cost) VALUES ('r', 'video', '2026-01-01', 'NaN'),"
+    " ('r', 'video', '2026-01-01', 1);"
+    " UPDATE call_sessions SET credit_cost = 3, end_time = '2026-01-02' WHERE credit_cost = 'NaN'"
+)
 ROWS_ARE_EMPTIED: Final = after(
     f"{usage('ann', DAY)}; {FOLD}; INSERT INTO call_sessions (room_id, mode) VALUES ('r', 'video');"
     " TRUNCATE token_usage; TRUNCATE call_sessions CASCADE"
@@ -1152,7 +1161,15 @@ MUTATIONS: Final = {
         "0, sum(s.sign * c.credits_unknown), sum(s.sign * c.ended_calls)",
         CALL_CHANGES,
     ),
-    "a day is not looked at": Mutation("note_calls", "AND a.start_time = r.start_time", "", CALL_MOVES_AND_ENDS),
+    "a day is not looked at": Mutation(
+        "note_calls", "(a.start_time, a.mode", "(r.start_time, a.mode", CALL_MOVES_AND_ENDS
+    ),
+    "a mode is not looked at": Mutation(
+        "note_calls", "(a.start_time, a.mode", "(a.start_time, r.mode", CALL_TURNS_AND_ENDS
+    ),
+    "a cost that was unknown is not looked at": Mutation(
+        "note_calls", "AND c.credits_unknown = 0", "", CALL_OF_NO_COST_ENDS
+    ),
     "one call stands for many": Mutation("note_calls", "AND NOT EXISTS (SELECT FROM added OFFSET 1)", "", CALLS_CHANGE),
     "calls that went count": Mutation("note_calls", "SELECT -1, r.start_time", "SELECT 1, r.start_time", CALLS_CHANGE),
     "usage is not emptied": Mutation(

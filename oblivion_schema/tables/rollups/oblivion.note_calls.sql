@@ -29,19 +29,19 @@ BEGIN
     CROSS JOIN LATERAL oblivion.call_amounts(r.start_time, r.end_time, r.mode, r.used_turn, r.credit_cost) AS c
     GROUP BY c.call_date;
   ELSE
-    -- One call, of the same day: when it ends. The other statement would sum up one row.
+    -- One call ends, and nothing else changes but its cost. The other statement would sum up one row.
     INSERT INTO oblivion.call_deltas (
       call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds
     )
-    SELECT
-      n.call_date, 0, n.turn_calls - o.turn_calls, n.video_calls - o.video_calls, n.voice_calls - o.voice_calls,
-      n.credits - o.credits, n.credits_unknown - o.credits_unknown, n.ended_calls - o.ended_calls,
-      n.seconds - o.seconds
+    SELECT c.call_date, 0, 0, 0, 0, c.credits, 0, c.ended_calls, c.seconds
     FROM added AS a
     CROSS JOIN removed AS r
-    CROSS JOIN LATERAL oblivion.call_amounts(a.start_time, a.end_time, a.mode, a.used_turn, a.credit_cost) AS n
-    CROSS JOIN LATERAL oblivion.call_amounts(r.start_time, r.end_time, r.mode, r.used_turn, r.credit_cost) AS o
-    WHERE r.end_time IS NULL AND a.end_time IS NOT NULL AND a.start_time = r.start_time
+    CROSS JOIN LATERAL oblivion.call_amounts(
+      a.start_time, a.end_time, a.mode, a.used_turn, a.credit_cost - r.credit_cost
+    ) AS c
+    WHERE r.end_time IS NULL AND a.end_time IS NOT NULL
+      AND (a.start_time, a.mode, a.used_turn) = (r.start_time, r.mode, r.used_turn)
+      AND c.credits_unknown = 0
       AND NOT EXISTS (SELECT FROM added OFFSET 1);
     IF NOT FOUND THEN
       INSERT INTO oblivion.call_deltas (
