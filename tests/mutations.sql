@@ -23,11 +23,11 @@ ALTER TABLE token_rates SET (fillfactor = 70, autovacuum_enabled = false);
 -- then:
 ALTER TABLE token_rates SET (fillfactor = 80);
 
--- change storage parameter: fillfactor on public.call_sessions
-ALTER TABLE call_sessions SET (fillfactor = 50);
+-- change storage parameter: fillfactor on public.user_presence
+ALTER TABLE user_presence SET (fillfactor = 50);
 
--- remove storage parameter: fillfactor on public.token_usage
-ALTER TABLE token_usage RESET (fillfactor);
+-- remove storage parameter: fillfactor on public.user_accounts
+ALTER TABLE user_accounts RESET (fillfactor);
 
 -- remove storage parameter: fillfactor
 -- setup:
@@ -361,6 +361,8 @@ CREATE POLICY rights ON right_one FOR SELECT USING (id IN (SELECT id FROM left_o
 -- remove together: public.token_usage
 DROP VIEW daily_token_usage, user_token_summary, oblivion.balance_audit, oblivion.daily_usage_drift,
   oblivion.user_usage_drift;
+-- The functions that return its rows go with it.
+DROP VIEW oblivion.live_calls CASCADE;
 DROP TABLE token_usage;
 DROP TABLE user_accounts;
 

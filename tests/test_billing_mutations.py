@@ -192,6 +192,15 @@ def two_ends(engine: Engine) -> object:
     return first.get("status", "charged"), second.get("status", "charged"), usage(engine)
 
 
+def end_of_a_revived_call(engine: Engine) -> object:
+    account(engine)
+    call = started(engine, 700, unseen=600)
+    once(engine, select(reap_stale_calls()))
+    for function in (tick_call, end_call):
+        once(engine, select(function(call)))
+    return usage(engine)
+
+
 def two_ends_of_a_poor_account(engine: Engine) -> object:
     account(engine, 3)
     call = started(engine)
@@ -569,6 +578,7 @@ SOUND: Final[dict[Scenario, object]] = {
     turn_to_and_from: ("ok", 6, 94),
     two_turns: (4, 0, 96),
     two_ends: (("ok", 4), ("ended", 0), (1, 4)),
+    end_of_a_revived_call: (1, 24),
     two_ends_of_a_poor_account: (("short", 3), ("ended", 0), (1, 4)),
     end_then_tick: ("ended", 0),
     end_beside_a_page_that_writes_the_call: (None, ("ok", 4)),
@@ -657,8 +667,8 @@ MUTATIONS: Final = {
     "tick_call sums up without end": Mutation(
         "tick_call", "AND m.cost <= 999999", "", tick_that_costs_more_than_can_be_held, ("ok", 3153606)
     ),
-    "end_call bills what has ended": Mutation(
-        "end_call", "AND m.is_plain\n      AND", "AND", two_ends, (("ok", 4), ("ok", 0), (2, 8))
+    "end_call logs a second time": Mutation(
+        "end_call", "AND m.is_plain\n      AND", "AND", end_of_a_revived_call, (2, 28)
     ),
     "end_call lets the clock go back": Mutation(
         "end_call",
