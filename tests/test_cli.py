@@ -276,6 +276,25 @@ def test_verify_counts_calls_and_incidents_that_wait_to_be_settled(engine: Engin
         assert said_of(connection, subject) == f"ok    {subject}"
 
 
+def test_verify_names_calls_whose_usage_somebody_changed(engine: Engine) -> None:
+    subject = "every token that a call cost is in token_usage, or in its meter"
+    with engine.connect() as connection:
+        calls = [
+            connection.scalar(text(f"SELECT session_id FROM start_call('demo_user', 'r', 'video', {turn})"))
+            for turn in (False, True, False)
+        ]
+        for function in ("tick_call('{0}')", "set_call_turn('{0}', false)", "tick_call('{1}')", "end_call('{2}')"):
+            connection.execute(text(f"SELECT {function.format(*calls)}"))
+        assert said_of(connection, subject) == f"ok    {subject}"
+        connection.execute(text("UPDATE token_usage SET tokens_used = 9"))
+        assert said_of(connection, subject) == (
+            f"FAIL  {subject}: 1 calls have other tokens there ({calls[2]}: 9 of 2): rows of token_usage"
+            " were written or deleted past the engine; no balance depends on them"
+        )
+        connection.execute(text("DELETE FROM user_accounts WHERE user_id = 'demo_user'"))
+        assert said_of(connection, subject) == f"ok    {subject}", "its usage went with the account"
+
+
 @pytest.mark.parametrize("command", ["current", "heads", "history", "branches", "show head"])
 def test_alembics_commands_are_there(upgraded: URL, command: str) -> None:
     result = run(*command.split(), url=upgraded)
@@ -415,6 +434,10 @@ def test_verify_says_what_it_may_not_do(upgraded: URL) -> None:
             "FAIL  access: permission denied for schema oblivion",
             "FAIL  every balance is the sum of its ledger: permission denied for schema oblivion",
             "FAIL  every call that has ended is billed: permission denied for schema oblivion",
+            (
+                "FAIL  every token that a call cost is in token_usage, or in its meter:"
+                " permission denied for schema oblivion"
+            ),
             "FAIL  every sum in the roll-ups is that of its rows: permission denied for schema oblivion",
             "FAIL  a call can be inserted and is active (rolled back): permission denied for table call_sessions",
         ]

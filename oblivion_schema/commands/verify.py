@@ -63,6 +63,7 @@ def verify(connection: Connection) -> Iterator[Check]:
         yield _attempt(connection, "demo accounts", _check_demo_accounts)
         yield _attempt(connection, "every balance is the sum of its ledger", _check_balances)
         yield _attempt(connection, "every call that has ended is billed", _check_bills)
+        yield _attempt(connection, "every token that a call cost is in token_usage, or in its meter", _check_usage)
         yield _attempt(connection, "every sum in the roll-ups is that of its rows", _check_rollups)
         yield _attempt(connection, "a call can be inserted and is active (rolled back)", _check_insert)
         everything.rollback()
@@ -262,6 +263,38 @@ def _check_bills(connection: Connection, subject: str) -> Check:
         f"{unsettled} ended calls are not billed, {incidents} incidents are open for more than an hour:"
         " run oblivion-schema settle; oblivion.billing_incidents has the reasons",
     )
+
+
+# Calls whose usage is known: they have ended, or go on as usual. A deleted account takes its usage with it.
+_UNLOGGED: Final = """
+WITH logged AS (
+  SELECT session_id, sum(tokens_used) AS tokens FROM public.token_usage GROUP BY session_id
+),
+differing AS (
+  SELECT
+    m.session_id,
+    coalesce(l.tokens, 0) AS tokens,
+    CASE WHEN m.is_plain THEN m.due_before ELSE m.cost END AS expected
+  FROM oblivion.call_meters AS m
+  JOIN public.user_accounts AS a ON a.user_id = m.user_id
+  LEFT JOIN logged AS l ON l.session_id = m.session_id::text
+  WHERE (m.settled OR m.is_plain)
+    AND NOT EXISTS (SELECT FROM public.token_ledger AS c WHERE c.user_id = m.user_id AND c.kind = 'closing')
+)
+SELECT
+  count(*) FILTER (WHERE tokens <> expected) AS calls,
+  (array_agg(format('%s: %s of %s', session_id, tokens, expected)) FILTER (WHERE tokens <> expected))[1:5] AS first
+FROM differing
+"""
+
+
+def _check_usage(connection: Connection, subject: str) -> Check:
+    calls, first = connection.execute(text(_UNLOGGED)).one()
+    if not calls:
+        return Check(subject)
+    more = f" and {calls - _SHOWN} more" if calls > _SHOWN else ""
+    reason = "rows of token_usage were written or deleted past the engine; no balance depends on them"
+    return Check(subject, f"{calls} calls have other tokens there ({', '.join(first)}{more}): {reason}")
 
 
 def _check_rollups(connection: Connection, subject: str) -> Check:
