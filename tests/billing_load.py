@@ -380,6 +380,8 @@ class Client:
             "SAVEPOINT a; SELECT set_call_turn(%s, true); ROLLBACK TO a",
         ]
         self.rows("BEGIN")
+        # As documented: a tick locks no call, so what comes after it could wait for another session that does.
+        self.rows("SELECT FROM call_sessions WHERE id = %s FOR NO KEY UPDATE", session)
         for step in self.chance.choices(steps, k=3):
             for statement in step.split("; "):
                 self.rows(statement, *([session] if "%s" in statement else []))

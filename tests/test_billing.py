@@ -1093,6 +1093,65 @@ def test_no_minute_is_billed_before_a_start_that_lies_ahead(both: Client, rate: 
     assert both.balance() == 100
 
 
+HANG_UP = """
+CREATE FUNCTION pg_temp.hang_up() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF NEW.tokens_remaining < 2 THEN
+    UPDATE public.call_sessions SET end_time = clock_timestamp() WHERE user_id = NEW.user_id AND end_time IS NULL;
+  END IF;
+  RETURN NULL;
+END
+$$;
+CREATE TRIGGER hang_up AFTER UPDATE ON user_accounts FOR EACH ROW EXECUTE FUNCTION pg_temp.hang_up()
+"""
+
+
+def test_trigger_of_the_owner_that_ends_a_call_ends_it(both: Client) -> None:
+    both.owner.run("UPDATE user_accounts SET tokens_remaining = 3 WHERE user_id = 'payer'")
+    both.owner.run(HANG_UP)
+    call = both.start()
+    assert both.call(tick_call(call)).charged == 2
+    both.owner.run("SET LOCAL oblivion.reason = 'top_up'")  # as a script labels what it writes
+    both.age(call, 600)
+    assert both.call(tick_call(call)).status == "ended"
+    assert both.balance() == 1
+
+
+@pytest.mark.parametrize("does", ["RETURN NULL", "NEW.tokens_remaining := OLD.tokens_remaining - 1; RETURN NEW"])
+def test_trigger_of_the_owner_that_changes_a_balance_leaves_a_call_unsettled(both: Client, does: str) -> None:
+    call, ended = both.start(), both.start()
+    both.call(end_call(ended))
+    both.owner.run(
+        f"CREATE FUNCTION pg_temp.swallow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {does}; END $$;"
+        " CREATE TRIGGER a BEFORE UPDATE ON user_accounts FOR EACH ROW EXECUTE FUNCTION pg_temp.swallow();"
+        " UPDATE oblivion.call_meters SET is_plain = false"
+    )
+    assert both.call(end_call(call)).status == "unsettled"
+    assert (both.balance(), both.ledger()) == (98, [("charge", -2, 98)])
+    hint = "Let it leave tokens_remaining alone"
+    both.refused(top_up("payer", 5, "k"), "27000", hint)
+    both.refused(refund_call(ended, 1, "k"), "27000", hint)
+    both.owner.run("DROP TRIGGER a ON user_accounts")
+    assert both.rows("SELECT * FROM settle_calls()") == [(call, "ok", 2, 0)]
+
+
+def test_call_that_the_owner_reopens_goes_on(both: Client) -> None:
+    call = both.start()
+    both.call(end_call(call))
+    both.owner.run("UPDATE call_sessions SET end_time = NULL WHERE id = :id", id=call)
+    assert len(both.owner.rows("SELECT FROM oblivion.live_calls WHERE session_id = :id", id=call)) == 1
+    both.age(call, 600, unseen=330)
+    assert both.rows("SELECT session_id, charged FROM reap_stale_calls()") == [(call, 8)]
+    assert both.usage(call)[0][2] == 10
+
+
+@pytest.mark.parametrize("write", ["end_time = 'infinity'", "start_time = '-infinity', end_time = now()"])
+def test_call_that_has_no_length_has_ended_all_the_same(both: Client, write: str) -> None:
+    call = both.start()
+    both.owner.run(f"UPDATE call_sessions SET {write} WHERE id = :id", id=call)
+    assert list(both.call(tick_call(call)))[1:6] == ["ended", 0, 0, 100, None]
+
+
 # -- What goes on
 
 

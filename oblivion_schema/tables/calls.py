@@ -115,8 +115,8 @@ trigger(
     "correct_meter",
     "AFTER UPDATE OF start_time, end_time, user_id",
     "oblivion.correct_meter",
-    # end_call() has set it: it writes the meter itself.
-    when="coalesce(current_setting('oblivion.reason', true), '') = ''",
+    # Not for the engine's own writes, which it labels, unless somebody else's trigger makes the change meanwhile.
+    when="pg_trigger_depth() > 0 OR NOT starts_with(coalesce(current_setting('oblivion.reason', true), ''), 'charge ')",
 )
 trigger(call_sessions, "settle_deleted_call", "BEFORE DELETE", "oblivion.settle_deleted_call")
 trigger(call_sessions, "note_insert", "AFTER INSERT", "oblivion.note_calls", transition="NEW TABLE AS added")

@@ -77,8 +77,8 @@ class CallMeterColumns(TypedColumns):
     usage_id: Named[UUID | None] = Column(
         Uuid,
         comment=(
-            "Id of the token_usage row of the current segment; NULL until the segment is over. A segment that cost"
-            " nothing has no row."
+            "Id of the token_usage row of the current segment; NULL until the segment is over. If the segment cost"
+            " nothing, there may be no such row."
         ),
     )
     used_turn: Named[bool] = Column(Boolean, comment="Whether the TURN rate applies to the current segment.")

@@ -432,8 +432,8 @@ COMMENT ON COLUMN oblivion.call_meters.seen_at IS
 COMMENT ON COLUMN oblivion.call_meters.segment IS 'Number of the current segment, from 1.';
 
 COMMENT ON COLUMN oblivion.call_meters.usage_id IS
-  'Id of the token_usage row of the current segment; NULL until the segment is over. A segment that cost nothing has '
-  'no row.';
+  'Id of the token_usage row of the current segment; NULL until the segment is over. If the segment cost nothing, '
+  'there may be no such row.';
 
 COMMENT ON COLUMN oblivion.call_meters.used_turn IS 'Whether the TURN rate applies to the current segment.';
 
@@ -812,7 +812,8 @@ $$$statement$;
 COMMENT ON FUNCTION oblivion.note_incident(uuid, text, text, text, text) IS
   'Opens an incident for a call that could not be billed, or counts another attempt in the open one.';
 
-EXECUTE $statement$-- A call is settled only if it has ended and was billed. It is plain again once it goes on, and a bill was paid in full.
+EXECUTE $statement$-- A call is settled only if it has ended and was billed. It is plain again once it goes on, a bill was paid in full, and
+-- token_usage has no row of its segment yet.
 CREATE FUNCTION oblivion.note_outcome(
   meter oblivion.call_meters, status text, until timestamptz, has_ended boolean, is_reaped boolean
 )
@@ -885,7 +886,7 @@ BEGIN
       -- A session that locks the account for long must not keep the call from ending, nor make the statement time out.
       setting := current_setting('statement_timeout');
       setting := set_config('lock_timeout', CASE
-        WHEN setting IN ('0', '3s', '8s') THEN '1200ms'
+        WHEN setting = '0' THEN '1200ms'
         ELSE ceil(least(1200, 400 * date_part('epoch', setting::interval)))::pg_catalog.text
       END, true);
     END IF;
@@ -952,12 +953,18 @@ BEGIN
       END IF;
     END LOOP;
     IF charged > 0 THEN
-      balance := balance - charged;
       setting := set_config('oblivion.reason', 'charge ' || meter.session_id, true);
       UPDATE public.user_accounts AS a
-      SET tokens_remaining = bill_call.balance
-      WHERE a.user_id = meter.user_id;
+      SET tokens_remaining = a.tokens_remaining - charged
+      WHERE a.user_id = meter.user_id
+      RETURNING a.tokens_remaining + charged - bill_call.balance INTO missing;
       setting := set_config('oblivion.reason', '', true);
+      balance := balance - charged;
+      IF missing IS DISTINCT FROM 0 THEN
+        RAISE triggered_data_change_violation
+          USING MESSAGE = 'A trigger on user_accounts changed or dropped the balance that was written',
+            HINT = 'Let it leave tokens_remaining alone, then call settle_calls()';
+      END IF;
     END IF;
     cost := total;
     status := CASE WHEN shortfall > 0 THEN 'short' ELSE 'ok' END;
@@ -1145,7 +1152,9 @@ BEGIN
   ELSIF meter.settled OR action IN ('tick', 'turn') THEN
     state.status := 'ended';
     SELECT a.tokens_remaining INTO state.balance FROM public.user_accounts AS a WHERE a.user_id = meter.user_id;
-    state.minutes_billed := ceil(greatest(0, date_part('epoch', call.end_time - meter.started_at)) / 60);
+    IF isfinite(call.end_time) AND isfinite(meter.started_at) THEN
+      state.minutes_billed := ceil(greatest(0, date_part('epoch', call.end_time - meter.started_at)) / 60);
+    END IF;
     RETURN state;
   ELSE
     until := call.end_time;
@@ -1257,7 +1266,7 @@ $$$statement$;
 COMMENT ON FUNCTION oblivion.tick_call(uuid, text) IS
   'Bills a call that goes on, and that its balance covers, by one statement; NULL in any other case.';
 
-EXECUTE $statement$-- The common end, as tick_call(). It locks the call before its meter, as all do who write both.
+EXECUTE $statement$-- The common end, as tick_call(). It locks the call before its meter, as everybody does who writes both.
 CREATE FUNCTION oblivion.end_call(session_id uuid, caller text)
 RETURNS oblivion.live_calls
 LANGUAGE plpgsql
@@ -1363,6 +1372,7 @@ SET search_path = ''
 AS $$
 DECLARE
   entry pg_catalog.record;
+  credited integer;
 BEGIN
   IF tokens IS NULL OR tokens <= 0 THEN
     RAISE invalid_parameter_value
@@ -1414,8 +1424,14 @@ BEGIN
   UPDATE public.user_accounts AS a
   SET tokens_remaining = a.tokens_remaining + credit_account.tokens
   WHERE a.user_id = credit_account.user_id
-  RETURNING a.tokens_remaining INTO balance;
+  RETURNING a.tokens_remaining INTO credited;
   PERFORM set_config('oblivion.reason', '', true);
+  balance := balance + tokens;
+  IF credited IS DISTINCT FROM balance THEN
+    RAISE triggered_data_change_violation
+      USING MESSAGE = 'A trigger on user_accounts changed or dropped the balance that was written',
+        HINT = 'Let it leave tokens_remaining alone';
+  END IF;
   status := 'ok';
   credited_at := clock_timestamp();
 END
@@ -1983,9 +1999,13 @@ SET search_path = ''
 AS $$
 BEGIN
   UPDATE oblivion.call_meters AS m
-  SET started_at = NEW.start_time, user_id = NEW.user_id, is_plain = false
+  SET
+    started_at = NEW.start_time,
+    user_id = NEW.user_id,
+    is_plain = false,
+    settled = m.settled AND NEW.end_time IS NOT NULL
   WHERE m.session_id = NEW.id
-    AND (NEW.end_time IS NOT NULL
+    AND (NEW.end_time IS NOT NULL OR m.settled
       OR (m.started_at, m.user_id) IS DISTINCT FROM (NEW.start_time, NEW.user_id));
   RETURN NULL;
 END
@@ -2042,7 +2062,8 @@ CREATE TRIGGER guard_metered_call BEFORE UPDATE ON public.call_sessions
   EXECUTE FUNCTION oblivion.guard_metered_call();
 
 CREATE TRIGGER correct_meter AFTER UPDATE OF start_time, end_time, user_id ON public.call_sessions
-  FOR EACH ROW WHEN (coalesce(current_setting('oblivion.reason', true), '') = '')
+  FOR EACH ROW
+  WHEN (pg_trigger_depth() > 0 OR NOT starts_with(coalesce(current_setting('oblivion.reason', true), ''), 'charge '))
   EXECUTE FUNCTION oblivion.correct_meter();
 
 CREATE TRIGGER settle_deleted_call BEFORE DELETE ON public.call_sessions

@@ -51,7 +51,9 @@ BEGIN
   ELSIF meter.settled OR action IN ('tick', 'turn') THEN
     state.status := 'ended';
     SELECT a.tokens_remaining INTO state.balance FROM public.user_accounts AS a WHERE a.user_id = meter.user_id;
-    state.minutes_billed := ceil(greatest(0, date_part('epoch', call.end_time - meter.started_at)) / 60);
+    IF isfinite(call.end_time) AND isfinite(meter.started_at) THEN
+      state.minutes_billed := ceil(greatest(0, date_part('epoch', call.end_time - meter.started_at)) / 60);
+    END IF;
     RETURN state;
   ELSE
     until := call.end_time;

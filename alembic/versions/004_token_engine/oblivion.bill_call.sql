@@ -39,7 +39,7 @@ BEGIN
       -- A session that locks the account for long must not keep the call from ending, nor make the statement time out.
       setting := current_setting('statement_timeout');
       setting := set_config('lock_timeout', CASE
-        WHEN setting IN ('0', '3s', '8s') THEN '1200ms'
+        WHEN setting = '0' THEN '1200ms'
         ELSE ceil(least(1200, 400 * date_part('epoch', setting::interval)))::pg_catalog.text
       END, true);
     END IF;
@@ -106,12 +106,18 @@ BEGIN
       END IF;
     END LOOP;
     IF charged > 0 THEN
-      balance := balance - charged;
       setting := set_config('oblivion.reason', 'charge ' || meter.session_id, true);
       UPDATE public.user_accounts AS a
-      SET tokens_remaining = bill_call.balance
-      WHERE a.user_id = meter.user_id;
+      SET tokens_remaining = a.tokens_remaining - charged
+      WHERE a.user_id = meter.user_id
+      RETURNING a.tokens_remaining + charged - bill_call.balance INTO missing;
       setting := set_config('oblivion.reason', '', true);
+      balance := balance - charged;
+      IF missing IS DISTINCT FROM 0 THEN
+        RAISE triggered_data_change_violation
+          USING MESSAGE = 'A trigger on user_accounts changed or dropped the balance that was written',
+            HINT = 'Let it leave tokens_remaining alone, then call settle_calls()';
+      END IF;
     END IF;
     cost := total;
     status := CASE WHEN shortfall > 0 THEN 'short' ELSE 'ok' END;

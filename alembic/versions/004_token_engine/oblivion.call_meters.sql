@@ -66,8 +66,8 @@ COMMENT ON COLUMN oblivion.call_meters.seen_at IS
   'When the call was last seen, by a tick, a change of TURN or its end.';
 COMMENT ON COLUMN oblivion.call_meters.segment IS 'Number of the current segment, from 1.';
 COMMENT ON COLUMN oblivion.call_meters.usage_id IS
-  'Id of the token_usage row of the current segment; NULL until the segment is over. A segment that cost nothing has '
-  'no row.';
+  'Id of the token_usage row of the current segment; NULL until the segment is over. If the segment cost nothing, '
+  'there may be no such row.';
 COMMENT ON COLUMN oblivion.call_meters.used_turn IS 'Whether the TURN rate applies to the current segment.';
 COMMENT ON COLUMN oblivion.call_meters.tokens_per_minute IS 'Tokens for each started minute of the current segment.';
 COMMENT ON COLUMN oblivion.call_meters.first_minute IS 'Minutes of the call before the current segment.';

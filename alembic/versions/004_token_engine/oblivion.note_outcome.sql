@@ -1,4 +1,5 @@
--- A call is settled only if it has ended and was billed. It is plain again once it goes on, and a bill was paid in full.
+-- A call is settled only if it has ended and was billed. It is plain again once it goes on, a bill was paid in full, and
+-- token_usage has no row of its segment yet.
 CREATE FUNCTION oblivion.note_outcome(
   meter oblivion.call_meters, status text, until timestamptz, has_ended boolean, is_reaped boolean
 )

@@ -15,7 +15,8 @@ CREATE TRIGGER guard_metered_call BEFORE UPDATE ON public.call_sessions
   EXECUTE FUNCTION oblivion.guard_metered_call();
 
 CREATE TRIGGER correct_meter AFTER UPDATE OF start_time, end_time, user_id ON public.call_sessions
-  FOR EACH ROW WHEN (coalesce(current_setting('oblivion.reason', true), '') = '')
+  FOR EACH ROW
+  WHEN (pg_trigger_depth() > 0 OR NOT starts_with(coalesce(current_setting('oblivion.reason', true), ''), 'charge '))
   EXECUTE FUNCTION oblivion.correct_meter();
 
 CREATE TRIGGER settle_deleted_call BEFORE DELETE ON public.call_sessions

@@ -8,9 +8,13 @@ SET search_path = ''
 AS $$
 BEGIN
   UPDATE oblivion.call_meters AS m
-  SET started_at = NEW.start_time, user_id = NEW.user_id, is_plain = false
+  SET
+    started_at = NEW.start_time,
+    user_id = NEW.user_id,
+    is_plain = false,
+    settled = m.settled AND NEW.end_time IS NOT NULL
   WHERE m.session_id = NEW.id
-    AND (NEW.end_time IS NOT NULL
+    AND (NEW.end_time IS NOT NULL OR m.settled
       OR (m.started_at, m.user_id) IS DISTINCT FROM (NEW.start_time, NEW.user_id));
   RETURN NULL;
 END

@@ -16,6 +16,7 @@ SET search_path = ''
 AS $$
 DECLARE
   entry pg_catalog.record;
+  credited integer;
 BEGIN
   IF tokens IS NULL OR tokens <= 0 THEN
     RAISE invalid_parameter_value
@@ -67,8 +68,14 @@ BEGIN
   UPDATE public.user_accounts AS a
   SET tokens_remaining = a.tokens_remaining + credit_account.tokens
   WHERE a.user_id = credit_account.user_id
-  RETURNING a.tokens_remaining INTO balance;
+  RETURNING a.tokens_remaining INTO credited;
   PERFORM set_config('oblivion.reason', '', true);
+  balance := balance + tokens;
+  IF credited IS DISTINCT FROM balance THEN
+    RAISE triggered_data_change_violation
+      USING MESSAGE = 'A trigger on user_accounts changed or dropped the balance that was written',
+        HINT = 'Let it leave tokens_remaining alone';
+  END IF;
   status := 'ok';
   credited_at := clock_timestamp();
 END

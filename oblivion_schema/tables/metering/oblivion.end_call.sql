@@ -1,4 +1,4 @@
--- The common end, as tick_call(). It locks the call before its meter, as all do who write both.
+-- The common end, as tick_call(). It locks the call before its meter, as everybody does who writes both.
 CREATE OR REPLACE FUNCTION oblivion.end_call(session_id uuid, caller text)
 RETURNS oblivion.live_calls
 LANGUAGE plpgsql
