@@ -737,8 +737,9 @@ MUTATIONS: Final = {
     "advance_unmetered_call locks nothing": Mutation(
         "advance_unmetered_call", LOCK, "", two_ends_of_an_old_clients_call, ("not_billed", "not_billed")
     ),
-    "bill_call locks no account": Mutation("bill_call", LOCK, "", two_calls_of_a_poor_account, (3, 3, 0)),
-    "bill_call loses a top-up": Mutation("bill_call", LOCK, "", top_up_and_a_call_that_needs_it, (("short", 3, 1), 0)),
+    "bill_call locks no account": Mutation(
+        "bill_call", LOCK, "", top_up_and_a_call_that_needs_it, (("unsettled", 0, 0), 13)
+    ),
     "bill_call locks out inserts": Mutation("bill_call", LOCK, "FOR UPDATE", usage_during_a_short_end, (None, True)),
     "bill_call charges all that is due": Mutation(
         "bill_call", "greatest(0, due - (balance - charged))", "0", end_that_the_balance_does_not_cover, UNSETTLED
