@@ -1,7 +1,7 @@
 """Databases with calls for benchmarks/billing.py: of this package, of another build of it, and of the old scripts.
 
 The functions of the API make, tick and end the calls. Time passes without waiting, because `Build.move` moves a call's
-times back. All SQL that knows private columns of the engine is in `TODAY` and `METERED`.
+times back. The SQL that knows columns of one build or the other is in `FORMER` and `CURRENT`, and in their parts.
 """
 
 from __future__ import annotations
@@ -83,17 +83,27 @@ class Build(NamedTuple):
     """Tokens due by the clock, billed, of usage, taken from the accounts, and charged in the ledger: all are equal."""
 
 
-# A tick writes the call and its row of usage.
-TODAY: Final = Build(
-    move="""
-BEGIN;
-SET LOCAL session_replication_role = replica;
-UPDATE call_sessions
+MOVE_CALLS: Final = """UPDATE call_sessions
 SET
   start_time = start_time - %(back)s * interval '1 second',
   updated_at = updated_at - %(back)s * interval '1 second'
 WHERE end_time IS NULL AND id IN (SELECT md5(n::text)::uuid FROM generate_series(%(first)s, %(last)s) AS n);
-COMMIT
+"""
+MOVE_METERS: Final = """UPDATE oblivion.call_meters AS m
+SET
+  started_at = m.started_at - %(back)s * interval '1 second',
+  seen_at = m.seen_at - %(back)s * interval '1 second'
+FROM call_sessions AS c
+WHERE c.id = m.session_id AND c.end_time IS NULL
+  AND c.id IN (SELECT md5(n::text)::uuid FROM generate_series(%(first)s, %(last)s) AS n);
+"""
+
+# A tick wrote the call and its row of usage.
+FORMER: Final = Build(
+    move=f"""
+BEGIN;
+SET LOCAL session_replication_role = replica;
+{MOVE_CALLS}COMMIT
 """,
     sums="""
 SELECT
@@ -106,23 +116,11 @@ FROM call_sessions
 """,
 )
 # A tick writes the meter alone; the call and the row of usage get their tokens when the call ends.
-METERED: Final = Build(
-    move="""
+CURRENT: Final = Build(
+    move=f"""
 BEGIN;
 SET LOCAL session_replication_role = replica;
-UPDATE call_sessions
-SET
-  start_time = start_time - %(back)s * interval '1 second',
-  updated_at = updated_at - %(back)s * interval '1 second'
-WHERE end_time IS NULL AND id IN (SELECT md5(n::text)::uuid FROM generate_series(%(first)s, %(last)s) AS n);
-UPDATE oblivion.call_meters AS m
-SET
-  started_at = m.started_at - %(back)s * interval '1 second',
-  seen_at = m.seen_at - %(back)s * interval '1 second'
-FROM call_sessions AS c
-WHERE c.id = m.session_id AND c.end_time IS NULL
-  AND c.id IN (SELECT md5(n::text)::uuid FROM generate_series(%(first)s, %(last)s) AS n);
-COMMIT
+{MOVE_CALLS}{MOVE_METERS}COMMIT
 """,
     sums="""
 WITH calls AS (
@@ -239,7 +237,7 @@ class Metered(Calls):
     @property
     def build(self) -> Build:
         """The SQL for its columns."""
-        return METERED if self.query(IS_METERED) == (1,) else TODAY
+        return CURRENT if self.query(IS_METERED) == (1,) else FORMER
 
     def insert(self, calls: dict[str, int]) -> None:
         """See `Calls`."""
@@ -326,7 +324,7 @@ class Metered(Calls):
         charges = self.query(CHARGES)
         if charges != (MINUTES * calls, 2 * MINUTES * calls):
             sys.exit(f"{calls} calls of an hour have {charges[0]} charges of {charges[1]} tokens")
-        if self.build is TODAY:
+        if self.build is FORMER:
             # No tick writes it: its dead rows are of MINUTE_LATER.
             self.query("VACUUM FULL oblivion.call_meters")
         self.query("VACUUM")

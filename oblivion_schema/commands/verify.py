@@ -144,6 +144,13 @@ def _with_rows(connection: Connection, check: Check, not_valid: set[str]) -> Che
 
 
 _SHOWN: Final = 5
+
+
+def _more(count: int) -> str:
+    """How many of `count` are left when the first are shown."""
+    return f" and {count - _SHOWN} more" if count > _SHOWN else ""
+
+
 _BREAKS: Final = """
 SELECT CASE contype
   WHEN 'c' THEN format('NOT (%s)', pg_get_expr(conbin, conrelid))
@@ -240,9 +247,8 @@ def _check_balances(connection: Connection, subject: str) -> Check:
         return Check(subject)
     first = connection.execute(select(balance_audit).where(wrong).order_by(balance_audit.c.user_id).limit(_SHOWN))
     named = "; ".join(f"{row.user_id}: drift {row.drift}, gaps {row.gaps}" for row in first)
-    more = f" and {accounts - _SHOWN} more" if accounts > _SHOWN else ""
     reason = "something bypassed the triggers: oblivion.balance_audit has all of them"
-    return Check(subject, f"{accounts} balances are wrong ({named}{more}): {reason}")
+    return Check(subject, f"{accounts} balances are wrong ({named}{_more(accounts)}): {reason}")
 
 
 def _check_bills(connection: Connection, subject: str) -> Check:
@@ -270,7 +276,7 @@ _UNLOGGED: Final = """
 WITH logged AS (
   SELECT session_id, sum(tokens_used) AS tokens FROM public.token_usage GROUP BY session_id
 ),
-differing AS (
+calls AS (
   SELECT
     m.session_id,
     coalesce(l.tokens, 0) AS tokens,
@@ -281,20 +287,18 @@ differing AS (
   WHERE (m.settled OR m.is_plain)
     AND NOT EXISTS (SELECT FROM public.token_ledger AS c WHERE c.user_id = m.user_id AND c.kind = 'closing')
 )
-SELECT
-  count(*) FILTER (WHERE tokens <> expected) AS calls,
-  (array_agg(format('%s: %s of %s', session_id, tokens, expected)) FILTER (WHERE tokens <> expected))[1:5] AS first
-FROM differing
+SELECT count(*), (array_agg(format('%s: %s of %s', session_id, tokens, expected)))[1 \\: :shown]
+FROM calls
+WHERE tokens <> expected
 """
 
 
 def _check_usage(connection: Connection, subject: str) -> Check:
-    calls, first = connection.execute(text(_UNLOGGED)).one()
+    calls, first = connection.execute(text(_UNLOGGED), {"shown": _SHOWN}).one()
     if not calls:
         return Check(subject)
-    more = f" and {calls - _SHOWN} more" if calls > _SHOWN else ""
     reason = "rows of token_usage were written or deleted past the engine; no balance depends on them"
-    return Check(subject, f"{calls} calls have other tokens there ({', '.join(first)}{more}): {reason}")
+    return Check(subject, f"{calls} calls have other tokens there ({', '.join(first)}{_more(calls)}): {reason}")
 
 
 def _check_rollups(connection: Connection, subject: str) -> Check:
@@ -304,7 +308,7 @@ def _check_rollups(connection: Connection, subject: str) -> Check:
         found += [f"{drift.fullname}: {', '.join(f'{k} {v}' for k, v in row.items() if v != 0)}" for row in rows]
     if not found:
         return Check(subject)
-    named = "; ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+    named = "; ".join(found[:_SHOWN]) + _more(len(found))
     return Check(subject, f"{len(found)} sums are wrong ({named}): run SELECT oblivion.rebuild_rollups()")
 
 
