@@ -15,6 +15,7 @@ from oblivion_schema.tables.base import metadata
 from oblivion_schema.tables.calls import active_calls, call_sessions
 from oblivion_schema.tables.ledger import balance_audit, token_ledger
 from oblivion_schema.tables.metering import billing_incidents, call_meters, call_segments, live_calls
+from oblivion_schema.tables.pages import page_calls
 from oblivion_schema.tables.presence import user_presence
 from oblivion_schema.tables.rates import token_rates, tokens_for
 from oblivion_schema.tables.reports import daily_billing_summary, daily_token_usage, user_token_summary
@@ -34,6 +35,7 @@ __all__ = [
     "daily_token_usage",
     "live_calls",
     "metadata",
+    "page_calls",
     "token_ledger",
     "token_rates",
     "token_usage",

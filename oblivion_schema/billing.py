@@ -15,7 +15,7 @@ and `token_usage` gets its row then. The owner reads in `oblivion.live_calls` wh
 
 Who may execute a function:
 
-- `top_up`, `refund_call`, `reap_stale_calls`, `settle_calls`: the owner and service_role, in both access modes.
+- `top_up`, `refund_call`, `burn_calls`, `reap_stale_calls`, `settle_calls`: the owner and service_role, in both access modes.
 - All others, open mode: every role.
 - All others, authenticated mode: signed-in users for their own calls. A call without a user, or of a user
   `anonymous_...`, belongs to everybody who knows its id.
@@ -72,6 +72,7 @@ __all__ = [
     "CallStatus",
     "CreditStatus",
     "QuoteStatus",
+    "burn_calls",
     "call_quote",
     "end_call",
     "explain_call",
@@ -160,7 +161,7 @@ class RefundColumns(TypedColumns):
 
 
 class SettledCallColumns(TypedColumns):
-    """A call that was billed after its end: columns of settle_calls."""
+    """A call that was billed without its client: columns of burn_calls and settle_calls."""
 
     session_id: Named[UUID] = Column(Uuid, comment="The call.")
     status: Named[CallStatus] = Column(_STATUS, comment="The result; ended if another session has billed it.")
@@ -269,16 +270,36 @@ def refund_call(session_id: UUID, tokens: int, key: str) -> NamedFromClause[Refu
     return _rows("refund_call", RefundColumns, (session_id, Uuid), (tokens, Integer), (key, Text))
 
 
+def burn_calls(max_calls: int = 1000) -> NamedFromClause[SettledCallColumns]:
+    """Bill the minutes of open calls of metered pages that had a heartbeat since. `public.burn_calls`.
+
+    For the owner and service_role; several sessions may run it at once. It bills at most `max_calls`, each up to the
+    last heartbeat of its room, or of the host who makes it. status: ok, short, not_billed, unsettled. It returns no row
+    if pages are trusted. Errors: 22023 for an argument below zero.
+    """
+    return _rows("burn_calls", SettledCallColumns, (max_calls, Integer))
+
+
 def reap_stale_calls(
-    not_seen_for: timedelta = timedelta(minutes=5), max_calls: int = 1000
+    not_seen_for: timedelta = timedelta(minutes=5),
+    max_calls: int = 1000,
+    *,
+    pages_not_seen_for: timedelta = timedelta(hours=12),
 ) -> NamedFromClause[ReapedCallColumns]:
     """End metered calls not seen for that time, each at the time when it was last seen. `public.reap_stale_calls`.
 
+    `pages_not_seen_for` is the time for calls that a page inserted: they are seen by the heartbeats of `burn_calls()`.
     For the owner and service_role; several sessions may run it at once. It ends at most `max_calls`; if it returns
     fewer rows, no more calls are stale. status: ok, short, not_billed, unsettled. Errors: 22023 for an argument below
     zero.
     """
-    return _rows("reap_stale_calls", ReapedCallColumns, (not_seen_for, Interval), (max_calls, Integer))
+    return _rows(
+        "reap_stale_calls",
+        ReapedCallColumns,
+        (not_seen_for, Interval),
+        (max_calls, Integer),
+        (pages_not_seen_for, Interval),
+    )
 
 
 def settle_calls(max_calls: int = 1000) -> NamedFromClause[SettledCallColumns]:

@@ -24,14 +24,17 @@ from oblivion_schema.adoption.preparation import run as run_steps
 from oblivion_schema.adoption.preparation import script as script_of
 from oblivion_schema.adoption.preparation import steps
 from oblivion_schema.adoption.report import Finding
-from oblivion_schema.commands.maintenance import at_most, duration, reasons
+from oblivion_schema.commands.maintenance import Tally, at_most, duration, reasons
+from oblivion_schema.commands.maintenance import burn as run_burn
 from oblivion_schema.commands.maintenance import reap as run_reap
 from oblivion_schema.commands.maintenance import settle as run_settle
+from oblivion_schema.commands.pages import number_of_days
+from oblivion_schema.commands.pages import report as report_on_pages
 from oblivion_schema.commands.verify import verify as run_checks
 from oblivion_schema.deploy import upgrade as migrate
 from oblivion_schema.deploy.export import export as export_revisions
 from oblivion_schema.deploy.export import write
-from oblivion_schema.deploy.options import ACCESS_IS_FOR_UPGRADES, Options, find_database, parse_mode
+from oblivion_schema.deploy.options import MODES_ARE_FOR_UPGRADES, Options, find_database, parse_mode, parse_pages
 from oblivion_schema.deploy.turns import alone, wait_for_other_deployers
 from oblivion_schema.drift.check import check_against as run_check_against
 from oblivion_schema.drift.check import require_newest_revision
@@ -39,11 +42,13 @@ from oblivion_schema.errors import UserError, explain, interrupted
 from oblivion_schema.operations import requests_of
 from oblivion_schema.server import embedded
 from oblivion_schema.server.database import EMBEDDED, TRANSACTION_POOLER, hear_interrupts, parse
-from oblivion_schema.tables.access import current_mode, others_policies, switch
+from oblivion_schema.tables.access import current_modes, has_modes, others_policies, switch
 from oblivion_schema.tables.base import metadata
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from sqlalchemy import Connection
 
 
 def psql(config: Config, arguments: Sequence[str]) -> None:
@@ -99,7 +104,7 @@ def check_against(config: Config, against: str, scratch: str | None) -> None:
 
 def access(config: Config, mode: str | None, *, sql: bool) -> None:
     """Print the access mode, open or authenticated; with a mode, switch to it, in all sessions at once."""
-    statement = switch(metadata, parse_mode(mode, f"access {mode}")) if mode is not None else ""
+    statement = switch(metadata, access=parse_mode(mode, f"access {mode}")) if mode is not None else ""
     if sql:
         if not statement:
             raise UserError("access --sql needs a mode: say access open --sql or access authenticated --sql.")
@@ -109,18 +114,47 @@ def access(config: Config, mode: str | None, *, sql: bool) -> None:
     with find_database(config).connect() as connection:
         try:
             if statement:
-                connection.execute(text(f"SET LOCAL lock_timeout = '{Options.from_config(config).lock_timeout}'"))
-                wait_for_other_deployers(connection)
-                require_newest_revision(connection, ScriptDirectory.from_config(config), "This role")
-                connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
-                connection.commit()
+                _switch(config, connection, statement)
                 for line in others_policies(connection, metadata):
                     sys.stderr.write(f"{line}\n")
-            elif not connection.scalar(text("SELECT to_regprocedure('oblivion.open_access()') IS NOT NULL")):
+            elif not has_modes(connection):
                 raise UserError("The database has no access mode yet: upgrade it first.")
-            config.print_stdout(current_mode(connection))
+            config.print_stdout(current_modes(connection).access)
         except DBAPIError as error:
             raise explain(error, connection.engine) from error
+
+
+def pages(config: Config, mode: str | None, days: str, *, sql: bool, json: bool) -> None:
+    """Report how calls of pages were billed; with trusted or metered, switch who bills them, in all sessions at once."""
+    statement = switch(metadata, pages=parse_pages(mode, f"pages {mode}")) if mode is not None else ""
+    if sql:
+        if not statement:
+            raise UserError("pages --sql needs a mode: say pages metered --sql or pages trusted --sql.")
+        config.print_stdout("%s;", statement)
+        return
+    since = number_of_days(days, "--days")
+    hear_interrupts()
+    with find_database(config).connect() as connection:
+        try:
+            if statement:
+                _switch(config, connection, statement)
+                config.print_stdout(current_modes(connection).pages)
+                return
+            require_newest_revision(connection, ScriptDirectory.from_config(config), "This role")
+            report = report_on_pages(connection, since)
+            for line in [report.json()] if json else report.lines():
+                config.print_stdout("%s", line)
+        except DBAPIError as error:
+            raise explain(error, connection.engine) from error
+
+
+def _switch(config: Config, connection: Connection, statement: str) -> None:
+    """Switch a mode, in turn with other deployers."""
+    connection.execute(text(f"SET LOCAL lock_timeout = '{Options.from_config(config).lock_timeout}'"))
+    wait_for_other_deployers(connection)
+    require_newest_revision(connection, ScriptDirectory.from_config(config), "This role")
+    connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+    connection.commit()
 
 
 def inspect(config: Config) -> None:
@@ -177,15 +211,21 @@ def prepare(config: Config, *, sql: bool) -> None:
         config.print_stdout("Prepared: run upgrade head next." if said else "Nothing to prepare.")
 
 
-def reap(config: Config, not_seen_for: str, max_calls: str | None) -> None:
-    """End metered calls that were not seen for a while, and bill them until then; run it from a scheduler."""
-    since, most = duration(not_seen_for, "--not-seen-for"), at_most(max_calls, "--max")
+def burn(config: Config, max_calls: str | None) -> None:
+    """Bill the minutes of open calls of metered pages that have a heartbeat; run it from a scheduler."""
+    most = at_most(max_calls, "--max")
     hear_interrupts()
     with find_database(config).connect() as connection:
-        tally = run_reap(connection, since, most)
-        config.print_stdout("Reaped %s.", tally)
-        for line in reasons(connection, tally):
-            config.print_stdout("%s", line)
+        _say(config, connection, "Burnt", run_burn(connection, most))
+
+
+def reap(config: Config, not_seen_for: str, pages_not_seen_for: str, max_calls: str | None) -> None:
+    """End metered calls that were not seen for a while, and bill them until then; run it from a scheduler."""
+    since, most = duration(not_seen_for, "--not-seen-for"), at_most(max_calls, "--max")
+    pages_since = duration(pages_not_seen_for, "--pages-not-seen-for")
+    hear_interrupts()
+    with find_database(config).connect() as connection:
+        _say(config, connection, "Reaped", run_reap(connection, since, pages_since, most))
 
 
 def settle(config: Config, max_calls: str | None) -> None:
@@ -194,11 +234,15 @@ def settle(config: Config, max_calls: str | None) -> None:
     hear_interrupts()
     with find_database(config).connect() as connection:
         tally = run_settle(connection, most)
-        config.print_stdout("Settled %s.", tally)
-        for line in reasons(connection, tally):
-            config.print_stdout("%s", line)
+        _say(config, connection, "Settled", tally)
     if tally.unsettled:
         sys.exit(1)
+
+
+def _say(config: Config, connection: Connection, done: str, tally: Tally) -> None:
+    config.print_stdout("%s %s.", done, tally)
+    for line in reasons(connection, tally):
+        config.print_stdout("%s", line)
 
 
 def stop(config: Config) -> None:
@@ -227,24 +271,35 @@ def _command_line() -> CommandLine:
     switch_access.add_argument("mode", nargs="?", help="open or authenticated")
     switch_access.add_argument("--sql", action="store_true", help="only print the statement")
     switch_access.set_defaults(cmd=(access, ["mode"], ["sql"]))
+    switch_pages = line.subparsers.add_parser("pages", help=pages.__doc__, description=pages.__doc__)
+    switch_pages.add_argument("mode", nargs="?", help="trusted or metered")
+    switch_pages.add_argument("--days", metavar="N", default="30", help="the days that the report is about; default: 30")
+    switch_pages.add_argument("--json", action="store_true", help="print the report as JSON")
+    switch_pages.add_argument("--sql", action="store_true", help="only print the statement that switches")
+    switch_pages.set_defaults(cmd=(pages, ["mode", "days"], ["sql", "json"]))
     export_files = line.subparsers.add_parser(
         "export",
         help=export.__doc__,
         description=export.__doc__,
         epilog="Options -x before the command become part of the files: demo=no, access=authenticated,"
-        " lock-timeout=30s, drop-data=yes. For example: oblivion-schema -x demo=no export supabase/migrations",
+        " pages=metered, lock-timeout=30s, drop-data=yes. For example: oblivion-schema -x demo=no export supabase/migrations",
     )
     export_files.add_argument("directory", metavar="DIR", help="a folder, such as supabase/migrations")
     export_files.set_defaults(cmd=(export, ["directory"], []))
     prepare_upgrade = line.subparsers.add_parser("prepare", help=prepare.__doc__)
     prepare_upgrade.add_argument("--sql", action="store_true", help="only print the statements, for psql")
     prepare_upgrade.set_defaults(cmd=(prepare, [], ["sql"]))
+    burn_calls = line.subparsers.add_parser("burn", help=burn.__doc__, description=burn.__doc__)
+    burn_calls.set_defaults(cmd=(burn, ["max_calls"], []))
     reap_calls = line.subparsers.add_parser("reap", help=reap.__doc__, description=reap.__doc__)
     reap_calls.add_argument("--not-seen-for", metavar="TIME", default="5m", help="such as 90s, 5m (the default) or 1h")
-    reap_calls.set_defaults(cmd=(reap, ["not_seen_for", "max_calls"], []))
+    reap_calls.add_argument(
+        "--pages-not-seen-for", metavar="TIME", default="12h", help="for calls that a page inserted; default: 12h"
+    )
+    reap_calls.set_defaults(cmd=(reap, ["not_seen_for", "pages_not_seen_for", "max_calls"], []))
     settle_calls = line.subparsers.add_parser("settle", help=settle.__doc__, description=settle.__doc__)
     settle_calls.set_defaults(cmd=(settle, ["max_calls"], []))
-    for command in (reap_calls, settle_calls):
+    for command in (burn_calls, reap_calls, settle_calls):
         command.add_argument("--max", dest="max_calls", metavar="N", help="the most calls of this run; default: all")
     check = line.subparsers.choices["check"]
     check.add_argument("--against", metavar="URL", help="only read that database, and build the schema elsewhere")
@@ -276,8 +331,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         elif getattr(options, "scratch", None) is not None:
             raise UserError("--scratch belongs to check --against URL.")
         # Checked here, because for commands that only read files Alembic does not run env.py, which checks it too.
-        if Options.from_config(config).access and options.cmd[0].__name__ not in {"export", "upgrade"}:
-            raise UserError(ACCESS_IS_FOR_UPGRADES)
+        if Options.from_config(config).sets_modes and options.cmd[0].__name__ not in {"export", "upgrade"}:
+            raise UserError(MODES_ARE_FOR_UPGRADES)
         if migrate.is_packaged() and options.cmd[0].__name__ in {"edit", "init", "merge", "revision"}:
             raise UserError("An installed package takes no new revisions: write them in a checkout.")
         line.run_cmd(config, options)

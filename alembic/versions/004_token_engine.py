@@ -1,7 +1,8 @@
 """The token engine.
 
 Why: clients billed calls by reading a balance and writing it back. From now on functions in the database bill them:
-each started minute is billed once, and a ledger has a row for every change of a balance.
+each started minute is billed once, and a ledger has a row for every change of a balance. Pages that cannot be changed
+are trusted to bill by themselves, or metered: then the database bills what they do.
 Locks: call_sessions, user_accounts and token_usage against reads and writes, all at once or none, while a ledger row is
 written for each account: 3.3 s for a million accounts.
 """
@@ -23,6 +24,8 @@ def upgrade() -> None:
     lock_together("call_sessions", "user_accounts", "token_usage")
     set_fillfactor("user_accounts", 50)
     run_file(SQL / "comments.sql")
+    run_file(SQL / "oblivion.page_billing.sql")
+    run_file(SQL / "public.page_billing.sql")
     # The ledger, what writes it, and its audit.
     run_file(SQL / "public.update_updated_at_column.sql")
     run_file(SQL / "oblivion.write_ledger.sql")
@@ -34,6 +37,7 @@ def upgrade() -> None:
     run_file(SQL / "oblivion.call_meters.sql")
     run_file(SQL / "oblivion.call_segments.sql")
     run_file(SQL / "oblivion.live_calls.sql")
+    run_file(SQL / "oblivion.page_calls.sql")
     run_file(SQL / "oblivion.billing_incidents.sql")
     run_file(SQL / "oblivion.fold_charges.sql")
     # The engine.
@@ -41,6 +45,8 @@ def upgrade() -> None:
     run_file(SQL / "oblivion.check_key.sql")
     run_file(SQL / "oblivion.note_incident.sql")
     run_file(SQL / "oblivion.note_outcome.sql")
+    run_file(SQL / "oblivion.final_meter.sql")
+    run_file(SQL / "oblivion.page_lag.sql")
     run_file(SQL / "oblivion.bill_call.sql")
     run_file(SQL / "oblivion.turn_call.sql")
     run_file(SQL / "oblivion.rate_card.sql")
@@ -64,12 +70,22 @@ def upgrade() -> None:
     run_file(SQL / "public.explain_call.sql")
     run_file(SQL / "public.top_up.sql")
     run_file(SQL / "public.refund_call.sql")
+    run_file(SQL / "public.burn_calls.sql")
     run_file(SQL / "public.reap_stale_calls.sql")
     run_file(SQL / "public.settle_calls.sql")
     # Direct writes to metered calls.
     run_file(SQL / "oblivion.guard_metered_call.sql")
     run_file(SQL / "oblivion.correct_meter.sql")
     run_file(SQL / "oblivion.settle_deleted_call.sql")
+    # Pages that bill by themselves.
+    run_file(SQL / "oblivion.meter_call.sql")
+    run_file(SQL / "oblivion.unmeter_call.sql")
+    run_file(SQL / "oblivion.meter_page_call.sql")
+    run_file(SQL / "oblivion.end_page_call.sql")
+    run_file(SQL / "oblivion.update_account.sql")
+    run_file(SQL / "oblivion.limit_opening.sql")
+    run_file(SQL / "oblivion.guard_usage.sql")
+    run_file(SQL / "policies.sql")
     run_file(SQL / "triggers.sql")
     run_file(SQL / "grants.sql")
     run_sql(
@@ -84,6 +100,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     lock_together("call_sessions", "user_accounts", "token_usage")
     run_file(SQL / "down/refuse_to_drop_rows.sql")
+    run_file(SQL / "down/pages.sql")
     run_file(SQL / "down/functions.sql")
     run_sql("DROP FUNCTION oblivion.fold_charges(timestamp with time zone)")
     run_sql("DROP TABLE oblivion.billing_incidents")

@@ -1,4 +1,4 @@
-"""Maintenance of metered calls for a scheduler: end stale calls, and bill ended calls whose billing failed.
+"""Maintenance of metered calls for a scheduler: bill calls of pages, end stale calls, bill what could not be billed.
 
 Each batch is a transaction of its own: its locks are short, and its work stays done if a later batch fails.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
-from oblivion_schema.billing import reap_stale_calls, settle_calls
+from oblivion_schema.billing import burn_calls, reap_stale_calls, settle_calls
 from oblivion_schema.errors import UserError, explain, sqlstate
 from oblivion_schema.tables.metering import billing_incidents
 
@@ -80,12 +80,35 @@ def at_most(given: str | None, name: str) -> int | None:
     return int(given)
 
 
-def reap(connection: Connection, not_seen_for: timedelta, max_calls: int | None) -> Tally:
-    """End all stale calls, at most `max_calls`. Raises UserError if PostgreSQL refuses."""
+def burn(connection: Connection, max_calls: int | None) -> Tally:
+    """Bill all calls of pages that had a heartbeat, at most `max_calls`. Raises UserError if PostgreSQL refuses."""
+    tally = Tally()
+    burnt: set[UUID] = set()
+    try:
+        for size in _batches(max_calls):
+            calls = connection.execute(select(burn_calls(size))).all()
+            connection.commit()
+            tally.calls += len({call.session_id for call in calls} - burnt)
+            for session_id, status, charged, shortfall in calls:
+                tally.add(session_id, status, charged, shortfall)
+            # A call that comes a second time had another heartbeat meanwhile: all others had their turn.
+            if len(calls) < size or burnt & {call.session_id for call in calls}:
+                break
+            burnt |= {call.session_id for call in calls}
+    except DBAPIError as error:
+        raise _explained(error, connection) from error
+    return tally
+
+
+def reap(
+    connection: Connection, not_seen_for: timedelta, pages_not_seen_for: timedelta, max_calls: int | None
+) -> Tally:
+    """End all stale calls, at most `max_calls`. Raises UserError as `burn()`."""
     tally = Tally()
     try:
         for size in _batches(max_calls):
-            reaped = connection.execute(select(reap_stale_calls(not_seen_for, size))).all()
+            stale = reap_stale_calls(not_seen_for, size, pages_not_seen_for=pages_not_seen_for)
+            reaped = connection.execute(select(stale)).all()
             connection.commit()
             tally.calls += len(reaped)
             for session_id, status, charged, shortfall, _ in reaped:
@@ -98,7 +121,7 @@ def reap(connection: Connection, not_seen_for: timedelta, max_calls: int | None)
 
 
 def settle(connection: Connection, max_calls: int | None) -> Tally:
-    """Bill all calls that have ended and are not billed, at most `max_calls`. Raises UserError as `reap()`."""
+    """Bill all calls that have ended and are not billed, at most `max_calls`. Raises UserError as `burn()`."""
     tally = Tally()
     try:
         for size in _batches(max_calls):

@@ -220,7 +220,13 @@ def _check_revision(connection: Connection, subject: str) -> Check:
 
 def _check_access(connection: Connection, subject: str) -> Check:
     says = {"open": "everybody may read and write", "authenticated": "signed-in users reach their own rows"}
-    mode = "open" if connection.scalar(text("SELECT oblivion.open_access()")) else "authenticated"
+    mode = current_modes(connection).access
+    return Check(f"{subject} {mode}: {says[mode]}")
+
+
+def _check_pages(connection: Connection, subject: str) -> Check:
+    says = {"trusted": "they bill their calls by themselves", "metered": "the database bills their calls"}
+    mode = current_modes(connection).pages
     return Check(f"{subject} {mode}: {says[mode]}")
 
 

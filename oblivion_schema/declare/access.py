@@ -5,6 +5,7 @@ Policies are the same in both access modes, because their conditions ask for the
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from oblivion_schema.declare.ddl import declare, declared, grants, qualified
@@ -31,6 +32,11 @@ WHEN_OPEN: Final = f"oblivion.open_access() OR {SERVICE}"
 # The WHEN condition of a trigger. PostgreSQL parses it on every statement, so it is kept short.
 IS_NOT_THE_ENGINE: Final = "NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE')"
 """The current role is not the owner, as whom the token engine runs."""
+IS_A_PAGE: Final = "current_user IN ('anon', 'authenticated')"
+"""The current role is that of a page."""
+
+METERED: Final = "oblivion.page_billing() = 'metered'"
+"""Pages are metered: a policy lets them make writes that have no effect on what a call costs."""
 
 
 def own(column: str, *, further: str = "") -> str:
@@ -70,14 +76,18 @@ def is_guarded(table: Table[Any]) -> bool:
     return any(item.kind == "row level security" for item in declared(table))
 
 
-def grant(relation: Table[Any], *, when_open: Grants, authenticated: Grants) -> None:
+def grant(
+    relation: Table[Any], *, when_open: Grants, authenticated: Grants, when_metered: Grants = MappingProxyType({})
+) -> None:
     """Declare the privileges of the API roles on a table or view in each access mode; they get no others.
 
-    A role that the server lacks is skipped. Raises ValueError for a role that is not in `API_ROLES`.
+    `when_metered`: the privileges that roles have besides, in the authenticated mode, if pages are metered. A role that
+    the server lacks is skipped. Raises ValueError for a role that is not in `API_ROLES`.
     """
-    if unknown := {*when_open, *authenticated} - set(API_ROLES):
+    if unknown := {*when_open, *authenticated, *when_metered} - set(API_ROLES):
         raise ValueError(f"{', '.join(unknown)}: only grants to {', '.join(API_ROLES)} can be declared.")
-    grants(relation, relation.name, f"TABLE {qualified(relation)}", when_open, authenticated)
+    metered = {role: [*its, *when_metered.get(role, ())] for role, its in authenticated.items()}
+    grants(relation, relation.name, f"TABLE {qualified(relation)}", when_open, authenticated, metered)
 
 
 def grant_reading(view: Table[Any]) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.sql.compiler import DDLCompiler
 
-    from oblivion_schema.declare.privileges import Grants
+    from oblivion_schema.declare.privileges import GrantMode, Grants
 
 Kind = Literal[
     "comment", "function", "grant", "index", "policy", "publication", "role", "row level security",
@@ -98,18 +98,28 @@ def declared(owner: Table[Any] | MetaData) -> tuple[Declared, ...]:
 
 
 def grants(
-    owner: Table[Any] | MetaData, name: str, target: str, when_open: Grants, authenticated: Grants | None = None
+    owner: Table[Any] | MetaData,
+    name: str,
+    target: str,
+    when_open: Grants,
+    authenticated: Grants | None = None,
+    metered: Grants | None = None,
 ) -> None:
-    """Declare the privileges of PUBLIC and the API roles on an object, in the open and in the authenticated mode.
+    """Declare the privileges of PUBLIC and the API roles on an object in each of the `GRANT_MODES`.
 
-    `target` is the object as GRANT names it. Without `authenticated` both modes have the same privileges.
+    `target` is the object as GRANT names it. A mode that is left out has the privileges of the one before it.
     """
     closed = when_open if authenticated is None else authenticated
-    owner.info.setdefault(_GRANTED, []).append((target, {"open": when_open, "authenticated": closed}))
-    declare(owner, "grant", name, exact_grants(target, when_open, closed))
+    by_mode: dict[GrantMode, Grants] = {
+        "open": when_open,
+        "authenticated": closed,
+        "metered": closed if metered is None else metered,
+    }
+    owner.info.setdefault(_GRANTED, []).append((target, by_mode))
+    declare(owner, "grant", name, exact_grants(target, by_mode))
 
 
-def granted(metadata: MetaData) -> Iterator[tuple[str, Mapping[str, Grants]]]:
+def granted(metadata: MetaData) -> Iterator[tuple[str, Mapping[GrantMode, Grants]]]:
     """Each object with declared grants, as GRANT names it, and its grants in each mode."""
     for owner in (metadata, *metadata.tables.values()):
         yield from owner.info.get(_GRANTED, ())

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from oblivion_schema.declare.sql import block
+
+GrantMode: TypeAlias = Literal["open", "authenticated", "metered"]
+"""The mode that decides what is granted: an access mode, or `metered`: authenticated, and pages are metered."""
+
+GRANT_MODES: Final[tuple[GrantMode, ...]] = ("open", "authenticated", "metered")
 
 Grants: TypeAlias = Mapping[str, Sequence[str]]
 """The privileges of each role, as GRANT names them: `{"anon": ["SELECT", "UPDATE (email)"]}`."""
@@ -55,23 +60,23 @@ def use_schema_public() -> list[str]:
     ]
 
 
-def exact_grants(target: str, granted: Grants, closed: Grants | None = None) -> str:
-    """One statement that gives the API roles and PUBLIC exactly these privileges on `target`.
+def exact_grants(target: str, by_mode: Mapping[GrantMode, Grants]) -> str:
+    """One statement that gives the API roles and PUBLIC exactly the privileges on `target` that its mode has.
 
     - `target`: the object as GRANT names it, such as `TABLE public.token_usage`.
-    - `granted`: the privileges of each role, such as `{"anon": ["SELECT", "UPDATE (email)"]}`.
-    - `closed`: the privileges in the authenticated mode, if they differ; the statement looks the mode up.
+    - `by_mode`: the privileges of each role in each mode, such as `{"open": {"anon": ["SELECT", "UPDATE (email)"]}}`;
+      the statement looks the mode up if they differ.
 
     It skips roles that do not exist.
     """
-    closed = granted if closed is None else closed
     lines = [f"  REVOKE ALL ON {target} FROM PUBLIC CASCADE;"]
-    lines += _by_mode(target, PUBLIC, granted, closed, indent="  ")
-    alike = all(its.get(role, ()) == granted.get(API_ROLES[0], ()) for its in (granted, closed) for role in API_ROLES)
+    lines += _by_mode(target, PUBLIC, by_mode, indent="  ")
+    first = by_mode["open"].get(API_ROLES[0], ())
+    alike = all(its.get(role, ()) == first for its in by_mode.values() for role in API_ROLES)
     if alike and not set(target) & set("%'"):
-        return block([*lines, *_for_each_role(target, granted.get(API_ROLES[0], ()))], ["  api_role name;"])
+        return block([*lines, *_for_each_role(target, first)], ["  api_role name;"])
     for role in API_ROLES:
-        statements = [f"REVOKE ALL ON {target} FROM {role} CASCADE;", *_by_mode(target, role, granted, closed)]
+        statements = [f"REVOKE ALL ON {target} FROM {role} CASCADE;", *_by_mode(target, role, by_mode)]
         lines += if_role_exists(role, statements)
     return block(lines)
 
@@ -98,21 +103,27 @@ def all_grants(grants: Iterable[tuple[str, Grants]]) -> list[str]:
     return lines
 
 
-def _by_mode(target: str, role: str, granted: Grants, closed: Grants, *, indent: str = "") -> list[str]:
-    """Statements that give `role` its privileges in the database's access mode."""
+def _by_mode(target: str, role: str, by_mode: Mapping[GrantMode, Grants], *, indent: str = "") -> list[str]:
+    """Statements that give `role` its privileges in the database's mode."""
 
-    def give(grants: Grants) -> list[str]:
-        return [f"GRANT {', '.join(grants[role])} ON {target} TO {role};"] if grants.get(role) else []
+    def give(mode: GrantMode) -> list[str]:
+        return [f"GRANT {', '.join(by_mode[mode][role])} ON {target} TO {role};"] if by_mode[mode].get(role) else []
 
-    when_open, when_closed = give(granted), give(closed)
-    if when_open == when_closed:
-        lines = when_open
-    elif not when_open:
-        lines = ["IF NOT oblivion.open_access() THEN", *(f"  {line}" for line in when_closed), "END IF;"]
-    else:
-        otherwise = ["ELSE", *(f"  {line}" for line in when_closed)] if when_closed else []
-        lines = ["IF oblivion.open_access() THEN", *(f"  {line}" for line in when_open), *otherwise, "END IF;"]
+    when_open, when_closed, when_metered = map(give, GRANT_MODES)
+    if when_closed != when_metered:
+        when_closed = _if("oblivion.page_billing() = 'metered'", when_metered, when_closed)
+    lines = when_open if when_open == when_closed else _if("oblivion.open_access()", when_open, when_closed)
     return [f"{indent}{line}" for line in lines]
+
+
+def _if(condition: str, then: Sequence[str], otherwise: Sequence[str]) -> list[str]:
+    """PL/pgSQL lines that execute the one or the other."""
+    if not then:
+        condition, then, otherwise = f"NOT {condition}", otherwise, ()
+    lines = [f"IF {condition} THEN", *(f"  {line}" for line in then)]
+    if otherwise:
+        lines += ["ELSE", *(f"  {line}" for line in otherwise)]
+    return [*lines, "END IF;"]
 
 
 def _for_each_role(target: str, privileges: Sequence[str]) -> list[str]:

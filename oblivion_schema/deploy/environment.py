@@ -4,7 +4,7 @@ A command that fails, is killed or loses its connection leaves the database unch
 that `--sql` prints. A revision must therefore not leave the transaction, as `autocommit_block()` does.
 
 Revisions are static SQL. The options of a run reach them as PostgreSQL settings (`oblivion.demo`, `oblivion.drop_data`,
-`oblivion.access`), so that the script of `--sql` does the same as a run on a database.
+`oblivion.access`, `oblivion.pages`), so that the script of `--sql` does the same as a run on a database.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sqlalchemy import Connection, event, func, select, true
 from sqlalchemy.exc import DBAPIError
 
 from oblivion_schema.adoption.log import noted, report
-from oblivion_schema.deploy.options import ACCESS_IS_FOR_UPGRADES, Options, find_database
+from oblivion_schema.deploy.options import MODES_ARE_FOR_UPGRADES, Options, find_database
 from oblivion_schema.deploy.turns import ADVISORY_LOCK, say, wait_for_other_deployers
 from oblivion_schema.drift.plugin import PLUGIN
 from oblivion_schema.errors import UserError, explain, interrupted
@@ -45,7 +45,7 @@ def run() -> None:
     if _command():  # a service that calls upgrade() sets up its own logging
         _log(quiet=getattr(context.config.cmd_opts, "quiet", False))
     options = Options.from_config(context.config)
-    if options.access:
+    if options.sets_modes:
         _require_upgrade_to_the_newest()
     if context.is_offline_mode():
         context.configure(
@@ -184,8 +184,8 @@ def _migrate(options: Options) -> None:
     for name, value in options.settings().items():
         context.execute(f"SET LOCAL {name} = '{value}'")
     context.run_migrations()
-    if options.access:
-        Operations(migration).invoke(RunSQL(switch(metadata, options.access)))
+    if options.sets_modes:
+        Operations(migration).invoke(RunSQL(switch(metadata, access=options.access, pages=options.pages)))
 
 
 def _require_upgrade_to_the_newest() -> None:
@@ -196,7 +196,7 @@ def _require_upgrade_to_the_newest() -> None:
             found = context.get_revision_argument()
     head = context.script.get_current_head()
     if found not in {head, (head,)}:
-        raise UserError(ACCESS_IS_FOR_UPGRADES)
+        raise UserError(MODES_ARE_FOR_UPGRADES)
 
 
 def _leave_nothing_behind(*, ctx: MigrationContext, step: Any, heads: Iterable[str], **_: Any) -> None:

@@ -19,7 +19,7 @@ from alembic.runtime.migration import MigrationContext
 from oblivion_schema.declare.sql import dollar_quoted, text_literal
 from oblivion_schema.deploy.turns import ADVISORY_LOCK
 from oblivion_schema.errors import UserError
-from oblivion_schema.tables.access import MODES, switch
+from oblivion_schema.tables.access import MODES, PAGE_BILLINGS, switch
 from oblivion_schema.tables.base import PRIVATE_SCHEMA, metadata
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ def export(revisions: ScriptDirectory, options: Options) -> list[SQLFile]:
                 " revisions one after the other, without --rev-id."
             )
         ran = statements(script)
-        if options.access and script is scripts[0]:
-            ran.append(switch(metadata, options.access))
+        if options.sets_modes and script is scripts[0]:
+            ran.append(switch(metadata, access=options.access, pages=options.pages))
         file = SQLFile(_name(script), _text(script, before, ran, options))
         files.append(file)
         before = script.revision, file
@@ -140,16 +140,12 @@ def _name(script: Script) -> str:
 def _text(script: Script, before: tuple[str, SQLFile] | None, ran: Sequence[str], options: Options) -> str:
     # DROP ... IF EXISTS prints a notice for each missing object, which helps nobody.
     settings = options.settings() | {"client_min_messages": "warning"}
-    mode = options.access
     named = {
         "schema": PRIVATE_SCHEMA,
         "revision": script.revision,
         "number": int(script.revision),
         "before": before and before[0],
         "file_before": before and before[1].name,
-        "mode": mode,
-        "other_mode": next(other for other in MODES if other != mode),
-        "is_other": f"{'NOT ' if mode == 'open' else ''}{PRIVATE_SCHEMA}.open_access()",
     }
     told = {name.rpartition(".")[2].replace("_", "-"): value for name, value in options.settings().items()}
     header = _HEADER.format(
@@ -162,7 +158,7 @@ def _text(script: Script, before: tuple[str, SQLFile] | None, ran: Sequence[str]
     body = _BODY.format(
         callers=", ".join(f"current_setting({text_literal(name)}, true)" for name in settings),
         lock=ADVISORY_LOCK,
-        right_mode=_RIGHT_MODE.format(**named) if mode else "",
+        right_mode=_right_modes(options),
         turn=(_TURN if before else _FIRST_TURN).format(**named),
         settings=_set({name: text_literal(value) for name, value in settings.items()}),
         statements="\n\n".join(f"{_in_block(statement)};" for statement in ran),
@@ -171,6 +167,21 @@ def _text(script: Script, before: tuple[str, SQLFile] | None, ran: Sequence[str]
     )
     comment = "\n".join(f"-- {line}".rstrip() for line in header.splitlines()).removeprefix("-- ")
     return f"{comment}\n\nDO {dollar_quoted(body, 'revision')};\n"
+
+
+def _right_modes(options: Options) -> str:
+    """What fails if the database is in other modes than the options name."""
+    is_open, pages = f"{PRIVATE_SCHEMA}.open_access()", f"{PRIVATE_SCHEMA}.page_billing()"
+    asked = {
+        "access": (options.access, MODES, is_open, f"{is_open} <> {str(options.access == 'open').lower()}"),
+        "pages": (options.pages, PAGE_BILLINGS, pages, f"{pages} <> '{options.pages}'"),
+    }
+    return "".join(
+        _RIGHT_MODE.format(function=function, is_other=is_other, option=option, mode=mode, other=other)
+        for option, (mode, modes, function, is_other) in asked.items()
+        for other in modes
+        if mode and other != mode
+    )
 
 
 def _set(values: Mapping[str, str]) -> str:
@@ -235,11 +246,11 @@ _TURN: Final = """\
 
 # A file whose revision is applied already does nothing, so it could not switch the mode: it fails instead.
 _RIGHT_MODE: Final = """\
-  IF to_regprocedure('{schema}.open_access()') IS NOT NULL THEN
+  IF to_regprocedure('{function}') IS NOT NULL THEN
     IF {is_other} THEN
-      RAISE EXCEPTION 'The database is in the access mode {other_mode}, and this file was exported for {mode}'
+      RAISE EXCEPTION 'The database has {option} {other}, and this file was exported for {mode}'
         USING ERRCODE = 'object_not_in_prerequisite_state',
-          HINT = 'Export without -x access, which keeps the mode, and then switch: oblivion-schema access {mode}';
+          HINT = 'Export without -x {option}, which keeps the mode, and then switch: oblivion-schema {option} {mode}';
     END IF;
   END IF;
 """

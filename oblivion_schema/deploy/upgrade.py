@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy import URL, Connection, Engine
 
-    from oblivion_schema.tables.access import Mode
+    from oblivion_schema.tables.access import Mode, PageBilling
 
 _PACKAGE = Path(__file__).parents[1]
 _PACKAGED = _PACKAGE / "migrations"
@@ -58,12 +58,15 @@ def upgrade(
     *,
     demo: bool = True,
     access: Mode | None = None,
+    pages: PageBilling | None = None,
 ) -> None:
     """Bring a database to `revision`, the newest by default.
 
     - `demo=False` leaves the demo accounts out.
     - `access` switches the access mode, as `oblivion-schema access` does. Without it the mode stays as it is; a new
       database is in the open mode.
+    - `pages` switches who bills the calls of pages, as `oblivion-schema pages` does. Without it that stays as it is; in
+      a new database pages are trusted.
 
     If the connection has an open transaction, the upgrade joins it, and the caller commits; otherwise the upgrade is a
     transaction of its own. One upgrade runs at a time: on a database because of a lock, in a process because Alembic's
@@ -80,7 +83,8 @@ def upgrade(
 
     from oblivion_schema.server.database import parse
 
-    options = [f"demo={'yes' if demo else 'no'}", *([f"access={access}"] if access is not None else ())]
+    modes = {"access": access, "pages": pages}
+    options = [f"demo={'yes' if demo else 'no'}", *(f"{name}={mode}" for name, mode in modes.items() if mode is not None)]
     configuration = config(Namespace(x=options))
     if isinstance(target, Connection | Engine):
         configuration.attributes["connection"] = target

@@ -10,12 +10,11 @@ import difflib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-from oblivion_schema.declare.privileges import exact_grants
+from oblivion_schema.declare.privileges import GRANT_MODES, exact_grants
 from oblivion_schema.drift import statements
 from oblivion_schema.drift.catalog import CONSTRAINTS, STATES, Catalog, Key, Object
 from oblivion_schema.drift.plan import ModeGrants, Rename, Step, grant_target, plan
 from oblivion_schema.drift.reading import Reading, read_both
-from oblivion_schema.tables.access import MODES
 from oblivion_schema.tables.base import PRIVATE_SCHEMA
 
 if TYPE_CHECKING:
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
     from sqlalchemy import Connection, MetaData
 
+    from oblivion_schema.declare.privileges import GrantMode
     from oblivion_schema.drift.plan import Statement
-    from oblivion_schema.tables.access import Mode
 
 _SHOWN: Final = 30
 _LINES_AROUND: Final = 3
@@ -78,7 +77,7 @@ class Drift:
     - `unclear`: columns that may have one of several new names.
     - `by_hand`: objects that differ from what the revisions build.
     - `unwritten`: objects that the revisions build otherwise, while the database already is as the metadata says.
-    - `grants_after`, `grants_before`: grants that are not the same in both access modes, by their target in GRANT.
+    - `grants_after`, `grants_before`: grants that are not the same in all modes, by their target in GRANT.
     """
 
     differences: tuple[Difference, ...]
@@ -131,7 +130,7 @@ def find_drift(
 
     `database` is only read. Everything on `scratch` is rolled back; its role needs the rights that an upgrade needs.
     `drop_unknown` lets the steps drop what the metadata does not declare, tables included. `writes_revision` also
-    compares with what the revisions build, and compares grants in both access modes. Raises UserError if the schema
+    compares with what the revisions build, and compares grants in all modes. Raises UserError if the schema
     cannot be built, or the metadata is not valid.
     """
     reading = read_both(database, scratch, metadata, revisions, writes_revision=writes_revision)
@@ -144,7 +143,7 @@ def find_drift(
         drift,
         differences=(
             *drift.differences,
-            *_grants_of_the_other_mode(drift, reading.mode),
+            *_grants_of_other_modes(drift, reading.mode),
             *(Difference("unknown", "", item.own_name) for item in foreign),
         ),
         left_alone=(*sorted(map(str, others)), *drift.left_alone),
@@ -168,24 +167,24 @@ def _not_compared_on_ours(reading: Reading) -> list[Object]:
     ]
 
 
-def _grants_of_the_other_mode(drift: Drift, mode: Mode) -> Iterator[Difference]:
-    """Grants that are right in the database's access mode, and wrong in the other."""
+def _grants_of_other_modes(drift: Drift, mode: GrantMode) -> Iterator[Difference]:
+    """Grants that are right in the database's mode, and wrong in another."""
     for target, its in drift.grants_after.items():
         if its.differs_in and mode not in its.differs_in:
             yield Difference("different", "grant", f"on {target} in the {' and '.join(its.differs_in)} mode")
 
 
-def _grants_by_mode(before: Mapping[Mode, Catalog], after: Mapping[Mode, Catalog]) -> dict[str, ModeGrants]:
+def _grants_by_mode(before: Mapping[GrantMode, Catalog], after: Mapping[GrantMode, Catalog]) -> dict[str, ModeGrants]:
     """The grants that differ between the modes, before or after, by their target in GRANT."""
-    if len(after) < len(MODES):
+    if len(after) < len(GRANT_MODES):
         return {}
     old, new = ({mode: catalog.grants() for mode, catalog in side.items()} for side in (before, after))
     found = {}
     for target in filter(None, dict.fromkeys(grant_target(item) for item in after["open"].objects.values())):
-        was, becomes = ({mode: side[mode].get(target, {}) for mode in MODES} for side in (old, new))
-        if any(its["open"] != its["authenticated"] for its in (was, becomes)):
-            statement = exact_grants(target, becomes["open"], becomes["authenticated"])
-            found[target] = ModeGrants(statement, tuple(mode for mode in MODES if was[mode] != becomes[mode]))
+        was, becomes = ({mode: side[mode].get(target, {}) for mode in GRANT_MODES} for side in (old, new))
+        if any(its["open"] != its[mode] for its in (was, becomes) for mode in GRANT_MODES):
+            statement = exact_grants(target, becomes)
+            found[target] = ModeGrants(statement, tuple(mode for mode in GRANT_MODES if was[mode] != becomes[mode]))
     return found
 
 

@@ -4,7 +4,7 @@
 2. Drop objects, dependent ones first.
 3. Rename columns.
 4. Create and alter objects, each after those that it needs.
-5. Change grants that depend on the access mode.
+5. Change grants that depend on the mode.
 
 PostgreSQL refuses to drop or retype what another object needs. Such an object is dropped first, and created again later
 with its grants and comments. A downgrade is the same plan with the two catalogs exchanged.
@@ -101,7 +101,7 @@ class Rename:
 
 @dataclass(frozen=True)
 class ModeGrants:
-    """Grants on one object that are not the same in both access modes.
+    """Grants on one object that are not the same in all modes.
 
     `statement` looks the mode up, and gives the grants of that mode. `differs_in`: the modes whose grants it changes.
     """
@@ -116,7 +116,7 @@ def plan(
     """The statements that lead from `before` to `after` of all steps.
 
     The first of them refuse to drop a table or column that holds data. `by_mode` has the target of GRANT as its key; it
-    replaces the grants of the steps, which are those of one access mode. Raises UserError if objects need each other in
+    replaces the grants of the steps, which are those of one mode. Raises UserError if objects need each other in
     a circle.
     """
     return _Plan(steps, by_mode).statements(renames)

@@ -9,7 +9,7 @@ savepoint is always rolled back. Renaming a schema locks no table, so no reader 
 1. Read the database (`live`) and the schema that the metadata builds (`want`).
 2. Find renamed columns.
 3. Pair the objects of both sides into steps, and decide for each whether it differs.
-4. For a revision: read both sides in the other access mode too, and look up the SQL of functions and views.
+4. For a revision: read both sides in the other modes too, and look up the SQL of functions and views.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from oblivion_schema.drift.plan import Rename, Step
 from oblivion_schema.drift.sources import Sources, declared_sources
 from oblivion_schema.drift.standin import build, confirmed, execute, made_by_revisions, reread, stand_in
 from oblivion_schema.errors import UserError
-from oblivion_schema.tables.access import MODES, current_mode
+from oblivion_schema.tables.access import Modes, current_modes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
     from sqlalchemy import Connection, MetaData
 
-    from oblivion_schema.tables.access import Mode
+    from oblivion_schema.declare.privileges import GrantMode
 
 # PostgreSQL may print these differently once they are created from their own printed text, as in a restored database.
 _EXPRESSIONS: Final = frozenset({"check constraint", "index", "policy", "view", "default", "trigger"})
@@ -50,7 +50,7 @@ _EXPRESSIONS: Final = frozenset({"check constraint", "index", "policy", "view", 
 class Reading:
     """Both sides, and what is needed to tell whether a difference is ours.
 
-    - `mode`: the access mode of the database.
+    - `mode`: the mode that decides what is granted in the database.
     - `live`, `want`: the objects in the database, and those that the metadata builds.
     - `made`: the objects that the revisions build; empty if nothing depends on it.
     - `steps`: the objects of `live` and `want` in pairs.
@@ -58,10 +58,10 @@ class Reading:
     - `unclear`: columns that may have one of several new names, or none.
     - `left`: objects that the adoption of a hand-made database found and kept.
     - `missing_roles`: API roles that one of the servers lacks, so grants to them were not compared.
-    - `before`, `after`: `live` and `want` in each access mode that was read.
+    - `before`, `after`: `live` and `want` in each mode that was read.
     """
 
-    mode: Mode
+    mode: GrantMode
     live: Catalog
     want: Catalog
     made: Catalog
@@ -70,8 +70,8 @@ class Reading:
     unclear: tuple[str, ...]
     left: frozenset[Key]
     missing_roles: tuple[str, ...]
-    before: Mapping[Mode, Catalog]
-    after: Mapping[Mode, Catalog]
+    before: Mapping[GrantMode, Catalog]
+    after: Mapping[GrantMode, Catalog]
 
 
 def read_both(
@@ -84,12 +84,12 @@ def read_both(
 ) -> Reading:
     """Read `database`, and what `metadata` and the revisions build on the connection of `scratch`.
 
-    Both may be the same connection. `writes_revision` reads both access modes, and adds to each function and view the
+    Both may be the same connection. `writes_revision` reads all modes that grant otherwise, and adds to each function and view the
     SQL as it was written. Raises UserError if the schema cannot be built, or the metadata creates an object of a kind
     that is not compared.
     """
     connection = Operations(scratch).get_bind()
-    mode = current_mode(database)
+    modes = current_modes(database)
     roles = _existing_roles(database)
     live = read(database, metadata, roles)
     published, elsewhere = _publications(database), _publications(connection)
@@ -100,7 +100,7 @@ def read_both(
     with stand_in(connection):
         for name in sorted(published - elsewhere):
             execute(connection, f"CREATE PUBLICATION {quoted(name)}")
-        build(connection, metadata, mode)
+        build(connection, metadata, modes)
         # The API roles are there now, where the role may create them.
         compared = sorted(set(roles) & set(_existing_roles(connection)))
         missing = tuple(sorted(set(API_ROLES) - set(compared)))
@@ -112,7 +112,7 @@ def read_both(
         gone = any(item.kind not in STATES and key not in want for key, item in live.objects.items())
         made, written = Catalog({}), Sources({})
         if gone or writes_revision:
-            made, written = made_by_revisions(scratch, metadata, revisions, mode, sources=writes_revision)
+            made, written = made_by_revisions(scratch, metadata, revisions, modes, sources=writes_revision)
         # Only a column that the revisions made is ours to rename.
         renames = [rename for rename in possible_renames if ("column", rename.names[0]) in made]
 
@@ -120,19 +120,21 @@ def read_both(
             like_live = read_built() if renames else want
             steps = [_settled(connection, metadata, step, like_live) for step in _steps(live, like_live, want)]
 
-        before, after = {mode: live}, {mode: want}
+        before, after = {modes.grants: live}, {modes.grants: want}
         if writes_revision:
             declared = confirmed(connection, want, declared_sources(metadata, want))
             written = written.agreed(made, live)
             steps = [Step(written.put_on(step.before), declared.put_on(step.after), step.differs) for step in steps]
-            [other] = set(MODES) - {mode}
-            in_other, _ = made_by_revisions(scratch, metadata, revisions, other)
-            before[other] = in_other.without_grants_to(missing)
-            with stand_in(connection):
-                build(connection, metadata, other)
-                after[other] = read(connection, metadata, compared)
+            for other in (Modes(), Modes("authenticated"), Modes("authenticated", "metered")):
+                if other.grants in before:
+                    continue
+                in_other, _ = made_by_revisions(scratch, metadata, revisions, other)
+                before[other.grants] = in_other.without_grants_to(missing)
+                with stand_in(connection):
+                    build(connection, metadata, other)
+                    after[other.grants] = read(connection, metadata, compared)
     return Reading(
-        mode=mode,
+        mode=modes.grants,
         live=live,
         want=want,
         made=made,

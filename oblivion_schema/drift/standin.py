@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
     from sqlalchemy import Connection, MetaData
 
-    from oblivion_schema.tables.access import Mode
+    from oblivion_schema.tables.access import Modes
 
 _VERSION_TABLE: Final = f"""\
 CREATE TABLE {PRIVATE_SCHEMA}.alembic_version (
@@ -64,13 +64,13 @@ def stand_in(connection: Connection) -> Iterator[None]:
         savepoint.rollback()
 
 
-def build(connection: Connection, metadata: MetaData, mode: Mode) -> None:
-    """Build the metadata in a stand-in, with the grants of an access mode.
+def build(connection: Connection, metadata: MetaData, modes: Modes) -> None:
+    """Build the metadata in a stand-in, in these modes.
 
     Raises UserError that names the object which PostgreSQL rejects.
     """
     try:
-        _set_mode(connection, mode)
+        _set_modes(connection, modes)
         metadata.create_all(connection, checkfirst=False)
         execute(connection, f"CREATE SCHEMA IF NOT EXISTS {PRIVATE_SCHEMA}")
         execute(connection, _VERSION_TABLE)
@@ -78,12 +78,13 @@ def build(connection: Connection, metadata: MetaData, mode: Mode) -> None:
         raise invalid_declaration(error) from error
 
 
-def _set_mode(connection: Connection, mode: Mode) -> None:
-    connection.execute(select(func.set_config(f"{PRIVATE_SCHEMA}.access", mode, true())))
+def _set_modes(connection: Connection, modes: Modes) -> None:
+    for name, mode in (("access", modes.access), ("pages", modes.pages)):
+        connection.execute(select(func.set_config(f"{PRIVATE_SCHEMA}.{name}", mode, true())))
 
 
 def made_by_revisions(
-    scratch: MigrationContext, metadata: MetaData, revisions: ScriptDirectory, mode: Mode, *, sources: bool = False
+    scratch: MigrationContext, metadata: MetaData, revisions: ScriptDirectory, modes: Modes, *, sources: bool = False
 ) -> tuple[Catalog, Sources]:
     """Build all revisions in a stand-in of their own; returns the objects and, with `sources`, how some were written.
 
@@ -93,7 +94,7 @@ def made_by_revisions(
     connection = Operations(scratch).get_bind()
     with stand_in(connection), Operations.context(scratch):
         execute(connection, f"CREATE SCHEMA {PRIVATE_SCHEMA}")
-        _set_mode(connection, mode)
+        _set_modes(connection, modes)
         for script in scripts:
             try:
                 script.module.upgrade()

@@ -88,8 +88,8 @@ def alter(item: Object) -> str:
             return f"ALTER TABLE {on} ALTER COLUMN {own} SET DEFAULT {definition}"
         case "identity":
             return _laid_out(f"ALTER TABLE {on}{_BREAK}ALTER COLUMN {own} {_set_identity(definition)}")
-        case "function" if own == "oblivion.open_access()":
-            return _in_either_mode(definition)
+        case "function" if own in _MODES:
+            return _in_either_mode(own, definition)
         case "function" | "view" if item.source:
             return as_replacement(item.source)
         case "function":
@@ -308,17 +308,25 @@ def _function(definition: str) -> str:
     return re.sub(r"^ (?=\S)", "", head, flags=re.MULTILINE) + start + body
 
 
-def _in_either_mode(definition: str) -> str:
-    """A block that replaces `oblivion.open_access()`, whose result is the access mode, and keeps the mode."""
+# What the functions return that are constants: only that differs between databases.
+_MODES: Final = {
+    "oblivion.open_access()": ("true", "false"),
+    "oblivion.page_billing()": ("'trusted'::text", "'metered'::text"),
+}
+
+
+def _in_either_mode(function: str, definition: str) -> str:
+    """A block that replaces a function whose result is a mode, and keeps the mode."""
     head, found, _ = _function(definition).rpartition("RETURN ")
     if not found:
         return _function(definition)
+    first, other = _MODES[function]
     return block(
         [
-            "  IF oblivion.open_access() THEN",
-            *indented(f"{head}RETURN true;", 4),
+            f"  IF {function} = {first} THEN",
+            *indented(f"{head}RETURN {first};", 4),
             "  ELSE",
-            *indented(f"{head}RETURN false;", 4),
+            *indented(f"{head}RETURN {other};", 4),
             "  END IF;",
         ]
     )

@@ -1,16 +1,20 @@
-"""Access modes, which decide what row level security, policies and grants allow; each table declares its own.
+"""Modes, which decide what row level security, policies and grants allow, and who bills the calls of pages.
 
-A database is in one of two modes. In the open mode everybody who has the project's public key may read and write, as
-the deployed browser clients expect. In the authenticated mode a signed-in user reaches only the user's own rows, and a
-visitor almost nothing.
+A database is in one of two access modes. In the open mode everybody who has the project's public key may read and
+write, as the deployed browser clients expect. In the authenticated mode a signed-in user reaches only the user's own
+rows, and a visitor almost nothing.
 
-The function `oblivion.open_access()` returns the mode as a constant. PostgreSQL folds the constant into each plan, so
-that a plan has the condition on own rows or no condition. When the function is replaced, all sessions plan again.
-Policies are the same in both modes; grants differ.
+The second mode is that of pages which bill their calls by themselves. They are trusted to, or they are metered: then
+the token engine bills their calls, and what they write to a balance has no effect.
+
+The functions `oblivion.open_access()` and `oblivion.page_billing()` return the modes as constants. PostgreSQL folds
+them into each plan, so that a plan has the condition on own rows or no condition. When such a function is replaced, all
+sessions plan again. Policies are the same in all modes; grants differ.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -26,57 +30,96 @@ from oblivion_schema.declare.ddl import (
     granted,
     qualified,
 )
-from oblivion_schema.declare.privileges import PUBLIC, all_grants, use_schema_public
+from oblivion_schema.declare.privileges import API_ROLES, PUBLIC, all_grants, if_role_exists, use_schema_public
 from oblivion_schema.declare.sql import add_to_publication, block, indented, text_literal
 from oblivion_schema.tables.base import metadata
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy import Connection, MetaData
+
+    from oblivion_schema.declare.privileges import GrantMode, Grants
 
 SQL: Final = Path(__file__).with_suffix("")
 
 Mode = Literal["open", "authenticated"]
 MODES: Final[tuple[Mode, ...]] = ("open", "authenticated")
 
+PageBilling = Literal["trusted", "metered"]
+PAGE_BILLINGS: Final[tuple[PageBilling, ...]] = ("trusted", "metered")
 
-_CREATE_OPEN_ACCESS, _COMMENT_ON_OPEN_ACCESS = definition(SQL / "oblivion.open_access.sql")
+
+@dataclass(frozen=True)
+class Modes:
+    """The two modes of a database: who may do what, and who bills the calls of pages."""
+
+    access: Mode = "open"
+    pages: PageBilling = "trusted"
+
+    @property
+    def grants(self) -> GrantMode:
+        """The mode that decides what is granted."""
+        return "metered" if self == Modes("authenticated", "metered") else self.access
 
 
-def _open_access(mode: Mode) -> str:
-    """The statement that creates `oblivion.open_access()` for `mode`."""
-    _, create, rest = _CREATE_OPEN_ACCESS.partition("CREATE OR REPLACE ")
-    return f"{create}{rest};".replace("RETURN true", f"RETURN {str(mode == 'open').lower()}")
+class _Constant:
+    """A function of an .sql file that returns a mode as a constant; `values` has the SQL of each mode.
 
+    The file has the first of them. The setting `oblivion.<setting>` gives the mode of a new database.
+    """
+
+    def __init__(self, name: str, setting: str, values: Mapping[str, str]) -> None:
+        self.create, self.comment = definition(SQL / f"{name}.sql")
+        self.name, self.setting, self.values = name, setting, values
+
+    def returning(self, mode: str) -> str:
+        """The statement that creates the function for `mode`."""
+        _, create, rest = self.create.partition("CREATE OR REPLACE ")
+        first = next(iter(self.values.values()))
+        return f"{create}{rest};".replace(f"RETURN {first}", f"RETURN {self.values[mode]}")
+
+    def declare(self, granted: Grants) -> None:
+        """Declare the function: an existing database keeps its mode, and a new one gets the mode of the setting."""
+        first, other = self.values
+        lines = [
+            f"  IF to_regprocedure('{self.name}()') IS NOT NULL THEN",
+            "    NULL;",
+            f"  ELSIF current_setting('oblivion.{self.setting}', true) = '{other}' THEN",
+            *indented(self.returning(other), 4),
+            "  ELSE",
+            *indented(self.returning(first), 4),
+            "  END IF;",
+        ]
+        declare(metadata, "function", self.name, block(lines))
+        describe_function(metadata, self.comment, granted=granted)
+
+
+_ACCESS: Final = _Constant("oblivion.open_access", "access", {"open": "true", "authenticated": "false"})
+_PAGES: Final = _Constant("oblivion.page_billing", "pages", {"trusted": "'trusted'", "metered": "'metered'"})
 
 # Policies call these functions, so every role that may query a table needs EXECUTE, an operator's own role too.
 _ANYBODY: Final = {PUBLIC: EXECUTE}
 
-# An existing database keeps its mode. A new one gets the mode of the setting oblivion.access, and is open without it.
-declare(
-    metadata,
-    "function",
-    "oblivion.open_access",
-    block(
-        [
-            "  IF to_regprocedure('oblivion.open_access()') IS NOT NULL THEN",
-            "    NULL;",
-            "  ELSIF current_setting('oblivion.access', true) = 'authenticated' THEN",
-            *indented(_open_access("authenticated"), 4),
-            "  ELSE",
-            *indented(_open_access("open"), 4),
-            "  END IF;",
-        ]
-    ),
-)
-describe_function(metadata, _COMMENT_ON_OPEN_ACCESS, granted=_ANYBODY)
+_ACCESS.declare(_ANYBODY)
+_PAGES.declare(_ANYBODY)
+function(metadata, SQL / "public.page_billing.sql", granted=dict.fromkeys(API_ROLES, EXECUTE))
 function(metadata, SQL / "oblivion.is_service_role.sql", granted=_ANYBODY)
 function(metadata, SQL / "oblivion.current_user_id.sql", granted=_ANYBODY)
 
 
-def current_mode(connection: Connection) -> Mode:
-    """The mode of the database; a database without these functions is open."""
-    known = connection.scalar(text("SELECT to_regprocedure('oblivion.open_access()') IS NOT NULL"))
-    return "open" if not known or connection.scalar(text("SELECT oblivion.open_access()")) else "authenticated"
+def has_modes(connection: Connection) -> bool:
+    """Whether the database has the functions that return its modes; a hand-made one has not."""
+    both = "to_regprocedure('oblivion.open_access()') IS NOT NULL AND to_regprocedure('oblivion.page_billing()') IS NOT NULL"
+    return bool(connection.scalar(text(f"SELECT {both}")))
+
+
+def current_modes(connection: Connection) -> Modes:
+    """The modes of the database; one without these functions is open, and its pages are trusted."""
+    if not has_modes(connection):
+        return Modes()
+    is_open, pages = connection.execute(text("SELECT oblivion.open_access(), oblivion.page_billing()")).one()
+    return Modes("open" if is_open else "authenticated", pages)
 
 
 def others_policies(connection: Connection, metadata: MetaData) -> list[str]:
@@ -94,20 +137,37 @@ def others_policies(connection: Connection, metadata: MetaData) -> list[str]:
     return [f"Policy {policy} is not ours, and allows access in both modes" for policy in found]
 
 
-def switch(metadata: MetaData, mode: Mode) -> str:
-    """One statement that switches a database to `mode`, in all sessions at once, without a lock that queries wait for.
+def switch(metadata: MetaData, *, access: Mode | None = None, pages: PageBilling | None = None) -> str:
+    """One statement that switches modes of a database, in all sessions at once, without a lock that queries wait for.
 
-    It renews all grants, and adds the tables to Realtime's publication, so that roles and publications that were
-    created since get theirs. It raises object_not_in_prerequisite_state if the mode would not hold: if another role
-    granted more, or row level security is off.
+    With `access` it renews all grants, and adds the tables to Realtime's publication, so that roles and publications
+    that were created since get theirs. It raises object_not_in_prerequisite_state if the mode would not hold: if
+    another role granted more, or row level security is off.
     """
+    lines = [] if pages is None else indented(_PAGES.returning(pages), 2)
+    if access is None:
+        targets = [(target, its) for target, its in granted(metadata) if its["metered"] != its["authenticated"]]
+        state: GrantMode = "metered" if pages == "metered" else "authenticated"
+        grants = [f"  {line}" for line in all_grants((target, its[state]) for target, its in targets)]
+        return block([*lines, "  IF NOT oblivion.open_access() THEN", *grants, "  END IF;"])
+    lines += indented(_ACCESS.returning(access), 2)
+    lines += all_grants((target, its[access]) for target, its in granted(metadata))
+    if access == "authenticated":
+        further = [
+            f"GRANT {', '.join(more)} ON {target} TO {role};"
+            for target, its in granted(metadata)
+            for role, privileges in its["metered"].items()
+            if (more := [privilege for privilege in privileges if privilege not in its["authenticated"][role]])
+        ]
+        lines += ["  IF oblivion.page_billing() = 'metered' THEN"]
+        lines += [f"  {line}" for line in if_role_exists("authenticated", further)]
+        lines += ["  END IF;"]
     relations = [table for table in metadata.tables.values() if table.schema is None or is_guarded(table)]
     published = [table for table in relations if is_published(table)]
     checks = _IS_IN_FORCE.replace("<relations>", ", ".join(text_literal(qualified(table)) for table in relations))
     return block(
         [
-            *indented(_open_access(mode), 2),
-            *all_grants((target, its[mode]) for target, its in granted(metadata)),
+            *lines,
             *use_schema_public(),
             *(line for table in published for line in add_to_publication(REALTIME, qualified(table))),
             *checks.splitlines(),

@@ -8,7 +8,16 @@ from typing import Final
 from sqlalchemy import CheckConstraint, Column, Index, Integer, Named, Table, Text, TypedColumns, text
 from sqlalchemy.schema import conv
 
-from oblivion_schema.declare.access import READ, READ_WRITE, grant, own, publish, row_level_security
+from oblivion_schema.declare.access import (
+    IS_A_PAGE,
+    METERED,
+    READ,
+    READ_WRITE,
+    grant,
+    own,
+    publish,
+    row_level_security,
+)
 from oblivion_schema.declare.ddl import declare, trigger
 from oblivion_schema.declare.privileges import API_ROLES
 from oblivion_schema.tables.base import Timestamp, metadata
@@ -43,16 +52,23 @@ user_accounts: Final = Table(
 )
 # Billing updates an account every minute: free space on the page makes that a HOT update, which writes no index.
 declare(user_accounts, "storage parameter", "fillfactor", "ALTER TABLE public.user_accounts SET (fillfactor = 50)")
-# In the authenticated mode a user may change only the email of the account, not the balance or the tier.
-row_level_security(user_accounts, select=own("user_id"), update=own("user_id"))
+# In the authenticated mode a user may change only the email of the account, not the balance or the tier. If pages are
+# metered a user may sign in and write a balance, as clients do: triggers see to it that no balance changes.
+row_level_security(
+    user_accounts, select=own("user_id"), insert=own("user_id", further=METERED), update=own("user_id")
+)
 grant(
     user_accounts,
     when_open=dict.fromkeys(API_ROLES, READ_WRITE),
     authenticated={"authenticated": [*READ, "UPDATE (email)"], "service_role": READ_WRITE},
+    when_metered={
+        "authenticated": ["INSERT (user_id, tokens_remaining, email)", "UPDATE (user_id, tokens_remaining)"]
+    },
 )
 publish(user_accounts)
 
-trigger(user_accounts, "update_user_accounts_updated_at", "BEFORE UPDATE", "public.update_updated_at_column")
+trigger(user_accounts, "limit_opening", "BEFORE INSERT", "oblivion.limit_opening", when=IS_A_PAGE)
+trigger(user_accounts, "update_user_accounts_updated_at", "BEFORE UPDATE", "oblivion.update_account")
 # These triggers, and the one above, have no WHEN condition: PostgreSQL would parse it on every statement.
 trigger(user_accounts, "open_ledger", "AFTER INSERT", "oblivion.write_ledger")
 trigger(user_accounts, "write_ledger", "AFTER UPDATE", "oblivion.write_ledger")

@@ -24,7 +24,9 @@ from sqlalchemy import (
 )
 
 from oblivion_schema.declare.access import (
+    IS_A_PAGE,
     IS_NOT_THE_ENGINE,
+    METERED,
     READ,
     READ_WRITE,
     grant,
@@ -93,8 +95,14 @@ declare(
     "idx_call_sessions_active",
     "CREATE INDEX idx_call_sessions_active ON public.call_sessions (start_time) WHERE end_time IS NULL",
 )
-# In the authenticated mode a user may insert own calls, as clients do, but only with a credit_cost of 0.
-row_level_security(call_sessions, select=own("user_id"), insert=own("user_id", further="credit_cost = 0"))
+# In the authenticated mode a user may insert own calls, as clients do, but only with a credit_cost of 0. If pages are
+# metered a user may also end own calls, as clients do.
+row_level_security(
+    call_sessions,
+    select=own("user_id"),
+    insert=own("user_id", further="credit_cost = 0"),
+    update=own("user_id", further=METERED),
+)
 grant(
     call_sessions,
     when_open=dict.fromkeys(API_ROLES, READ_WRITE),
@@ -102,6 +110,7 @@ grant(
         "authenticated": [*READ, "INSERT (room_id, start_time, mode, used_turn, credit_cost, user_id)"],
         "service_role": READ_WRITE,
     },
+    when_metered={"authenticated": ["UPDATE (end_time, used_turn, credit_cost)"]},
 )
 publish(call_sessions)
 
@@ -118,6 +127,8 @@ trigger(
     # Not for the engine's own writes, which it labels, unless somebody else's trigger makes the change meanwhile.
     when="pg_trigger_depth() > 0 OR NOT starts_with(coalesce(current_setting('oblivion.reason', true), ''), 'charge ')",
 )
+trigger(call_sessions, "end_page_call", "AFTER UPDATE", "oblivion.end_page_call", when=IS_NOT_THE_ENGINE)
+trigger(call_sessions, "meter_page_call", "AFTER INSERT", "oblivion.meter_page_call", when=IS_A_PAGE)
 trigger(call_sessions, "settle_deleted_call", "BEFORE DELETE", "oblivion.settle_deleted_call")
 trigger(call_sessions, "note_insert", "AFTER INSERT", "oblivion.note_calls", transition="NEW TABLE AS added")
 trigger(

@@ -47,6 +47,9 @@ class TokenLedgerColumns(TypedColumns):
     key: Named[str | None] = Column(
         Text, comment="Idempotency key of a top_up or refund, which is credited once for each key."
     )
+    role: Named[str | None] = Column(
+        Text, comment="anon or authenticated if a page wrote the balance by itself; NULL for other rows."
+    )
 
 
 # No CHECK constraints: only the triggers, trim_ledger() and fold_charges() write rows.

@@ -1,6 +1,6 @@
 """Metering: the token engine, which is functions in the database, and what it stores about each call.
 
-A call that `start_call()` made is metered. It consists of segments; a segment is a span of minutes at one rate. The
+A call that `start_call()` made is metered, and so are calls of pages if pages are metered (`pages`). A call consists of segments; a segment is a span of minutes at one rate. The
 price of a call is the sum of its segments. The meter holds what was billed; a bill charges the difference.
 
 While a call goes on, a tick writes its meter, the account and the ledger, and nothing else. A segment gets its row of
@@ -107,6 +107,14 @@ class CallMeterColumns(TypedColumns):
             " token_usage is there for its current segment."
         ),
     )
+    by_page: Named[bool] = Column(
+        Boolean,
+        server_default=text("false"),
+        comment=(
+            "Whether a page inserted the call: it is charged at the lower rate while it goes on, and TURN at its end"
+            " prices all of it."
+        ),
+    )
     settled: Named[bool] = Column(
         Boolean, server_default=text("false"), comment="Whether the call has ended, and is billed to its end."
     )
@@ -123,7 +131,10 @@ call_meters: Final = Table(
     metadata,
     CallMeterColumns,
     schema=PRIVATE_SCHEMA,
-    comment="Meters: what the engine stores about each metered call, which is a call that start_call() made.",
+    comment=(
+        "Meters: what the engine stores about each metered call, which start_call() made, or a page if pages are"
+        " metered."
+    ),
 )
 declare(
     call_meters,
@@ -257,6 +268,8 @@ function(billing_incidents, SQL / "oblivion.may_act_for.sql")
 function(billing_incidents, SQL / "oblivion.check_key.sql")
 function(billing_incidents, SQL / "oblivion.note_incident.sql")
 function(billing_incidents, SQL / "oblivion.note_outcome.sql")
+function(billing_incidents, SQL / "oblivion.final_meter.sql")
+function(billing_incidents, SQL / "oblivion.page_lag.sql")
 function(billing_incidents, SQL / "oblivion.bill_call.sql")
 function(billing_incidents, SQL / "oblivion.turn_call.sql")
 function(billing_incidents, SQL / "oblivion.rate_card.sql")

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import conv
 
-from oblivion_schema.declare.access import READ, READ_WRITE, grant, own, row_level_security
+from oblivion_schema.declare.access import IS_A_PAGE, READ, READ_WRITE, grant, own, row_level_security
 from oblivion_schema.declare.ddl import declare, trigger
 from oblivion_schema.declare.privileges import API_ROLES
 from oblivion_schema.tables.base import Timestamp, metadata
@@ -71,13 +71,21 @@ declare(
     "idx_token_usage_session",
     "CREATE INDEX idx_token_usage_session ON public.token_usage USING hash (session_id)",
 )
+# In the authenticated mode a user may insert no row. If pages are metered, a trigger drops the row that a client logs of
+# an own call before PostgreSQL looks at the policy.
 row_level_security(token_usage, select=own("user_id"))
 grant(
     token_usage,
     when_open=dict.fromkeys(API_ROLES, READ_WRITE),
     authenticated={"authenticated": READ, "service_role": READ_WRITE},
+    when_metered={
+        "authenticated": [
+            'INSERT (user_id, session_id, tokens_used, mode, used_turn, duration_seconds, "timestamp")'
+        ]
+    },
 )
 
+trigger(token_usage, "guard_usage", "BEFORE INSERT OR UPDATE OR DELETE", "oblivion.guard_usage", when=IS_A_PAGE)
 trigger(token_usage, "note_insert", "AFTER INSERT", "oblivion.note_usage", transition="NEW TABLE AS added")
 trigger(
     token_usage,

@@ -9,6 +9,7 @@ DECLARE
     oblivion.call_quote(text, text, boolean, text),
     oblivion.start_call(text, text, text, boolean, text, text),
     oblivion.explain_call(uuid, text),
+    public.page_billing(),
     public.call_quote(text, text, boolean),
     public.start_call(text, text, text, boolean, text),
     public.tick_call(uuid),
@@ -34,10 +35,11 @@ DECLARE
   functions CONSTANT text := '
     oblivion.top_up(text, integer, text),
     oblivion.refund_call(uuid, integer, text),
-    oblivion.sweep_calls(text, interval, integer),
+    oblivion.sweep_calls(text, integer, interval, interval),
     public.top_up(text, integer, text),
     public.refund_call(uuid, integer, text),
-    public.reap_stale_calls(interval, integer),
+    public.burn_calls(integer),
+    public.reap_stale_calls(interval, integer, interval),
     public.settle_calls(integer)
   ';
 BEGIN
@@ -66,6 +68,8 @@ DECLARE
     oblivion.check_key(text, text),
     oblivion.note_incident(uuid, text, text, text, text),
     oblivion.note_outcome(oblivion.call_meters, text, timestamptz, boolean, boolean),
+    oblivion.final_meter(oblivion.call_meters, boolean),
+    oblivion.page_lag(oblivion.call_meters, timestamptz),
     oblivion.bill_call(oblivion.call_meters, timestamptz, boolean, text),
     oblivion.turn_call(oblivion.call_meters, boolean, integer, integer, boolean),
     oblivion.rate_card(text, boolean),
@@ -73,7 +77,14 @@ DECLARE
     oblivion.credit_account(text, integer, text, text, uuid, integer),
     oblivion.guard_metered_call(),
     oblivion.correct_meter(),
-    oblivion.settle_deleted_call()
+    oblivion.settle_deleted_call(),
+    oblivion.meter_call(public.call_sessions, timestamptz),
+    oblivion.unmeter_call(oblivion.call_meters),
+    oblivion.meter_page_call(),
+    oblivion.end_page_call(),
+    oblivion.update_account(),
+    oblivion.limit_opening(),
+    oblivion.guard_usage()
   ';
 BEGIN
   EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC CASCADE', functions);
@@ -82,5 +93,32 @@ BEGIN
   LOOP
     EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %I CASCADE', functions, api_role);
   END LOOP;
+END
+$$;
+
+-- Policies ask for it, so every role that may query a table needs EXECUTE, an operator's own role too.
+DO $$
+DECLARE
+  api_role name;
+BEGIN
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON FUNCTION oblivion.page_billing() FROM %I CASCADE', api_role);
+  END LOOP;
+  GRANT EXECUTE ON FUNCTION oblivion.page_billing() TO PUBLIC;
+END
+$$;
+
+-- In the authenticated mode, if pages are metered: what pages write without effect.
+DO $$
+BEGIN
+  IF to_regrole('authenticated') IS NOT NULL AND NOT oblivion.open_access() AND oblivion.page_billing() = 'metered' THEN
+    GRANT UPDATE (end_time, used_turn, credit_cost) ON public.call_sessions TO authenticated;
+    GRANT INSERT (user_id, tokens_remaining, email), UPDATE (user_id, tokens_remaining)
+      ON public.user_accounts TO authenticated;
+    GRANT INSERT (user_id, session_id, tokens_used, mode, used_turn, duration_seconds, "timestamp")
+      ON public.token_usage TO authenticated;
+  END IF;
 END
 $$;

@@ -1,5 +1,5 @@
--- The common part of tick_call, set_call_turn, end_call, reap_stale_calls and settle_calls. It locks the call and bills
--- it. Then the call goes on, changes TURN, or ends. `action`: tick, turn, end, reap or settle.
+-- The common part of tick_call, set_call_turn, end_call, burn_calls, reap_stale_calls and settle_calls. It locks the
+-- call and bills it. Then the call goes on, changes TURN, or ends. `action`: tick, turn, end, burn, reap or settle.
 CREATE FUNCTION oblivion.advance_call(session_id uuid, action text, turn boolean, caller text)
 RETURNS oblivion.live_calls
 LANGUAGE plpgsql
@@ -10,6 +10,7 @@ DECLARE
   call pg_catalog.record;
   meter oblivion.call_meters;
   bill pg_catalog.record;
+  lag interval;
   until timestamp with time zone;
   -- Minutes that have started, or that were billed before the clock was set back.
   minute integer;
@@ -24,7 +25,7 @@ BEGIN
   state.charged := 0;
   state.shortfall := 0;
   -- Lock both rows: after a wait PostgreSQL rereads only the rows that it locks.
-  SELECT c.end_time, m AS meter
+  SELECT c.start_time, c.end_time, c.used_turn, m AS meter
   INTO call
   FROM public.call_sessions AS c
   JOIN oblivion.call_meters AS m ON m.session_id = c.id
@@ -39,12 +40,14 @@ BEGIN
     state.status := 'unknown';
     RETURN state;
   END IF;
+  lag := oblivion.page_lag(meter, call.start_time);
   state.credit_cost := meter.cost;
   IF call.end_time IS NULL OR meter.reaped AND action IN ('tick', 'turn', 'end') THEN
     -- The client of a reaped call has come back: the time since the reaping is billed now.
     -- The server's clock, read after the locks were taken, but not before what was billed.
     until := CASE action
       WHEN 'reap' THEN greatest(meter.seen_at, meter.started_at)
+      WHEN 'burn' THEN meter.seen_at
       ELSE greatest(clock_timestamp(), meter.seen_at)
     END;
     ends := action IN ('end', 'reap');
@@ -52,15 +55,18 @@ BEGIN
     state.status := 'ended';
     SELECT a.tokens_remaining INTO state.balance FROM public.user_accounts AS a WHERE a.user_id = meter.user_id;
     IF isfinite(call.end_time) AND isfinite(meter.started_at) THEN
-      state.minutes_billed := ceil(greatest(0, date_part('epoch', call.end_time - meter.started_at)) / 60);
+      state.minutes_billed := ceil(greatest(0, date_part('epoch', call.end_time - lag - meter.started_at)) / 60);
     END IF;
     RETURN state;
   ELSE
-    until := call.end_time;
+    until := call.end_time - lag;
     ends := true;
   END IF;
 
-  turns := action = 'turn' AND turn <> meter.used_turn;
+  IF ends THEN
+    meter := oblivion.final_meter(meter, call.used_turn);
+  END IF;
+  turns := action = 'turn' AND turn <> meter.used_turn AND NOT meter.by_page;
   IF turns THEN
     minute := greatest(
       ceil(date_part('epoch', until - meter.started_at) / 60),
@@ -77,11 +83,11 @@ BEGIN
   meter := oblivion.note_outcome(
     meter, bill.status, until, ends, is_reaped => action = 'reap' OR meter.reaped AND action = 'settle'
   );
-  IF action <> 'tick' OR call.end_time IS NOT NULL THEN
+  IF action NOT IN ('tick', 'burn') OR call.end_time IS NOT NULL THEN
     UPDATE public.call_sessions AS c
     SET
       credit_cost = bill.cost,
-      end_time = CASE WHEN ends THEN until END,
+      end_time = CASE WHEN ends THEN until + lag END,
       used_turn = CASE action WHEN 'turn' THEN turn ELSE c.used_turn END
     WHERE c.id = advance_call.session_id;
   END IF;
@@ -98,4 +104,4 @@ $$;
 
 COMMENT ON FUNCTION oblivion.advance_call(uuid, text, boolean, text) IS
   'Bills a call, and then continues it, changes its TURN, or ends it. The common part of tick_call(), '
-  'set_call_turn(), end_call(), reap_stale_calls() and settle_calls().';
+  'set_call_turn(), end_call(), burn_calls(), reap_stale_calls() and settle_calls().';

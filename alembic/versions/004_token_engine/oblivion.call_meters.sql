@@ -21,6 +21,7 @@ CREATE TABLE oblivion.call_meters (
   shortfall integer DEFAULT 0 NOT NULL,
   refunded integer DEFAULT 0 NOT NULL,
   is_plain boolean NOT NULL,
+  by_page boolean DEFAULT false NOT NULL,
   settled boolean DEFAULT false NOT NULL,
   reaped boolean DEFAULT false NOT NULL,
   has_incident boolean DEFAULT false NOT NULL,
@@ -48,7 +49,7 @@ END
 $$;
 
 COMMENT ON TABLE oblivion.call_meters IS
-  'Meters: what the engine stores about each metered call, which is a call that start_call() made.';
+  'Meters: what the engine stores about each metered call, which start_call() made, or a page if pages are metered.';
 COMMENT ON COLUMN oblivion.call_meters.session_id IS 'The call.';
 COMMENT ON COLUMN oblivion.call_meters.user_id IS
   'The user who started the call; user_id and client_key identify a repeated start.';
@@ -80,6 +81,9 @@ COMMENT ON COLUMN oblivion.call_meters.refunded IS 'Tokens refunded.';
 COMMENT ON COLUMN oblivion.call_meters.is_plain IS
   'Whether one statement may bill the call: it goes on, its last bill was paid in full, and no row of token_usage is '
   'there for its current segment.';
+COMMENT ON COLUMN oblivion.call_meters.by_page IS
+  'Whether a page inserted the call: it is charged at the lower rate while it goes on, and TURN at its end prices all of '
+  'it.';
 COMMENT ON COLUMN oblivion.call_meters.settled IS 'Whether the call has ended, and is billed to its end.';
 COMMENT ON COLUMN oblivion.call_meters.reaped IS 'Whether the call was ended as stale; a late tick reopens it.';
 COMMENT ON COLUMN oblivion.call_meters.has_incident IS 'Whether the last billing failed, so that an incident is open.';

@@ -15,7 +15,8 @@ BEGIN
   IF NOT FOUND THEN
     RETURN OLD;
   END IF;
-  until := coalesce(OLD.end_time, greatest(clock_timestamp(), meter.seen_at));
+  meter := oblivion.final_meter(meter, OLD.used_turn);
+  until := coalesce(OLD.end_time - oblivion.page_lag(meter, OLD.start_time), greatest(clock_timestamp(), meter.seen_at));
   bill := oblivion.bill_call(meter, until, true, 'delete');
   IF bill.status = 'unsettled' THEN
     RAISE object_not_in_prerequisite_state

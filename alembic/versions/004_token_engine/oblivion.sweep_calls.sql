@@ -1,10 +1,12 @@
--- Reaps calls that went stale, or settles calls that have ended but could not be billed then. Calls whose billing failed
--- most recently come last.
+-- Burns tokens of calls of pages that had a heartbeat, reaps calls that went stale, or settles calls that have ended but
+-- could not be billed then. Calls whose billing failed most recently come last.
 -- Sessions that run it at once take different calls. A call that is being ticked at this moment is locked, and not
 -- stale.
 -- All calls are locked before the first is billed, and billed in the order of their users: two sessions that locked
 -- accounts in different orders would deadlock.
-CREATE FUNCTION oblivion.sweep_calls(action text, not_seen_for interval, max_calls integer)
+CREATE FUNCTION oblivion.sweep_calls(
+  action text, max_calls integer, not_seen_for interval DEFAULT '0', pages_not_seen_for interval DEFAULT '0'
+)
 RETURNS TABLE (session_id uuid, status text, charged integer, shortfall integer, end_time timestamptz)
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -15,22 +17,27 @@ DECLARE
   call pg_catalog.record;
   held pg_catalog.text;
 BEGIN
-  IF not_seen_for IS NULL OR not_seen_for < interval '0' OR max_calls IS NULL OR max_calls < 0 THEN
+  IF (not_seen_for >= interval '0' AND pages_not_seen_for >= interval '0' AND max_calls >= 0) IS NOT TRUE THEN
     RAISE invalid_parameter_value USING
-      MESSAGE = CASE action WHEN 'reap' THEN format('not_seen_for is %L, ', not_seen_for) ELSE '' END
-        || format('max_calls is %L', max_calls),
+      MESSAGE = CASE action
+        WHEN 'reap' THEN format('not_seen_for is %L, pages_not_seen_for %L, ', not_seen_for, pages_not_seen_for)
+        ELSE ''
+      END || format('max_calls is %L', max_calls),
       HINT = CASE action WHEN 'reap' THEN 'Give an interval and a number' ELSE 'Give a number' END || ' of zero or more';
   END IF;
   FOR call IN
-    SELECT s.id, s.user_id
+    SELECT s.id, s.user_id, s.heartbeat
     FROM (
-      SELECT c.id, m.user_id
+      SELECT c.id, m.user_id, p.heartbeat
       FROM oblivion.call_meters AS m
       JOIN public.call_sessions AS c ON c.id = m.session_id
       LEFT JOIN oblivion.billing_incidents AS i ON i.session_id = m.session_id AND i.resolved_at IS NULL
+      LEFT JOIN oblivion.page_calls AS p ON p.session_id = m.session_id AND sweep_calls.action <> 'settle'
       WHERE NOT m.settled
         AND CASE sweep_calls.action
-          WHEN 'reap' THEN c.end_time IS NULL AND m.seen_at <= clock_timestamp() - not_seen_for
+          WHEN 'burn' THEN p.heartbeat > m.seen_at AND oblivion.page_billing() = 'metered'
+          WHEN 'reap' THEN c.end_time IS NULL AND greatest(m.seen_at, p.heartbeat) <=
+            clock_timestamp() - CASE WHEN m.by_page THEN pages_not_seen_for ELSE not_seen_for END
           ELSE c.end_time IS NOT NULL
         END
       ORDER BY i.last_at NULLS FIRST
@@ -49,6 +56,9 @@ BEGIN
         CONTINUE;
     END;
     BEGIN
+      UPDATE oblivion.call_meters AS m
+      SET seen_at = call.heartbeat
+      WHERE m.session_id = call.id AND call.heartbeat > m.seen_at;
       SELECT a.session_id, a.status, a.charged, a.shortfall
       INTO session_id, status, charged, shortfall
       FROM oblivion.advance_call(call.id, action, NULL, 'service_role') AS a;
@@ -67,5 +77,6 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.sweep_calls(text, interval, integer) IS
-  'Implements public.reap_stale_calls() and public.settle_calls(), as the owner. action: reap or settle.';
+COMMENT ON FUNCTION oblivion.sweep_calls(text, integer, interval, interval) IS
+  'Implements public.burn_calls(), public.reap_stale_calls() and public.settle_calls(), as the owner. action: burn, reap '
+  'or settle.';

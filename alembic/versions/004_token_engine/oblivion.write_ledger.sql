@@ -1,5 +1,6 @@
 -- Every change of a balance gets a ledger row, whoever made it. The engine says why in the setting oblivion.reason,
--- which it sets for its own statement only. Without a reason the change is of kind direct.
+-- which it sets for its own statement only. Without a reason the change is of kind direct; update_account() says if a
+-- page made it.
 -- It is an AFTER trigger: it sees the balance that is stored, whatever BEFORE triggers did to the row.
 CREATE FUNCTION oblivion.write_ledger()
 RETURNS trigger
@@ -21,6 +22,12 @@ BEGIN
         NEW.user_id, 'charge', NEW.tokens_remaining - OLD.tokens_remaining, NEW.tokens_remaining,
         substr(reason, 8)::pg_catalog.uuid
       );
+    ELSIF starts_with(reason, 'page ') THEN
+      INSERT INTO public.token_ledger (user_id, kind, tokens, balance, role)
+      VALUES (
+        NEW.user_id, 'direct', NEW.tokens_remaining - OLD.tokens_remaining, NEW.tokens_remaining, substr(reason, 6)
+      );
+      PERFORM set_config('oblivion.reason', '', true);
     ELSE
       INSERT INTO public.token_ledger (user_id, kind, tokens, balance, session_id, key)
       VALUES (

@@ -7,6 +7,7 @@ CREATE TABLE public.token_ledger (
   balance integer NOT NULL,
   session_id uuid,
   key text,
+  role text,
   CONSTRAINT token_ledger_pkey PRIMARY KEY (user_id, id)
 );
 
@@ -70,3 +71,5 @@ COMMENT ON COLUMN public.token_ledger.balance IS 'Balance after the change.';
 COMMENT ON COLUMN public.token_ledger.session_id IS 'The call that was charged or refunded; NULL for other rows.';
 COMMENT ON COLUMN public.token_ledger.key IS
   'Idempotency key of a top_up or refund, which is credited once for each key.';
+COMMENT ON COLUMN public.token_ledger.role IS
+  'anon or authenticated if a page wrote the balance by itself; NULL for other rows.';

@@ -9,13 +9,13 @@ AS $$
 BEGIN
   UPDATE oblivion.call_meters AS m
   SET
-    started_at = NEW.start_time,
+    started_at = CASE WHEN NEW.start_time IS DISTINCT FROM OLD.start_time THEN NEW.start_time ELSE m.started_at END,
     user_id = NEW.user_id,
     is_plain = false,
     settled = m.settled AND NEW.end_time IS NOT NULL
   WHERE m.session_id = NEW.id
-    AND (NEW.end_time IS NOT NULL OR m.settled
-      OR (m.started_at, m.user_id) IS DISTINCT FROM (NEW.start_time, NEW.user_id));
+    AND (NEW.end_time IS NOT NULL AND m.is_plain OR NEW.end_time IS NULL AND m.settled
+      OR (NEW.start_time, NEW.user_id) IS DISTINCT FROM (OLD.start_time, OLD.user_id));
   RETURN NULL;
 END
 $$;

@@ -41,8 +41,10 @@ BEGIN ATOMIC
       CASE WHEN m.used_turn THEN m.turn_rate_from ELSE m.direct_rate_from END,
       m.first_minute,
       CASE
-        WHEN isfinite(m.started_at)
-          THEN ceil(date_part('epoch', coalesce(c.end_time, m.seen_at) - m.started_at) / 60)::integer - m.first_minute
+        WHEN isfinite(m.started_at) THEN
+          ceil(
+            date_part('epoch', coalesce(c.end_time - oblivion.page_lag(m, c.start_time), m.seen_at) - m.started_at) / 60
+          )::integer - m.first_minute
         ELSE 0
       END,
       m.due_before,

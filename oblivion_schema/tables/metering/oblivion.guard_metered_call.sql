@@ -1,5 +1,6 @@
 -- Only the owner can change what the price of a metered call depends on. If another role sets end_time, the call ends and
--- is billed as by end_call().
+-- is billed as by end_call(). What a page sets at the end of its own call stays until end_page_call() has read it.
+-- A page that ends a call is asked for how pages are billed now: a call that was open when that changed is billed once.
 CREATE OR REPLACE FUNCTION oblivion.guard_metered_call()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -7,29 +8,39 @@ SECURITY DEFINER
 SET search_path = ''
 AS $$
 DECLARE
+  -- Not current_user: this function runs as the owner.
+  is_page CONSTANT boolean := current_setting('role') IN ('anon', 'authenticated');
   meter oblivion.call_meters;
   bill pg_catalog.record;
 BEGIN
   SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = OLD.id FOR NO KEY UPDATE;
-  IF NOT FOUND THEN
+  IF meter.session_id IS NULL THEN
+    IF is_page AND OLD.end_time IS NULL AND NEW.end_time IS NOT NULL AND oblivion.page_billing() = 'metered' THEN
+      PERFORM oblivion.meter_call(OLD, OLD.created_at);
+    END IF;
     RETURN NEW;
-  END IF;
-  IF OLD.end_time IS NULL AND NEW.end_time IS NOT NULL THEN
-    NEW.end_time := greatest(clock_timestamp(), meter.seen_at);
-  ELSE
-    NEW.end_time := OLD.end_time;
+  ELSIF is_page AND meter.by_page AND NEW.end_time IS NOT NULL AND oblivion.page_billing() = 'trusted' THEN
+    PERFORM oblivion.unmeter_call(meter);
+    RETURN NEW;
   END IF;
   NEW.id := OLD.id;
   NEW.start_time := OLD.start_time;
   NEW.mode := OLD.mode;
-  NEW.used_turn := OLD.used_turn;
-  NEW.credit_cost := OLD.credit_cost;
   NEW.user_id := OLD.user_id;
   NEW.created_at := OLD.created_at;
+  IF meter.by_page THEN
+    NEW.end_time := coalesce(NEW.end_time, OLD.end_time);
+    RETURN NEW;
+  END IF;
+  NEW.used_turn := OLD.used_turn;
+  NEW.credit_cost := OLD.credit_cost;
   IF OLD.end_time IS NULL AND NEW.end_time IS NOT NULL THEN
+    NEW.end_time := greatest(clock_timestamp(), meter.seen_at);
     bill := oblivion.bill_call(meter, NEW.end_time, true, 'end');
     NEW.credit_cost := bill.cost;
     PERFORM oblivion.note_outcome(meter, bill.status, NEW.end_time, true, false);
+  ELSE
+    NEW.end_time := OLD.end_time;
   END IF;
   RETURN NEW;
 END

@@ -4,7 +4,7 @@ LANGUAGE sql
 SET search_path = ''
 BEGIN ATOMIC
   SELECT a.session_id, a.status, a.charged, a.shortfall
-  FROM oblivion.sweep_calls('settle', '0', max_calls) AS a;
+  FROM oblivion.sweep_calls('settle', max_calls) AS a;
 END;
 
 COMMENT ON FUNCTION public.settle_calls(integer) IS

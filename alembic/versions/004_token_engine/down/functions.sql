@@ -1,6 +1,6 @@
 DROP FUNCTION public.settle_calls(integer);
 
-DROP FUNCTION public.reap_stale_calls(interval,integer);
+DROP FUNCTION public.reap_stale_calls(interval,integer,interval);
 
 DROP FUNCTION public.refund_call(uuid,integer,text);
 
@@ -18,7 +18,7 @@ DROP FUNCTION public.start_call(text,text,text,boolean,text);
 
 DROP FUNCTION public.call_quote(text,text,boolean);
 
-DROP FUNCTION oblivion.sweep_calls(text,interval,integer);
+DROP FUNCTION oblivion.sweep_calls(text,integer,interval,interval);
 
 DROP FUNCTION oblivion.refund_call(uuid,integer,text);
 
@@ -45,6 +45,10 @@ DROP FUNCTION oblivion.rate_card(text,boolean);
 DROP FUNCTION oblivion.turn_call(oblivion.call_meters,boolean,integer,integer,boolean);
 
 DROP FUNCTION oblivion.bill_call(oblivion.call_meters,timestamptz,boolean,text);
+
+DROP FUNCTION oblivion.page_lag(oblivion.call_meters,timestamptz);
+
+DROP FUNCTION oblivion.final_meter(oblivion.call_meters,boolean);
 
 DROP FUNCTION oblivion.note_outcome(oblivion.call_meters,text,timestamptz,boolean,boolean);
 

@@ -1,0 +1,36 @@
+-- A new account that a page opens has at most what the column gives by default. An account that was closed has at most
+-- what it had then: to delete it and to sign in again is no gain.
+CREATE FUNCTION oblivion.limit_opening()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = ''
+AS $$
+DECLARE
+  allowed integer;
+  expression pg_catalog.text;
+BEGIN
+  IF oblivion.page_billing() <> 'metered' THEN
+    RETURN NEW;
+  END IF;
+  SELECT pg_get_expr(d.adbin, d.adrelid)
+  INTO expression
+  FROM pg_catalog.pg_attrdef AS d
+  JOIN pg_catalog.pg_attribute AS a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+  WHERE d.adrelid = TG_RELID AND a.attname = 'tokens_remaining';
+  EXECUTE 'SELECT ' || coalesce(expression, '0') INTO allowed;
+  SELECT least(allowed, -l.tokens)
+  INTO allowed
+  FROM (SELECT 1) AS one
+  LEFT JOIN (
+    SELECT e.kind, e.tokens FROM public.token_ledger AS e WHERE e.user_id = NEW.user_id ORDER BY e.id DESC LIMIT 1
+  ) AS l ON l.kind = 'closing';
+  IF NEW.tokens_remaining > allowed THEN
+    NEW.tokens_remaining := allowed;
+  END IF;
+  RETURN NEW;
+END
+$$;
+
+COMMENT ON FUNCTION oblivion.limit_opening() IS
+  'Trigger: an account that a page opens has at most the default balance, if pages are metered.';

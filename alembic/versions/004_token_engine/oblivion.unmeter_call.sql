@@ -1,0 +1,28 @@
+-- Undoes what the engine billed, because the page bills the call by itself: each call is billed once.
+CREATE FUNCTION oblivion.unmeter_call(meter oblivion.call_meters)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = ''
+AS $$
+DECLARE
+  charged CONSTANT integer := meter.cost - meter.shortfall - meter.refunded;
+BEGIN
+  IF charged > 0 THEN
+    PERFORM oblivion.credit_account(
+      meter.user_id, charged, 'unmetered ' || gen_random_uuid(), 'refund', meter.session_id, charged
+    );
+  END IF;
+  DELETE FROM public.token_usage AS u WHERE u.id = meter.usage_id;
+  UPDATE oblivion.billing_incidents AS i
+  SET resolved_at = clock_timestamp()
+  WHERE i.session_id = meter.session_id AND i.resolved_at IS NULL;
+  DELETE FROM oblivion.call_meters AS m WHERE m.session_id = meter.session_id;
+EXCEPTION
+  WHEN OTHERS THEN
+    -- The page's own request goes on.
+    RAISE WARNING 'Call % stays metered (%: %)', meter.session_id, SQLSTATE, SQLERRM;
+END
+$$;
+
+COMMENT ON FUNCTION oblivion.unmeter_call(oblivion.call_meters) IS
+  'Gives back what a call of a page was charged, and deletes its meter: the page bills the call.';
