@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Column, Constraint
 
     from oblivion_schema.declare.ddl import Declared
-    from oblivion_schema.declare.privileges import Grants
+    from oblivion_schema.declare.privileges import GrantMode, Grants
 
 PROJECT: Final = Path(__file__).parent.parent
 COMMAND: Final = ".venv/bin/python docs/generate.py"
@@ -228,7 +228,7 @@ def _functions() -> Iterator[Function]:
             yield Function(name, ", ".join(_given(arguments)), is_trigger, _literal(item.create), callers)
 
 
-def _callers(by_mode: Mapping[str, Grants]) -> str:
+def _callers(by_mode: Mapping[GrantMode, Grants]) -> str:
     """Who may execute a function, beside its owner."""
     if by_mode["open"] != by_mode["authenticated"]:
         raise SystemExit(f"Grants that differ by mode need words of their own: {by_mode}")

@@ -15,7 +15,8 @@ and `token_usage` gets its row then. The owner reads in `oblivion.live_calls` wh
 
 Who may execute a function:
 
-- `top_up`, `refund_call`, `burn_calls`, `reap_stale_calls`, `settle_calls`: the owner and service_role, in both access modes.
+- `top_up`, `refund_call`, `burn_calls`, `reap_stale_calls`, `settle_calls`: the owner and service_role, in both access
+  modes.
 - All others, open mode: every role.
 - All others, authenticated mode: signed-in users for their own calls. A call without a user, or of a user
   `anonymous_...`, belongs to everybody who knows its id.

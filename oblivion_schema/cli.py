@@ -125,7 +125,7 @@ def access(config: Config, mode: str | None, *, sql: bool) -> None:
 
 
 def pages(config: Config, mode: str | None, days: str, *, sql: bool, json: bool) -> None:
-    """Report how calls of pages were billed; with trusted or metered, switch who bills them, in all sessions at once."""
+    """Report how calls of pages were billed; with trusted or metered, switch who bills them, in all sessions."""
     statement = switch(metadata, pages=parse_pages(mode, f"pages {mode}")) if mode is not None else ""
     if sql:
         if not statement:
@@ -273,7 +273,9 @@ def _command_line() -> CommandLine:
     switch_access.set_defaults(cmd=(access, ["mode"], ["sql"]))
     switch_pages = line.subparsers.add_parser("pages", help=pages.__doc__, description=pages.__doc__)
     switch_pages.add_argument("mode", nargs="?", help="trusted or metered")
-    switch_pages.add_argument("--days", metavar="N", default="30", help="the days that the report is about; default: 30")
+    switch_pages.add_argument(
+        "--days", metavar="N", default="30", help="the days that the report is about; default: 30"
+    )
     switch_pages.add_argument("--json", action="store_true", help="print the report as JSON")
     switch_pages.add_argument("--sql", action="store_true", help="only print the statement that switches")
     switch_pages.set_defaults(cmd=(pages, ["mode", "days"], ["sql", "json"]))
@@ -282,7 +284,8 @@ def _command_line() -> CommandLine:
         help=export.__doc__,
         description=export.__doc__,
         epilog="Options -x before the command become part of the files: demo=no, access=authenticated,"
-        " pages=metered, lock-timeout=30s, drop-data=yes. For example: oblivion-schema -x demo=no export supabase/migrations",
+        " pages=metered, lock-timeout=30s, drop-data=yes."
+        " For example: oblivion-schema -x demo=no export supabase/migrations",
     )
     export_files.add_argument("directory", metavar="DIR", help="a folder, such as supabase/migrations")
     export_files.set_defaults(cmd=(export, ["directory"], []))

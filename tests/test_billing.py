@@ -185,7 +185,7 @@ def transaction(connected: Connection) -> Iterator[Callable[[Mode], Client]]:
 
     def begin(mode: Mode) -> Client:
         if mode == "authenticated":
-            connected.exec_driver_sql(switch(metadata, mode), execution_options={"no_parameters": True})
+            connected.exec_driver_sql(switch(metadata, access=mode), execution_options={"no_parameters": True})
         client = Client(connected, mode, "owner")
         client.run("INSERT INTO user_accounts (user_id) VALUES ('payer'), ('other')")
         return client

@@ -522,7 +522,7 @@ def tick_that_costs_more_than_can_be_held(engine: Engine) -> object:
 def tick_and_end_of_another_users_call(engine: Engine) -> object:
     account(engine)
     call = started(engine)
-    once(engine, text(switch(metadata, "authenticated").replace(":", "\\:")))
+    once(engine, text(switch(metadata, access="authenticated").replace(":", "\\:")))
     with engine.connect() as other:
         other.execute(text("SELECT set_config('request.jwt.claims', '{\"sub\"\\: \"other\"}', false)"))
         other.execute(text("SET ROLE authenticated"))

@@ -19,6 +19,53 @@ depends_on = None
 
 SQL = Path(__file__).with_suffix("")
 
+ENGINE = (
+    "oblivion.may_act_for",
+    "oblivion.check_key",
+    "oblivion.note_incident",
+    "oblivion.note_outcome",
+    "oblivion.final_meter",
+    "oblivion.page_lag",
+    "oblivion.bill_call",
+    "oblivion.turn_call",
+    "oblivion.rate_card",
+    "oblivion.advance_unmetered_call",
+    "oblivion.advance_call",
+    "oblivion.tick_call",
+    "oblivion.end_call",
+    "oblivion.credit_account",
+    "oblivion.call_quote",
+    "oblivion.start_call",
+    "oblivion.explain_call",
+    "oblivion.top_up",
+    "oblivion.refund_call",
+    "oblivion.sweep_calls",
+)
+# Clients and services call these.
+API = (
+    "public.call_quote",
+    "public.start_call",
+    "public.tick_call",
+    "public.set_call_turn",
+    "public.end_call",
+    "public.explain_call",
+    "public.top_up",
+    "public.refund_call",
+    "public.burn_calls",
+    "public.reap_stale_calls",
+    "public.settle_calls",
+)
+# Pages that bill by themselves.
+PAGES = (
+    "oblivion.meter_call",
+    "oblivion.unmeter_call",
+    "oblivion.meter_page_call",
+    "oblivion.end_page_call",
+    "oblivion.update_account",
+    "oblivion.limit_opening",
+    "oblivion.guard_usage",
+)
+
 
 def upgrade() -> None:
     lock_together("call_sessions", "user_accounts", "token_usage")
@@ -40,51 +87,14 @@ def upgrade() -> None:
     run_file(SQL / "oblivion.page_calls.sql")
     run_file(SQL / "oblivion.billing_incidents.sql")
     run_file(SQL / "oblivion.fold_charges.sql")
-    # The engine.
-    run_file(SQL / "oblivion.may_act_for.sql")
-    run_file(SQL / "oblivion.check_key.sql")
-    run_file(SQL / "oblivion.note_incident.sql")
-    run_file(SQL / "oblivion.note_outcome.sql")
-    run_file(SQL / "oblivion.final_meter.sql")
-    run_file(SQL / "oblivion.page_lag.sql")
-    run_file(SQL / "oblivion.bill_call.sql")
-    run_file(SQL / "oblivion.turn_call.sql")
-    run_file(SQL / "oblivion.rate_card.sql")
-    run_file(SQL / "oblivion.advance_unmetered_call.sql")
-    run_file(SQL / "oblivion.advance_call.sql")
-    run_file(SQL / "oblivion.tick_call.sql")
-    run_file(SQL / "oblivion.end_call.sql")
-    run_file(SQL / "oblivion.credit_account.sql")
-    run_file(SQL / "oblivion.call_quote.sql")
-    run_file(SQL / "oblivion.start_call.sql")
-    run_file(SQL / "oblivion.explain_call.sql")
-    run_file(SQL / "oblivion.top_up.sql")
-    run_file(SQL / "oblivion.refund_call.sql")
-    run_file(SQL / "oblivion.sweep_calls.sql")
-    # The API: clients and services call these.
-    run_file(SQL / "public.call_quote.sql")
-    run_file(SQL / "public.start_call.sql")
-    run_file(SQL / "public.tick_call.sql")
-    run_file(SQL / "public.set_call_turn.sql")
-    run_file(SQL / "public.end_call.sql")
-    run_file(SQL / "public.explain_call.sql")
-    run_file(SQL / "public.top_up.sql")
-    run_file(SQL / "public.refund_call.sql")
-    run_file(SQL / "public.burn_calls.sql")
-    run_file(SQL / "public.reap_stale_calls.sql")
-    run_file(SQL / "public.settle_calls.sql")
+    for name in (*ENGINE, *API):
+        run_file(SQL / f"{name}.sql")
     # Direct writes to metered calls.
     run_file(SQL / "oblivion.guard_metered_call.sql")
     run_file(SQL / "oblivion.correct_meter.sql")
     run_file(SQL / "oblivion.settle_deleted_call.sql")
-    # Pages that bill by themselves.
-    run_file(SQL / "oblivion.meter_call.sql")
-    run_file(SQL / "oblivion.unmeter_call.sql")
-    run_file(SQL / "oblivion.meter_page_call.sql")
-    run_file(SQL / "oblivion.end_page_call.sql")
-    run_file(SQL / "oblivion.update_account.sql")
-    run_file(SQL / "oblivion.limit_opening.sql")
-    run_file(SQL / "oblivion.guard_usage.sql")
+    for name in PAGES:
+        run_file(SQL / f"{name}.sql")
     run_file(SQL / "policies.sql")
     run_file(SQL / "triggers.sql")
     run_file(SQL / "grants.sql")

@@ -1,2 +1,5 @@
-def number_of_days(a,b): return 30
-def report(c,d): ...
+def number_of_days(a, b):
+    return 30
+
+
+def report(c, d): ...

@@ -16,6 +16,7 @@ from oblivion_schema.declare.sql import quoted, unquoted
 from oblivion_schema.deploy import upgrade as migrate
 from oblivion_schema.drift.catalog import CONSTRAINTS, Catalog, read
 from oblivion_schema.errors import primary_message
+from oblivion_schema.tables.access import current_modes
 from oblivion_schema.tables.accounts import DEMO_ACCOUNTS, user_accounts
 from oblivion_schema.tables.base import metadata
 from oblivion_schema.tables.calls import active_calls, call_sessions
@@ -59,6 +60,7 @@ def verify(connection: Connection) -> Iterator[Check]:
             yield _with_rows(connection, check, not_valid)
         yield _attempt(connection, "revision", _check_revision)
         yield _attempt(connection, "access", _check_access)
+        yield _attempt(connection, "pages", _check_pages)
         yield _attempt(connection, "token rates", _check_rates)
         yield _attempt(connection, "demo accounts", _check_demo_accounts)
         yield _attempt(connection, "every balance is the sum of its ledger", _check_balances)

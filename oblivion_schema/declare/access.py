@@ -87,7 +87,7 @@ def grant(
     if unknown := {*when_open, *authenticated, *when_metered} - set(API_ROLES):
         raise ValueError(f"{', '.join(unknown)}: only grants to {', '.join(API_ROLES)} can be declared.")
     metered = {role: [*its, *when_metered.get(role, ())] for role, its in authenticated.items()}
-    grants(relation, relation.name, f"TABLE {qualified(relation)}", when_open, authenticated, metered)
+    grants(relation, relation.name, f"TABLE {qualified(relation)}", when_open, authenticated, metered=metered)
 
 
 def grant_reading(view: Table[Any]) -> None:

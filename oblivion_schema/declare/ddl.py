@@ -103,6 +103,7 @@ def grants(
     target: str,
     when_open: Grants,
     authenticated: Grants | None = None,
+    *,
     metered: Grants | None = None,
 ) -> None:
     """Declare the privileges of PUBLIC and the API roles on an object in each of the `GRANT_MODES`.

@@ -84,7 +84,10 @@ def upgrade(
     from oblivion_schema.server.database import parse
 
     modes = {"access": access, "pages": pages}
-    options = [f"demo={'yes' if demo else 'no'}", *(f"{name}={mode}" for name, mode in modes.items() if mode is not None)]
+    options = [
+        f"demo={'yes' if demo else 'no'}",
+        *(f"{name}={mode}" for name, mode in modes.items() if mode is not None),
+    ]
     configuration = config(Namespace(x=options))
     if isinstance(target, Connection | Engine):
         configuration.attributes["connection"] = target

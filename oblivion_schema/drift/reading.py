@@ -84,9 +84,9 @@ def read_both(
 ) -> Reading:
     """Read `database`, and what `metadata` and the revisions build on the connection of `scratch`.
 
-    Both may be the same connection. `writes_revision` reads all modes that grant otherwise, and adds to each function and view the
-    SQL as it was written. Raises UserError if the schema cannot be built, or the metadata creates an object of a kind
-    that is not compared.
+    Both may be the same connection. `writes_revision` reads all modes that grant otherwise, and adds to each
+    function and view the SQL as it was written. Raises UserError if the schema cannot be built, or the metadata creates
+    an object of a kind that is not compared.
     """
     connection = Operations(scratch).get_bind()
     modes = current_modes(database)

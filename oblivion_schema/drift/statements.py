@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from oblivion_schema.declare.privileges import PUBLIC, exact_grants, if_role_exists
+from oblivion_schema.declare.privileges import GRANT_MODES, PUBLIC, exact_grants, if_role_exists
 from oblivion_schema.declare.sql import add_to_publication, block, drop_from_publication, indented, text_literal
 from oblivion_schema.drift.catalog import COLUMN_STATES, CONSTRAINTS, INVALID, OWNER_OF_ALL, Object
 from oblivion_schema.drift.sources import as_new, as_replacement
@@ -216,7 +216,7 @@ def set_grants(target: str, grants: Iterable[Object]) -> list[str]:
         granted.setdefault(item.role, []).append(item.own_name)
         if item.definition:
             further.append(create(item))
-    return [exact_grants(target, granted), *further]
+    return [exact_grants(target, dict.fromkeys(GRANT_MODES, granted)), *further]
 
 
 def grant(items: Iterable[Object]) -> list[str]:

@@ -94,6 +94,10 @@ class _Constant:
         declare(metadata, "function", self.name, block(lines))
         describe_function(metadata, self.comment, granted=granted)
 
+    def exists(self, connection: Connection) -> bool:
+        """Whether the database has the function."""
+        return bool(connection.scalar(text("SELECT to_regprocedure(:name) IS NOT NULL"), {"name": f"{self.name}()"}))
+
 
 _ACCESS: Final = _Constant("oblivion.open_access", "access", {"open": "true", "authenticated": "false"})
 _PAGES: Final = _Constant("oblivion.page_billing", "pages", {"trusted": "'trusted'", "metered": "'metered'"})
@@ -109,16 +113,14 @@ function(metadata, SQL / "oblivion.current_user_id.sql", granted=_ANYBODY)
 
 
 def has_modes(connection: Connection) -> bool:
-    """Whether the database has the functions that return its modes; a hand-made one has not."""
-    both = "to_regprocedure('oblivion.open_access()') IS NOT NULL AND to_regprocedure('oblivion.page_billing()') IS NOT NULL"
-    return bool(connection.scalar(text(f"SELECT {both}")))
+    """Whether the database has an access mode; a hand-made one has none."""
+    return _ACCESS.exists(connection)
 
 
 def current_modes(connection: Connection) -> Modes:
     """The modes of the database; one without these functions is open, and its pages are trusted."""
-    if not has_modes(connection):
-        return Modes()
-    is_open, pages = connection.execute(text("SELECT oblivion.open_access(), oblivion.page_billing()")).one()
+    is_open = not has_modes(connection) or connection.scalar(text("SELECT oblivion.open_access()"))
+    pages = connection.scalar(text("SELECT oblivion.page_billing()")) if _PAGES.exists(connection) else "trusted"
     return Modes("open" if is_open else "authenticated", pages)
 
 

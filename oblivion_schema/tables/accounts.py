@@ -54,16 +54,12 @@ user_accounts: Final = Table(
 declare(user_accounts, "storage parameter", "fillfactor", "ALTER TABLE public.user_accounts SET (fillfactor = 50)")
 # In the authenticated mode a user may change only the email of the account, not the balance or the tier. If pages are
 # metered a user may sign in and write a balance, as clients do: triggers see to it that no balance changes.
-row_level_security(
-    user_accounts, select=own("user_id"), insert=own("user_id", further=METERED), update=own("user_id")
-)
+row_level_security(user_accounts, select=own("user_id"), insert=own("user_id", further=METERED), update=own("user_id"))
 grant(
     user_accounts,
     when_open=dict.fromkeys(API_ROLES, READ_WRITE),
     authenticated={"authenticated": [*READ, "UPDATE (email)"], "service_role": READ_WRITE},
-    when_metered={
-        "authenticated": ["INSERT (user_id, tokens_remaining, email)", "UPDATE (user_id, tokens_remaining)"]
-    },
+    when_metered={"authenticated": ["INSERT (user_id, tokens_remaining, email)", "UPDATE (user_id, tokens_remaining)"]},
 )
 publish(user_accounts)
 

@@ -1,7 +1,8 @@
 """Metering: the token engine, which is functions in the database, and what it stores about each call.
 
-A call that `start_call()` made is metered, and so are calls of pages if pages are metered (`pages`). A call consists of segments; a segment is a span of minutes at one rate. The
-price of a call is the sum of its segments. The meter holds what was billed; a bill charges the difference.
+A call that `start_call()` made is metered, and so are calls of pages if pages are metered (`pages`). A call consists of
+segments; a segment is a span of minutes at one rate. The price of a call is the sum of its segments. The meter holds
+what was billed; a bill charges the difference.
 
 While a call goes on, a tick writes its meter, the account and the ledger, and nothing else. A segment gets its row of
 `token_usage` when it is over, `call_sessions` its `credit_cost` when the call turns or ends.

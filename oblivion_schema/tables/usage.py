@@ -71,17 +71,15 @@ declare(
     "idx_token_usage_session",
     "CREATE INDEX idx_token_usage_session ON public.token_usage USING hash (session_id)",
 )
-# In the authenticated mode a user may insert no row. If pages are metered, a trigger drops the row that a client logs of
-# an own call before PostgreSQL looks at the policy.
+# In the authenticated mode a user may insert no row. If pages are metered, a trigger drops the row that a client logs
+# of an own call before PostgreSQL looks at the policy.
 row_level_security(token_usage, select=own("user_id"))
 grant(
     token_usage,
     when_open=dict.fromkeys(API_ROLES, READ_WRITE),
     authenticated={"authenticated": READ, "service_role": READ_WRITE},
     when_metered={
-        "authenticated": [
-            'INSERT (user_id, session_id, tokens_used, mode, used_turn, duration_seconds, "timestamp")'
-        ]
+        "authenticated": ['INSERT (user_id, session_id, tokens_used, mode, used_turn, duration_seconds, "timestamp")']
     },
 )
 

@@ -4,7 +4,8 @@
 -- The token engine.
 --
 -- Why: clients billed calls by reading a balance and writing it back. From now on functions in the database bill them:
--- each started minute is billed once, and a ledger has a row for every change of a balance.
+-- each started minute is billed once, and a ledger has a row for every change of a balance. Pages that cannot be changed
+-- are trusted to bill by themselves, or metered: then the database bills what they do.
 -- Locks: call_sessions, user_accounts and token_usage against reads and writes, all at once or none, while a ledger row is
 -- written for each account: 3.3 s for a million accounts.
 --
@@ -108,6 +109,45 @@ COMMENT ON COLUMN public.token_usage.tokens_used IS 'Tokens that the call, or a 
 COMMENT ON COLUMN public.token_usage.duration_seconds IS
   'Length of the call, or of the segment, in seconds; NULL if unknown.';
 
+EXECUTE $statement$-- An existing database keeps its mode. A new one gets the mode of the setting oblivion.pages; without it pages are
+-- trusted.
+DO $$
+BEGIN
+  IF to_regprocedure('oblivion.page_billing()') IS NOT NULL THEN
+    NULL;
+  ELSIF coalesce(current_setting('oblivion.pages', true), '') = 'metered' THEN
+    CREATE FUNCTION oblivion.page_billing()
+    RETURNS text
+    LANGUAGE sql
+    IMMUTABLE PARALLEL SAFE
+    SET search_path = ''
+    RETURN 'metered';
+  ELSE
+    CREATE FUNCTION oblivion.page_billing()
+    RETURNS text
+    LANGUAGE sql
+    IMMUTABLE PARALLEL SAFE
+    SET search_path = ''
+    RETURN 'trusted';
+  END IF;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.page_billing() IS
+  'How a call that a page inserts is billed. trusted: by the page itself; metered: by the token engine.';
+
+EXECUTE $statement$-- Page roles have no privilege on schema oblivion. This body was bound to the function there at creation, so a trigger
+-- that runs as a page may call it, and so may a page, which learns whether it still has to bill.
+CREATE FUNCTION public.page_billing()
+RETURNS text
+LANGUAGE sql
+IMMUTABLE PARALLEL SAFE
+RETURN oblivion.page_billing()$statement$;
+
+COMMENT ON FUNCTION public.page_billing() IS
+  'How a call that a page inserts is billed. Returns trusted (the page bills it) or metered (the database bills it: '
+  'what the page writes to a balance, or to the usage of such a call, has no effect).';
+
 EXECUTE $statement$-- clock_timestamp(), not now(): updated_at is the time of the change, however long ago its transaction began.
 CREATE OR REPLACE FUNCTION public.update_updated_at_column()
 RETURNS trigger
@@ -121,7 +161,8 @@ END
 $$$statement$;
 
 EXECUTE $statement$-- Every change of a balance gets a ledger row, whoever made it. The engine says why in the setting oblivion.reason,
--- which it sets for its own statement only. Without a reason the change is of kind direct.
+-- which it sets for its own statement only. Without a reason the change is of kind direct; update_account() says if a
+-- page made it.
 -- It is an AFTER trigger: it sees the balance that is stored, whatever BEFORE triggers did to the row.
 CREATE FUNCTION oblivion.write_ledger()
 RETURNS trigger
@@ -143,6 +184,12 @@ BEGIN
         NEW.user_id, 'charge', NEW.tokens_remaining - OLD.tokens_remaining, NEW.tokens_remaining,
         substr(reason, 8)::pg_catalog.uuid
       );
+    ELSIF starts_with(reason, 'page ') THEN
+      INSERT INTO public.token_ledger (user_id, kind, tokens, balance, role)
+      VALUES (
+        NEW.user_id, 'direct', NEW.tokens_remaining - OLD.tokens_remaining, NEW.tokens_remaining, substr(reason, 6)
+      );
+      PERFORM set_config('oblivion.reason', '', true);
     ELSE
       INSERT INTO public.token_ledger (user_id, kind, tokens, balance, session_id, key)
       VALUES (
@@ -196,6 +243,7 @@ CREATE TABLE public.token_ledger (
   balance integer NOT NULL,
   session_id uuid,
   key text,
+  role text,
   CONSTRAINT token_ledger_pkey PRIMARY KEY (user_id, id)
 );
 
@@ -267,6 +315,9 @@ COMMENT ON COLUMN public.token_ledger.session_id IS 'The call that was charged o
 
 COMMENT ON COLUMN public.token_ledger.key IS
   'Idempotency key of a top_up or refund, which is credited once for each key.';
+
+COMMENT ON COLUMN public.token_ledger.role IS
+  'anon or authenticated if a page wrote the balance by itself; NULL for other rows.';
 
 EXECUTE $statement$-- Retention, for the owner. For each account one row replaces all rows up to the last one before that moment. It
 -- carries their sum, and has the id and the time of the last one.
@@ -375,6 +426,7 @@ CREATE TABLE oblivion.call_meters (
   shortfall integer DEFAULT 0 NOT NULL,
   refunded integer DEFAULT 0 NOT NULL,
   is_plain boolean NOT NULL,
+  by_page boolean DEFAULT false NOT NULL,
   settled boolean DEFAULT false NOT NULL,
   reaped boolean DEFAULT false NOT NULL,
   has_incident boolean DEFAULT false NOT NULL,
@@ -402,7 +454,7 @@ END
 $$;
 
 COMMENT ON TABLE oblivion.call_meters IS
-  'Meters: what the engine stores about each metered call, which is a call that start_call() made.';
+  'Meters: what the engine stores about each metered call, which start_call() made, or a page if pages are metered.';
 
 COMMENT ON COLUMN oblivion.call_meters.session_id IS 'The call.';
 
@@ -456,6 +508,10 @@ COMMENT ON COLUMN oblivion.call_meters.refunded IS 'Tokens refunded.';
 COMMENT ON COLUMN oblivion.call_meters.is_plain IS
   'Whether one statement may bill the call: it goes on, its last bill was paid in full, and no row of token_usage is '
   'there for its current segment.';
+
+COMMENT ON COLUMN oblivion.call_meters.by_page IS
+  'Whether a page inserted the call: it is charged at the lower rate while it goes on, and TURN at its end prices all of '
+  'it.';
 
 COMMENT ON COLUMN oblivion.call_meters.settled IS 'Whether the call has ended, and is billed to its end.';
 
@@ -589,6 +645,43 @@ COMMENT ON COLUMN oblivion.live_calls.minutes_left IS
   'Whole minutes that the balance covers; NULL if nobody pays, or at a rate of zero.';
 
 COMMENT ON COLUMN oblivion.live_calls.credit_cost IS 'Tokens due so far.';
+
+CREATE VIEW oblivion.page_calls WITH (security_invoker = true) AS
+SELECT DISTINCT ON (m.user_id, c.room_id)
+  m.session_id,
+  greatest(r.updated_at, h.updated_at) AS heartbeat
+FROM oblivion.call_meters AS m
+JOIN public.call_sessions AS c ON c.id = m.session_id AND c.end_time IS NULL
+LEFT JOIN (
+  SELECT room_id, max(updated_at) AS updated_at
+  FROM public.user_presence
+  WHERE updated_at <= clock_timestamp()
+  GROUP BY room_id
+) AS r ON r.room_id = c.room_id
+LEFT JOIN public.user_presence AS h ON h.host_id = c.user_id AND h.updated_at <= clock_timestamp()
+WHERE m.by_page AND NOT m.settled
+ORDER BY m.user_id, c.room_id, m.started_at DESC, m.session_id;
+
+DO $$
+DECLARE
+  api_role name;
+BEGIN
+  REVOKE ALL ON TABLE oblivion.page_calls FROM PUBLIC CASCADE;
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON TABLE oblivion.page_calls FROM %I CASCADE', api_role);
+  END LOOP;
+END
+$$;
+
+COMMENT ON VIEW oblivion.page_calls IS
+  'Metered calls of pages that go on, and the last heartbeat of each; of several calls of a user in a room the last.';
+
+COMMENT ON COLUMN oblivion.page_calls.session_id IS 'The call.';
+
+COMMENT ON COLUMN oblivion.page_calls.heartbeat IS
+  'Last heartbeat of its room, or of the host who makes it; NULL if there was none.';
 
 CREATE TABLE oblivion.billing_incidents (
   id bigint GENERATED ALWAYS AS IDENTITY NOT NULL,
@@ -813,7 +906,7 @@ COMMENT ON FUNCTION oblivion.note_incident(uuid, text, text, text, text) IS
   'Opens an incident for a call that could not be billed, or counts another attempt in the open one.';
 
 EXECUTE $statement$-- A call is settled only if it has ended and was billed. It is plain again once it goes on, a bill was paid in full, and
--- token_usage has no row of its segment yet.
+-- token_usage has no row of its segment yet. A call of a page never is: its end may change its rate.
 CREATE FUNCTION oblivion.note_outcome(
   meter oblivion.call_meters, status text, until timestamptz, has_ended boolean, is_reaped boolean
 )
@@ -827,7 +920,9 @@ BEGIN
   UPDATE oblivion.call_meters AS m
   SET
     seen_at = until,
-    is_plain = status = 'ok' AND NOT has_ended AND m.usage_id IS NULL,
+    used_turn = CASE WHEN m.by_page THEN meter.used_turn ELSE m.used_turn END,
+    tokens_per_minute = CASE WHEN m.by_page THEN meter.tokens_per_minute ELSE m.tokens_per_minute END,
+    is_plain = status = 'ok' AND NOT has_ended AND m.usage_id IS NULL AND NOT m.by_page,
     settled = has_ended AND status <> 'unsettled',
     reaped = is_reaped,
     has_incident = status = 'unsettled'
@@ -844,6 +939,45 @@ $$$statement$;
 
 COMMENT ON FUNCTION oblivion.note_outcome(oblivion.call_meters, text, timestamptz, boolean, boolean) IS
   'Stores the outcome of a bill in the meter, and returns it; resolves the open incident if the bill succeeded.';
+
+EXECUTE $statement$-- A page does not say when TURN begins: what its end says applies to the whole call.
+CREATE FUNCTION oblivion.final_meter(meter oblivion.call_meters, turn boolean)
+RETURNS oblivion.call_meters
+LANGUAGE plpgsql
+IMMUTABLE
+SET search_path = ''
+AS $$
+BEGIN
+  IF meter.by_page THEN
+    meter.used_turn := turn;
+    meter.tokens_per_minute := CASE WHEN turn THEN meter.turn_rate ELSE meter.direct_rate END;
+  END IF;
+  RETURN meter;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.final_meter(oblivion.call_meters, boolean) IS
+  'The meter of a call that ends: for a call of a page with the rate of its end.';
+
+EXECUTE $statement$-- In seconds, because an interval of days would add days of the session's time zone, which may have 23 or 25 hours.
+-- A start that no clock shows, such as infinity, says nothing.
+CREATE FUNCTION oblivion.page_lag(meter oblivion.call_meters, start_time timestamptz)
+RETURNS interval
+LANGUAGE plpgsql
+STABLE
+SET search_path = ''
+AS $$
+BEGIN
+  IF meter.by_page AND start_time BETWEEN meter.started_at - interval '100 years' AND meter.started_at + interval '100 years'
+  THEN
+    RETURN make_interval(secs => date_part('epoch', start_time - meter.started_at));
+  END IF;
+  RETURN interval '0';
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.page_lag(oblivion.call_meters, timestamptz) IS
+  'By how much the clock of the page that inserted the call is ahead of the server''s; zero for other calls.';
 
 EXECUTE $statement$-- Charges the price of the call up to `until`, minus what was billed before. So the total does not depend on how often,
 -- how late or in which order it is called.
@@ -1099,8 +1233,8 @@ $$$statement$;
 COMMENT ON FUNCTION oblivion.advance_unmetered_call(uuid, text, text) IS
   'The part of advance_call() for a call that is not metered.';
 
-EXECUTE $statement$-- The common part of tick_call, set_call_turn, end_call, reap_stale_calls and settle_calls. It locks the call and bills
--- it. Then the call goes on, changes TURN, or ends. `action`: tick, turn, end, reap or settle.
+EXECUTE $statement$-- The common part of tick_call, set_call_turn, end_call, burn_calls, reap_stale_calls and settle_calls. It locks the
+-- call and bills it. Then the call goes on, changes TURN, or ends. `action`: tick, turn, end, burn, reap or settle.
 CREATE FUNCTION oblivion.advance_call(session_id uuid, action text, turn boolean, caller text)
 RETURNS oblivion.live_calls
 LANGUAGE plpgsql
@@ -1111,6 +1245,7 @@ DECLARE
   call pg_catalog.record;
   meter oblivion.call_meters;
   bill pg_catalog.record;
+  lag interval;
   until timestamp with time zone;
   -- Minutes that have started, or that were billed before the clock was set back.
   minute integer;
@@ -1125,7 +1260,7 @@ BEGIN
   state.charged := 0;
   state.shortfall := 0;
   -- Lock both rows: after a wait PostgreSQL rereads only the rows that it locks.
-  SELECT c.end_time, m AS meter
+  SELECT c.start_time, c.end_time, c.used_turn, m AS meter
   INTO call
   FROM public.call_sessions AS c
   JOIN oblivion.call_meters AS m ON m.session_id = c.id
@@ -1140,12 +1275,14 @@ BEGIN
     state.status := 'unknown';
     RETURN state;
   END IF;
+  lag := oblivion.page_lag(meter, call.start_time);
   state.credit_cost := meter.cost;
   IF call.end_time IS NULL OR meter.reaped AND action IN ('tick', 'turn', 'end') THEN
     -- The client of a reaped call has come back: the time since the reaping is billed now.
     -- The server's clock, read after the locks were taken, but not before what was billed.
     until := CASE action
       WHEN 'reap' THEN greatest(meter.seen_at, meter.started_at)
+      WHEN 'burn' THEN meter.seen_at
       ELSE greatest(clock_timestamp(), meter.seen_at)
     END;
     ends := action IN ('end', 'reap');
@@ -1153,15 +1290,18 @@ BEGIN
     state.status := 'ended';
     SELECT a.tokens_remaining INTO state.balance FROM public.user_accounts AS a WHERE a.user_id = meter.user_id;
     IF isfinite(call.end_time) AND isfinite(meter.started_at) THEN
-      state.minutes_billed := ceil(greatest(0, date_part('epoch', call.end_time - meter.started_at)) / 60);
+      state.minutes_billed := ceil(greatest(0, date_part('epoch', call.end_time - lag - meter.started_at)) / 60);
     END IF;
     RETURN state;
   ELSE
-    until := call.end_time;
+    until := call.end_time - lag;
     ends := true;
   END IF;
 
-  turns := action = 'turn' AND turn <> meter.used_turn;
+  IF ends THEN
+    meter := oblivion.final_meter(meter, call.used_turn);
+  END IF;
+  turns := action = 'turn' AND turn <> meter.used_turn AND NOT meter.by_page;
   IF turns THEN
     minute := greatest(
       ceil(date_part('epoch', until - meter.started_at) / 60),
@@ -1178,11 +1318,11 @@ BEGIN
   meter := oblivion.note_outcome(
     meter, bill.status, until, ends, is_reaped => action = 'reap' OR meter.reaped AND action = 'settle'
   );
-  IF action <> 'tick' OR call.end_time IS NOT NULL THEN
+  IF action NOT IN ('tick', 'burn') OR call.end_time IS NOT NULL THEN
     UPDATE public.call_sessions AS c
     SET
       credit_cost = bill.cost,
-      end_time = CASE WHEN ends THEN until END,
+      end_time = CASE WHEN ends THEN until + lag END,
       used_turn = CASE action WHEN 'turn' THEN turn ELSE c.used_turn END
     WHERE c.id = advance_call.session_id;
   END IF;
@@ -1199,7 +1339,7 @@ $$$statement$;
 
 COMMENT ON FUNCTION oblivion.advance_call(uuid, text, boolean, text) IS
   'Bills a call, and then continues it, changes its TURN, or ends it. The common part of tick_call(), '
-  'set_call_turn(), end_call(), reap_stale_calls() and settle_calls().';
+  'set_call_turn(), end_call(), burn_calls(), reap_stale_calls() and settle_calls().';
 
 EXECUTE $statement$-- The common tick: the call goes on, and its balance covers what is due. In any other case it changes nothing and returns
 -- NULL; then advance_call() bills the call.
@@ -1616,8 +1756,10 @@ BEGIN ATOMIC
       CASE WHEN m.used_turn THEN m.turn_rate_from ELSE m.direct_rate_from END,
       m.first_minute,
       CASE
-        WHEN isfinite(m.started_at)
-          THEN ceil(date_part('epoch', coalesce(c.end_time, m.seen_at) - m.started_at) / 60)::integer - m.first_minute
+        WHEN isfinite(m.started_at) THEN
+          ceil(
+            date_part('epoch', coalesce(c.end_time - oblivion.page_lag(m, c.start_time), m.seen_at) - m.started_at) / 60
+          )::integer - m.first_minute
         ELSE 0
       END,
       m.due_before,
@@ -1682,13 +1824,15 @@ $$$statement$;
 
 COMMENT ON FUNCTION oblivion.refund_call(uuid, integer, text) IS 'Implements public.refund_call(), as the owner.';
 
-EXECUTE $statement$-- Reaps calls that went stale, or settles calls that have ended but could not be billed then. Calls whose billing failed
--- most recently come last.
+EXECUTE $statement$-- Burns tokens of calls of pages that had a heartbeat, reaps calls that went stale, or settles calls that have ended but
+-- could not be billed then. Calls whose billing failed most recently come last.
 -- Sessions that run it at once take different calls. A call that is being ticked at this moment is locked, and not
 -- stale.
 -- All calls are locked before the first is billed, and billed in the order of their users: two sessions that locked
 -- accounts in different orders would deadlock.
-CREATE FUNCTION oblivion.sweep_calls(action text, not_seen_for interval, max_calls integer)
+CREATE FUNCTION oblivion.sweep_calls(
+  action text, max_calls integer, not_seen_for interval DEFAULT '0', pages_not_seen_for interval DEFAULT '0'
+)
 RETURNS TABLE (session_id uuid, status text, charged integer, shortfall integer, end_time timestamptz)
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -1699,22 +1843,27 @@ DECLARE
   call pg_catalog.record;
   held pg_catalog.text;
 BEGIN
-  IF not_seen_for IS NULL OR not_seen_for < interval '0' OR max_calls IS NULL OR max_calls < 0 THEN
+  IF (not_seen_for >= interval '0' AND pages_not_seen_for >= interval '0' AND max_calls >= 0) IS NOT TRUE THEN
     RAISE invalid_parameter_value USING
-      MESSAGE = CASE action WHEN 'reap' THEN format('not_seen_for is %L, ', not_seen_for) ELSE '' END
-        || format('max_calls is %L', max_calls),
+      MESSAGE = CASE action
+        WHEN 'reap' THEN format('not_seen_for is %L, pages_not_seen_for %L, ', not_seen_for, pages_not_seen_for)
+        ELSE ''
+      END || format('max_calls is %L', max_calls),
       HINT = CASE action WHEN 'reap' THEN 'Give an interval and a number' ELSE 'Give a number' END || ' of zero or more';
   END IF;
   FOR call IN
-    SELECT s.id, s.user_id
+    SELECT s.id, s.user_id, s.heartbeat
     FROM (
-      SELECT c.id, m.user_id
+      SELECT c.id, m.user_id, p.heartbeat
       FROM oblivion.call_meters AS m
       JOIN public.call_sessions AS c ON c.id = m.session_id
       LEFT JOIN oblivion.billing_incidents AS i ON i.session_id = m.session_id AND i.resolved_at IS NULL
+      LEFT JOIN oblivion.page_calls AS p ON p.session_id = m.session_id AND sweep_calls.action <> 'settle'
       WHERE NOT m.settled
         AND CASE sweep_calls.action
-          WHEN 'reap' THEN c.end_time IS NULL AND m.seen_at <= clock_timestamp() - not_seen_for
+          WHEN 'burn' THEN p.heartbeat > m.seen_at AND oblivion.page_billing() = 'metered'
+          WHEN 'reap' THEN c.end_time IS NULL AND greatest(m.seen_at, p.heartbeat) <=
+            clock_timestamp() - CASE WHEN m.by_page THEN pages_not_seen_for ELSE not_seen_for END
           ELSE c.end_time IS NOT NULL
         END
       ORDER BY i.last_at NULLS FIRST
@@ -1733,6 +1882,9 @@ BEGIN
         CONTINUE;
     END;
     BEGIN
+      UPDATE oblivion.call_meters AS m
+      SET seen_at = call.heartbeat
+      WHERE m.session_id = call.id AND call.heartbeat > m.seen_at;
       SELECT a.session_id, a.status, a.charged, a.shortfall
       INTO session_id, status, charged, shortfall
       FROM oblivion.advance_call(call.id, action, NULL, 'service_role') AS a;
@@ -1751,8 +1903,9 @@ BEGIN
 END
 $$$statement$;
 
-COMMENT ON FUNCTION oblivion.sweep_calls(text, interval, integer) IS
-  'Implements public.reap_stale_calls() and public.settle_calls(), as the owner. action: reap or settle.';
+COMMENT ON FUNCTION oblivion.sweep_calls(text, integer, interval, interval) IS
+  'Implements public.burn_calls(), public.reap_stale_calls() and public.settle_calls(), as the owner. action: burn, reap '
+  'or settle.';
 
 EXECUTE $statement$CREATE FUNCTION public.call_quote(
   user_id text,
@@ -1916,21 +2069,42 @@ COMMENT ON FUNCTION public.refund_call(uuid, integer, text) IS
   'charged, or the key is missing, empty or too long; 22003 the balance would exceed an integer; 23503 no such '
   'account; 23505 the key is known from another credit.';
 
+EXECUTE $statement$CREATE FUNCTION public.burn_calls(max_calls integer DEFAULT 1000)
+RETURNS TABLE (session_id uuid, status text, charged integer, shortfall integer)
+LANGUAGE sql
+SET search_path = ''
+BEGIN ATOMIC
+  SELECT a.session_id, a.status, a.charged, a.shortfall
+  FROM oblivion.sweep_calls('burn', max_calls) AS a;
+END$statement$;
+
+COMMENT ON FUNCTION public.burn_calls(integer) IS
+  'Bills the minutes of metered calls of pages, up to the last heartbeat of the room, or of the host who makes the '
+  'call. Pages send no tick, so a balance stands still without it until the call ends; what a call costs does not '
+  'change. max_calls: 1000 by default. Several sessions may run it at once. Returns one row for each call that had a '
+  'heartbeat since it was last billed, and none if pages are trusted. session_id: the call. status: ok, short or '
+  'not_billed; unsettled (billing failed: oblivion.billing_incidents has the error). charged, shortfall: tokens. '
+  'Errors: 22023 max_calls is NULL or negative.';
+
 EXECUTE $statement$CREATE FUNCTION public.reap_stale_calls(
-  not_seen_for interval DEFAULT '5 minutes', max_calls integer DEFAULT 1000
+  not_seen_for interval DEFAULT '5 minutes',
+  max_calls integer DEFAULT 1000,
+  pages_not_seen_for interval DEFAULT '12 hours'
 )
 RETURNS TABLE (session_id uuid, status text, charged integer, shortfall integer, end_time timestamptz)
 LANGUAGE sql
 SET search_path = ''
 BEGIN ATOMIC
   SELECT a.*
-  FROM oblivion.sweep_calls('reap', not_seen_for, max_calls) AS a;
+  FROM oblivion.sweep_calls('reap', max_calls, not_seen_for, pages_not_seen_for) AS a;
 END$statement$;
 
-COMMENT ON FUNCTION public.reap_stale_calls(interval, integer) IS
+COMMENT ON FUNCTION public.reap_stale_calls(interval, integer, interval) IS
   'Ends metered calls that were not seen for a while, and bills each up to when it was last seen. A late tick_call() '
-  'reopens such a call. not_seen_for: an interval, 5 minutes by default. max_calls: 1000 by default. Several sessions '
-  'may run it at once. Returns one row for each call. session_id: the call. status: ok, short or not_billed; '
+  'reopens such a call. not_seen_for: an interval, 5 minutes by default. max_calls: 1000 by default. '
+  'pages_not_seen_for: the interval for a call that a page inserted, which is seen by the heartbeats that burn_calls() '
+  'reads, 12 hours by default; if its page ends it later, it is billed until then. Several sessions may run it at '
+  'once. Returns one row for each call. session_id: the call. status: ok, short or not_billed; '
   'unsettled (billing failed: oblivion.billing_incidents has the error). charged, shortfall: tokens. end_time: when '
   'the call was last seen, NULL if it could not be ended. Errors: 22023 an argument is NULL or negative.';
 
@@ -1940,7 +2114,7 @@ LANGUAGE sql
 SET search_path = ''
 BEGIN ATOMIC
   SELECT a.session_id, a.status, a.charged, a.shortfall
-  FROM oblivion.sweep_calls('settle', '0', max_calls) AS a;
+  FROM oblivion.sweep_calls('settle', max_calls) AS a;
 END$statement$;
 
 COMMENT ON FUNCTION public.settle_calls(integer) IS
@@ -1950,7 +2124,8 @@ COMMENT ON FUNCTION public.settle_calls(integer) IS
   'max_calls is NULL or negative.';
 
 EXECUTE $statement$-- Only the owner can change what the price of a metered call depends on. If another role sets end_time, the call ends and
--- is billed as by end_call().
+-- is billed as by end_call(). What a page sets at the end of its own call stays until end_page_call() has read it.
+-- A page that ends a call is asked for how pages are billed now: a call that was open when that changed is billed once.
 CREATE FUNCTION oblivion.guard_metered_call()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -1958,29 +2133,39 @@ SECURITY DEFINER
 SET search_path = ''
 AS $$
 DECLARE
+  -- Not current_user: this function runs as the owner.
+  is_page CONSTANT boolean := current_setting('role') IN ('anon', 'authenticated');
   meter oblivion.call_meters;
   bill pg_catalog.record;
 BEGIN
   SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = OLD.id FOR NO KEY UPDATE;
-  IF NOT FOUND THEN
+  IF meter.session_id IS NULL THEN
+    IF is_page AND OLD.end_time IS NULL AND NEW.end_time IS NOT NULL AND oblivion.page_billing() = 'metered' THEN
+      PERFORM oblivion.meter_call(OLD, OLD.created_at);
+    END IF;
     RETURN NEW;
-  END IF;
-  IF OLD.end_time IS NULL AND NEW.end_time IS NOT NULL THEN
-    NEW.end_time := greatest(clock_timestamp(), meter.seen_at);
-  ELSE
-    NEW.end_time := OLD.end_time;
+  ELSIF is_page AND meter.by_page AND NEW.end_time IS NOT NULL AND oblivion.page_billing() = 'trusted' THEN
+    PERFORM oblivion.unmeter_call(meter);
+    RETURN NEW;
   END IF;
   NEW.id := OLD.id;
   NEW.start_time := OLD.start_time;
   NEW.mode := OLD.mode;
-  NEW.used_turn := OLD.used_turn;
-  NEW.credit_cost := OLD.credit_cost;
   NEW.user_id := OLD.user_id;
   NEW.created_at := OLD.created_at;
+  IF meter.by_page THEN
+    NEW.end_time := coalesce(NEW.end_time, OLD.end_time);
+    RETURN NEW;
+  END IF;
+  NEW.used_turn := OLD.used_turn;
+  NEW.credit_cost := OLD.credit_cost;
   IF OLD.end_time IS NULL AND NEW.end_time IS NOT NULL THEN
+    NEW.end_time := greatest(clock_timestamp(), meter.seen_at);
     bill := oblivion.bill_call(meter, NEW.end_time, true, 'end');
     NEW.credit_cost := bill.cost;
     PERFORM oblivion.note_outcome(meter, bill.status, NEW.end_time, true, false);
+  ELSE
+    NEW.end_time := OLD.end_time;
   END IF;
   RETURN NEW;
 END
@@ -2000,13 +2185,13 @@ AS $$
 BEGIN
   UPDATE oblivion.call_meters AS m
   SET
-    started_at = NEW.start_time,
+    started_at = CASE WHEN NEW.start_time IS DISTINCT FROM OLD.start_time THEN NEW.start_time ELSE m.started_at END,
     user_id = NEW.user_id,
     is_plain = false,
     settled = m.settled AND NEW.end_time IS NOT NULL
   WHERE m.session_id = NEW.id
-    AND (NEW.end_time IS NOT NULL OR m.settled
-      OR (m.started_at, m.user_id) IS DISTINCT FROM (NEW.start_time, NEW.user_id));
+    AND (NEW.end_time IS NOT NULL AND m.is_plain OR NEW.end_time IS NULL AND m.settled
+      OR (NEW.start_time, NEW.user_id) IS DISTINCT FROM (OLD.start_time, OLD.user_id));
   RETURN NULL;
 END
 $$$statement$;
@@ -2031,7 +2216,8 @@ BEGIN
   IF NOT FOUND THEN
     RETURN OLD;
   END IF;
-  until := coalesce(OLD.end_time, greatest(clock_timestamp(), meter.seen_at));
+  meter := oblivion.final_meter(meter, OLD.used_turn);
+  until := coalesce(OLD.end_time - oblivion.page_lag(meter, OLD.start_time), greatest(clock_timestamp(), meter.seen_at));
   bill := oblivion.bill_call(meter, until, true, 'delete');
   IF bill.status = 'unsettled' THEN
     RAISE object_not_in_prerequisite_state
@@ -2044,6 +2230,252 @@ END
 $$$statement$;
 
 COMMENT ON FUNCTION oblivion.settle_deleted_call() IS 'Trigger: bills a metered call before it is deleted.';
+
+EXECUTE $statement$-- Gives a call of a page its meter, with the rates of its start. A call of nobody, or of an anonymous user, gets none,
+-- and neither does a call without a rate: a page's INSERT never fails because of billing.
+-- While the call goes on it is charged at the lower of both rates, because only its end says whether TURN was used.
+CREATE FUNCTION oblivion.meter_call(call public.call_sessions, started timestamptz)
+RETURNS void
+LANGUAGE sql
+SET search_path = ''
+BEGIN ATOMIC
+  INSERT INTO oblivion.call_meters (
+    session_id, user_id, mode, started_at, seen_at, used_turn, tokens_per_minute, is_plain, by_page,
+    direct_rate, direct_rate_from, turn_rate, turn_rate_from
+  )
+  SELECT
+    (call).id, (call).user_id, d.mode, started, started, (call).used_turn,
+    least(d.tokens_per_minute, t.tokens_per_minute), false, true,
+    d.tokens_per_minute, d.effective_from, t.tokens_per_minute, t.effective_from
+  FROM (
+    SELECT r.mode, r.tokens_per_minute, r.effective_from
+    FROM public.token_rates AS r
+    WHERE r.mode = CASE (call).mode WHEN 'voice-only' THEN 'voice' ELSE (call).mode END
+      AND NOT r.used_turn AND r.effective_from <= started
+    ORDER BY r.effective_from DESC
+    LIMIT 1
+  ) AS d
+  CROSS JOIN LATERAL (
+    SELECT r.tokens_per_minute, r.effective_from
+    FROM public.token_rates AS r
+    WHERE r.mode = d.mode AND r.used_turn AND r.effective_from <= started
+    ORDER BY r.effective_from DESC
+    LIMIT 1
+  ) AS t
+  WHERE NOT starts_with((call).user_id, 'anonymous_');
+END$statement$;
+
+COMMENT ON FUNCTION oblivion.meter_call(public.call_sessions, timestamptz) IS
+  'Meters a call that a page inserted, from the time started.';
+
+EXECUTE $statement$-- Undoes what the engine billed, because the page bills the call by itself: each call is billed once.
+CREATE FUNCTION oblivion.unmeter_call(meter oblivion.call_meters)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = ''
+AS $$
+DECLARE
+  charged CONSTANT integer := meter.cost - meter.shortfall - meter.refunded;
+BEGIN
+  IF charged > 0 THEN
+    PERFORM oblivion.credit_account(
+      meter.user_id, charged, 'unmetered ' || gen_random_uuid(), 'refund', meter.session_id, charged
+    );
+  END IF;
+  DELETE FROM public.token_usage AS u WHERE u.id = meter.usage_id;
+  UPDATE oblivion.billing_incidents AS i
+  SET resolved_at = clock_timestamp()
+  WHERE i.session_id = meter.session_id AND i.resolved_at IS NULL;
+  DELETE FROM oblivion.call_meters AS m WHERE m.session_id = meter.session_id;
+EXCEPTION
+  WHEN OTHERS THEN
+    -- The page's own request goes on.
+    RAISE WARNING 'Call % stays metered (%: %)', meter.session_id, SQLSTATE, SQLERRM;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.unmeter_call(oblivion.call_meters) IS
+  'Gives back what a call of a page was charged, and deletes its meter: the page bills the call.';
+
+CREATE FUNCTION oblivion.meter_page_call()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = ''
+AS $$
+BEGIN
+  IF oblivion.page_billing() = 'metered' THEN
+    PERFORM oblivion.meter_call(NEW, clock_timestamp());
+  END IF;
+  RETURN NULL;
+END
+$$;
+
+COMMENT ON FUNCTION oblivion.meter_page_call() IS 'Trigger: meters a call that a page inserts, if pages are metered.';
+
+EXECUTE $statement$-- It runs after the page's UPDATE, so that the page gets back the row that it wrote, as ever. Then the row gets what is
+-- true: the TURN of its end prices the whole call, and the call is as long as the server's clock measured.
+CREATE FUNCTION oblivion.end_page_call()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = ''
+AS $$
+DECLARE
+  meter oblivion.call_meters;
+  until timestamp with time zone;
+  bill pg_catalog.record;
+BEGIN
+  SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = NEW.id AND m.by_page FOR NO KEY UPDATE;
+  IF NOT FOUND THEN
+    RETURN NULL;
+  END IF;
+  IF NEW.end_time IS NOT NULL AND (OLD.end_time IS NULL OR meter.reaped) THEN
+    until := greatest(clock_timestamp(), meter.seen_at);
+    meter := oblivion.final_meter(meter, NEW.used_turn);
+    bill := oblivion.bill_call(meter, until, true, 'end');
+    PERFORM oblivion.note_outcome(meter, bill.status, until, true, false);
+    NEW.end_time := until + oblivion.page_lag(meter, NEW.start_time);
+    NEW.credit_cost := bill.cost;
+  ELSE
+    -- The call goes on, or a second tab ends it again.
+    NEW.end_time := OLD.end_time;
+    NEW.credit_cost := OLD.credit_cost;
+    IF OLD.end_time IS NOT NULL THEN
+      NEW.used_turn := OLD.used_turn;
+    END IF;
+  END IF;
+  UPDATE public.call_sessions AS c
+  SET end_time = NEW.end_time, credit_cost = NEW.credit_cost, used_turn = NEW.used_turn
+  WHERE c.id = NEW.id
+    AND (c.end_time, c.credit_cost, c.used_turn) IS DISTINCT FROM (NEW.end_time, NEW.credit_cost, NEW.used_turn);
+  RETURN NULL;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.end_page_call() IS
+  'Trigger: ends and bills the metered call of a page once the page has set its end_time; corrects what else it wrote.';
+
+EXECUTE $statement$-- As public.update_updated_at_column(), but for a page. If pages are metered, what it writes to a balance has no effect,
+-- and it cannot give an account another name. Otherwise the ledger gets to know that a page wrote the balance.
+-- A balance that the table refuses is left as it is, so the page gets the error that it got before.
+-- Runs as the role that updates, to know it. This trigger runs on each tick, and a WHEN condition would be parsed anew
+-- each time.
+CREATE FUNCTION oblivion.update_account()
+RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = ''
+AS $$
+BEGIN
+  NEW.updated_at = clock_timestamp();
+  IF current_user IN ('anon', 'authenticated') THEN
+    IF public.page_billing() = 'metered' THEN
+      NEW.user_id = OLD.user_id;
+      IF NEW.tokens_remaining >= 0 THEN
+        NEW.tokens_remaining = OLD.tokens_remaining;
+      END IF;
+    ELSIF NEW.tokens_remaining <> OLD.tokens_remaining THEN
+      PERFORM set_config('oblivion.reason', 'page ' || current_user, true);
+    END IF;
+  END IF;
+  RETURN NEW;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.update_account() IS
+  'Trigger: sets updated_at to the server''s clock; a page''s write of a balance has no effect if pages are metered.';
+
+EXECUTE $statement$-- A new account that a page opens has at most what the column gives by default. An account that was closed has at most
+-- what it had then: to delete it and to sign in again is no gain.
+CREATE FUNCTION oblivion.limit_opening()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = ''
+AS $$
+DECLARE
+  allowed integer;
+  expression pg_catalog.text;
+BEGIN
+  IF oblivion.page_billing() <> 'metered' THEN
+    RETURN NEW;
+  END IF;
+  SELECT pg_get_expr(d.adbin, d.adrelid)
+  INTO expression
+  FROM pg_catalog.pg_attrdef AS d
+  JOIN pg_catalog.pg_attribute AS a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+  WHERE d.adrelid = TG_RELID AND a.attname = 'tokens_remaining';
+  EXECUTE 'SELECT ' || coalesce(expression, '0') INTO allowed;
+  SELECT least(allowed, -l.tokens)
+  INTO allowed
+  FROM (SELECT 1) AS one
+  LEFT JOIN (
+    SELECT e.kind, e.tokens FROM public.token_ledger AS e WHERE e.user_id = NEW.user_id ORDER BY e.id DESC LIMIT 1
+  ) AS l ON l.kind = 'closing';
+  IF NEW.tokens_remaining > allowed THEN
+    NEW.tokens_remaining := allowed;
+  END IF;
+  RETURN NEW;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.limit_opening() IS
+  'Trigger: an account that a page opens has at most the default balance, if pages are metered.';
+
+EXECUTE $statement$-- The engine logs the usage of metered calls. A row that the table refuses, or that is about another user in the
+-- authenticated mode, is left to PostgreSQL, so the page gets the error that it got before.
+-- A page that logs usage while pages are trusted has billed the call: then the engine did not.
+CREATE FUNCTION oblivion.guard_usage()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = ''
+AS $$
+DECLARE
+  logged CONSTANT public.token_usage := CASE TG_OP WHEN 'INSERT' THEN NEW ELSE OLD END;
+  meter oblivion.call_meters;
+BEGIN
+  IF logged.session_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN
+    SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = logged.session_id::pg_catalog.uuid;
+  END IF;
+  IF meter.session_id IS NULL THEN
+    NULL;
+  ELSIF oblivion.page_billing() = 'metered' THEN
+    IF TG_OP <> 'INSERT' THEN
+      RETURN CASE TG_OP WHEN 'UPDATE' THEN OLD END;
+    ELSIF (oblivion.open_access() OR NEW.user_id = meter.user_id AND NEW.user_id = oblivion.current_user_id())
+      AND NEW.id IS NOT NULL AND NEW.used_turn IS NOT NULL AND NEW.tokens_used >= 0 AND NEW.mode IN ('voice', 'video')
+      AND coalesce(NEW.duration_seconds, 0) >= 0
+      AND EXISTS (SELECT FROM public.user_accounts AS a WHERE a.user_id = NEW.user_id)
+    THEN
+      RETURN NULL;
+    END IF;
+  ELSIF TG_OP = 'INSERT' AND meter.by_page THEN
+    PERFORM oblivion.unmeter_call(meter);
+  END IF;
+  RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.guard_usage() IS
+  'Trigger: what a page writes to the usage of a metered call has no effect, if pages are metered.';
+
+EXECUTE $statement$-- If pages are metered, a signed-in user may sign in, and end own calls, as pages do.
+ALTER POLICY call_sessions_update ON public.call_sessions
+  USING (
+    oblivion.open_access() OR oblivion.is_service_role()
+    OR (user_id = (SELECT oblivion.current_user_id()) AND oblivion.page_billing() = 'metered')
+  )
+  WITH CHECK (
+    oblivion.open_access() OR oblivion.is_service_role()
+    OR (user_id = (SELECT oblivion.current_user_id()) AND oblivion.page_billing() = 'metered')
+  )$statement$;
+
+ALTER POLICY user_accounts_insert ON public.user_accounts
+  WITH CHECK (
+    oblivion.open_access() OR oblivion.is_service_role()
+    OR (user_id = (SELECT oblivion.current_user_id()) AND oblivion.page_billing() = 'metered')
+  );
 
 CREATE TRIGGER open_ledger AFTER INSERT ON public.user_accounts
   FOR EACH ROW EXECUTE FUNCTION oblivion.write_ledger();
@@ -2066,6 +2498,25 @@ CREATE TRIGGER correct_meter AFTER UPDATE OF start_time, end_time, user_id ON pu
   WHEN (pg_trigger_depth() > 0 OR NOT starts_with(coalesce(current_setting('oblivion.reason', true), ''), 'charge '))
   EXECUTE FUNCTION oblivion.correct_meter();
 
+CREATE TRIGGER end_page_call AFTER UPDATE ON public.call_sessions
+  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
+  EXECUTE FUNCTION oblivion.end_page_call();
+
+CREATE TRIGGER meter_page_call AFTER INSERT ON public.call_sessions
+  FOR EACH ROW WHEN (current_user IN ('anon', 'authenticated'))
+  EXECUTE FUNCTION oblivion.meter_page_call();
+
+CREATE TRIGGER limit_opening BEFORE INSERT ON public.user_accounts
+  FOR EACH ROW WHEN (current_user IN ('anon', 'authenticated'))
+  EXECUTE FUNCTION oblivion.limit_opening();
+
+CREATE OR REPLACE TRIGGER update_user_accounts_updated_at BEFORE UPDATE ON public.user_accounts
+  FOR EACH ROW EXECUTE FUNCTION oblivion.update_account();
+
+CREATE TRIGGER guard_usage BEFORE INSERT OR UPDATE OR DELETE ON public.token_usage
+  FOR EACH ROW WHEN (current_user IN ('anon', 'authenticated'))
+  EXECUTE FUNCTION oblivion.guard_usage();
+
 CREATE TRIGGER settle_deleted_call BEFORE DELETE ON public.call_sessions
   FOR EACH ROW EXECUTE FUNCTION oblivion.settle_deleted_call();
 
@@ -2080,6 +2531,7 @@ DECLARE
     oblivion.call_quote(text, text, boolean, text),
     oblivion.start_call(text, text, text, boolean, text, text),
     oblivion.explain_call(uuid, text),
+    public.page_billing(),
     public.call_quote(text, text, boolean),
     public.start_call(text, text, text, boolean, text),
     public.tick_call(uuid),
@@ -2105,10 +2557,11 @@ DECLARE
   functions CONSTANT text := '
     oblivion.top_up(text, integer, text),
     oblivion.refund_call(uuid, integer, text),
-    oblivion.sweep_calls(text, interval, integer),
+    oblivion.sweep_calls(text, integer, interval, interval),
     public.top_up(text, integer, text),
     public.refund_call(uuid, integer, text),
-    public.reap_stale_calls(interval, integer),
+    public.burn_calls(integer),
+    public.reap_stale_calls(interval, integer, interval),
     public.settle_calls(integer)
   ';
 BEGIN
@@ -2137,6 +2590,8 @@ DECLARE
     oblivion.check_key(text, text),
     oblivion.note_incident(uuid, text, text, text, text),
     oblivion.note_outcome(oblivion.call_meters, text, timestamptz, boolean, boolean),
+    oblivion.final_meter(oblivion.call_meters, boolean),
+    oblivion.page_lag(oblivion.call_meters, timestamptz),
     oblivion.bill_call(oblivion.call_meters, timestamptz, boolean, text),
     oblivion.turn_call(oblivion.call_meters, boolean, integer, integer, boolean),
     oblivion.rate_card(text, boolean),
@@ -2144,7 +2599,14 @@ DECLARE
     oblivion.credit_account(text, integer, text, text, uuid, integer),
     oblivion.guard_metered_call(),
     oblivion.correct_meter(),
-    oblivion.settle_deleted_call()
+    oblivion.settle_deleted_call(),
+    oblivion.meter_call(public.call_sessions, timestamptz),
+    oblivion.unmeter_call(oblivion.call_meters),
+    oblivion.meter_page_call(),
+    oblivion.end_page_call(),
+    oblivion.update_account(),
+    oblivion.limit_opening(),
+    oblivion.guard_usage()
   ';
 BEGIN
   EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC CASCADE', functions);
@@ -2153,6 +2615,33 @@ BEGIN
   LOOP
     EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %I CASCADE', functions, api_role);
   END LOOP;
+END
+$$$statement$;
+
+EXECUTE $statement$-- Policies ask for it, so every role that may query a table needs EXECUTE, an operator's own role too.
+DO $$
+DECLARE
+  api_role name;
+BEGIN
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON FUNCTION oblivion.page_billing() FROM %I CASCADE', api_role);
+  END LOOP;
+  GRANT EXECUTE ON FUNCTION oblivion.page_billing() TO PUBLIC;
+END
+$$$statement$;
+
+EXECUTE $statement$-- In the authenticated mode, if pages are metered: what pages write without effect.
+DO $$
+BEGIN
+  IF to_regrole('authenticated') IS NOT NULL AND NOT oblivion.open_access() AND oblivion.page_billing() = 'metered' THEN
+    GRANT UPDATE (end_time, used_turn, credit_cost) ON public.call_sessions TO authenticated;
+    GRANT INSERT (user_id, tokens_remaining, email), UPDATE (user_id, tokens_remaining)
+      ON public.user_accounts TO authenticated;
+    GRANT INSERT (user_id, session_id, tokens_used, mode, used_turn, duration_seconds, "timestamp")
+      ON public.token_usage TO authenticated;
+  END IF;
 END
 $$$statement$;
 
