@@ -120,8 +120,8 @@ def has_modes(connection: Connection) -> bool:
 def current_modes(connection: Connection) -> Modes:
     """The modes of the database; one without these functions is open, and its pages are trusted."""
     is_open = not has_modes(connection) or connection.scalar(text("SELECT oblivion.open_access()"))
-    pages = connection.scalar(text("SELECT oblivion.page_billing()")) if _PAGES.exists(connection) else "trusted"
-    return Modes("open" if is_open else "authenticated", pages)
+    is_metered = _PAGES.exists(connection) and connection.scalar(text("SELECT oblivion.page_billing() = 'metered'"))
+    return Modes("open" if is_open else "authenticated", "metered" if is_metered else "trusted")
 
 
 def others_policies(connection: Connection, metadata: MetaData) -> list[str]:
