@@ -18,7 +18,8 @@ WITH calls AS (
     c.start_time,
     c.end_time,
     c.credit_cost,
-    c.start_time = m.started_at AND c.user_id IS NOT DISTINCT FROM m.user_id AS is_followed,
+    -- A page's clock may be wrong.
+    (m.by_page OR c.start_time = m.started_at) AND c.user_id IS NOT DISTINCT FROM m.user_id AS is_followed,
     m.cost,
     m.settled,
     m.refunded,
@@ -30,13 +31,20 @@ WITH calls AS (
     m.due_before,
     m.used_turn,
     m.tokens_per_minute,
-    CASE WHEN m.used_turn THEN m.turn_rate ELSE m.direct_rate END AS card,
+    CASE
+      WHEN m.by_page AND c.end_time IS NULL THEN least(m.direct_rate, m.turn_rate)
+      WHEN m.used_turn THEN m.turn_rate
+      ELSE m.direct_rate
+    END AS card,
     -- Of an account that was closed the usage went with it, and what began before is not billed while there is none.
     m.user_id NOT LIKE 'anonymous\\_%'
       AND EXISTS (SELECT FROM user_accounts AS a WHERE a.user_id = m.user_id)
       AND NOT EXISTS (SELECT FROM token_ledger AS l WHERE l.user_id = m.user_id AND l.kind = 'closing') AS is_billed,
     c.end_time IS NOT NULL AND m.settled AS is_done,
-    ceil(greatest(0, extract(epoch FROM c.end_time - c.start_time)) / 60) AS minutes
+    ceil(greatest(0, extract(epoch FROM CASE
+      WHEN m.by_page AND abs(extract(epoch FROM c.start_time - m.started_at)) > 3e9 THEN m.seen_at - m.started_at
+      ELSE c.end_time - c.start_time
+    END)) / 60) AS minutes
   FROM oblivion.call_meters AS m
   JOIN call_sessions AS c ON c.id = m.session_id
 ),

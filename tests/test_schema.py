@@ -73,6 +73,7 @@ COLUMNS = {
         balance     integer                   not-null
         session_id  uuid                      null
         key         text                      null
+        role        text                      null
     """,
 }
 

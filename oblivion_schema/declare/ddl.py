@@ -162,8 +162,8 @@ def describe_function(owner: Table[Any] | MetaData, comment: str, *, granted: Gr
     declare(owner, "comment", signature, comment)
     grants(owner, signature, f"FUNCTION {signature}", granted)
     # A table's function may use the table's row type, so it is dropped first; CASCADE drops functions that need it.
-    moment, further = ("after_drop", "") if isinstance(owner, MetaData) else ("before_drop", " CASCADE")
-    _execute_on(owner, moment, f"DROP FUNCTION IF EXISTS {signature}{further}")
+    moment = "after_drop" if isinstance(owner, MetaData) else "before_drop"
+    _execute_on(owner, moment, f"DROP FUNCTION IF EXISTS {signature} CASCADE")
 
 
 def trigger(

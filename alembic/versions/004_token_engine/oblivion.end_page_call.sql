@@ -15,7 +15,7 @@ BEGIN
   IF NOT FOUND THEN
     RETURN NULL;
   END IF;
-  IF NEW.end_time IS NOT NULL AND (OLD.end_time IS NULL OR meter.reaped) THEN
+  IF NEW.end_time IS NOT NULL AND (OLD.end_time IS NULL OR meter.reaped AND NEW.end_time <> OLD.end_time) THEN
     until := greatest(clock_timestamp(), meter.seen_at);
     meter := oblivion.final_meter(meter, NEW.used_turn);
     bill := oblivion.bill_call(meter, until, true, 'end');

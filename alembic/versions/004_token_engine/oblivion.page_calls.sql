@@ -1,7 +1,10 @@
 CREATE VIEW oblivion.page_calls WITH (security_invoker = true) AS
 SELECT DISTINCT ON (m.user_id, c.room_id)
   m.session_id,
-  greatest(r.updated_at, h.updated_at) AS heartbeat
+  CASE
+    WHEN r.updated_at IS NOT NULL OR h.updated_at IS NOT NULL
+      THEN least(greatest(r.updated_at, h.updated_at), m.started_at + interval '12 hours')
+  END AS heartbeat
 FROM oblivion.call_meters AS m
 JOIN public.call_sessions AS c ON c.id = m.session_id AND c.end_time IS NULL
 LEFT JOIN (

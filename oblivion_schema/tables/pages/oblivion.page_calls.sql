@@ -1,10 +1,15 @@
 -- A heartbeat of the call's room, or of the host who makes the call, is a sign of life. A user is in a room once, so a
--- heartbeat keeps only the last call alive that the user began there: one whose end was lost costs no more.
+-- heartbeat keeps only the last open call alive that the user began there.
+-- A host who stays online would keep a call alive forever whose end was lost: heartbeats count for its first 12 hours. An
+-- honest call that is longer is billed by its end.
 -- A heartbeat in the future is none: clients wrote such times in databases that were made by hand.
 CREATE VIEW oblivion.page_calls WITH (security_invoker = true) AS
 SELECT DISTINCT ON (m.user_id, c.room_id)
   m.session_id,
-  greatest(r.updated_at, h.updated_at) AS heartbeat
+  CASE
+    WHEN r.updated_at IS NOT NULL OR h.updated_at IS NOT NULL
+      THEN least(greatest(r.updated_at, h.updated_at), m.started_at + interval '12 hours')
+  END AS heartbeat
 FROM oblivion.call_meters AS m
 JOIN public.call_sessions AS c ON c.id = m.session_id AND c.end_time IS NULL
 LEFT JOIN (
