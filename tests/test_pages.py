@@ -421,3 +421,47 @@ def test_call_costs_what_the_servers_time_says_whatever_pages_send(engine: Engin
             assert site.wrong(engine) == [], history.seed
             site.ask("DELETE FROM call_sessions")
             site.ask("DELETE FROM user_accounts")
+
+
+@pytest.mark.parametrize("access", ["open"])
+def test_call_that_is_open_while_pages_are_switched_is_billed_once(engine: Engine, upgraded: URL, access: str) -> None:
+    with site_of(upgraded, access, "trusted") as site:
+        for seed in HISTORIES:
+            chance = random.Random(seed)
+            user, pages, now, price = f"ada {seed}", "trusted", 0, 0
+            site.ask("INSERT INTO user_accounts (user_id, tokens_remaining) VALUES (%s, 1000)", user)
+            calls: dict[str, tuple[int, bool]] = {}
+            for step in [*chance.choices("start minutes heartbeat burn switch finish reap".split(), k=30), "drain"]:
+                match step:
+                    case "start":
+                        turn = chance.random() < 0.3
+                        calls[site.start(user, turn=turn, room=f"room {len(calls)}")] = now, turn
+                    case "minutes":
+                        now += (minutes := chance.randint(1, 4))
+                        site.pass_minutes(minutes)
+                    case "heartbeat":
+                        site.heartbeat(user, "anywhere")
+                    case "burn":
+                        site.ask("SELECT * FROM burn_calls()")
+                    case "reap":
+                        site.ask("SELECT * FROM reap_stale_calls('1 s', 100, '3 minutes')")
+                    case "switch":
+                        pages = "metered" if pages == "trusted" else "trusted"
+                        site.switch(pages)
+                    case "finish" | "drain":
+                        for call in list(calls)[: 1 if step == "finish" else None]:
+                            began, turn = calls.pop(call)
+                            tokens = (now - began + 1) * RATES["video"][turn]
+                            price += tokens
+                            assert len(site.end(user, call, turn=turn)) == 1
+                            if pages == "metered" and chance.random() < 0.2:
+                                pages = "trusted"  # at the worst moment: the page has not billed the call yet
+                                site.switch(pages)
+                            site.bill(user, call, tokens, turn=turn)
+                            logged = site.ask("SELECT tokens_used FROM token_usage WHERE session_id = %s", call)
+                            assert logged == [(tokens,)], seed
+            assert site.balance(user) == 1000 - price, seed
+            assert site.ask("SELECT * FROM oblivion.balance_audit WHERE drift <> 0 OR gaps <> 0") == []
+            assert site.ask("SELECT * FROM oblivion.billing_incidents") == []
+            site.switch("trusted")
+        assert site.wrong(engine) == []
