@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _EXAMPLES: Final = int(os.environ.get("OBLIVION_TEST_EXAMPLES", "0"))
 HISTORIES: Final = range(_EXAMPLES or examples(24, quick=4))
 STEPS: Final = 60
+SWITCHING: Final = ("start", "minutes", "heartbeat", "burn", "switch", "finish", "reap")
 
 # By how much a page's clock is off.
 SKEWS: Final = ("0", "0", "3 s", "1 day", "-1 day", "-90 s", "200 years", "-1 minute")
@@ -424,14 +425,16 @@ def test_call_costs_what_the_servers_time_says_whatever_pages_send(engine: Engin
 
 
 @pytest.mark.parametrize("access", ["open"])
-def test_call_that_is_open_while_pages_are_switched_is_billed_once(engine: Engine, upgraded: URL, access: str) -> None:
+def test_call_that_is_open_while_pages_are_switched_is_billed_once(  # noqa: C901 - a case for each step
+    engine: Engine, upgraded: URL, access: str
+) -> None:
     with site_of(upgraded, access, "trusted") as site:
         for seed in HISTORIES:
             chance = random.Random(seed)
             user, pages, now, price = f"ada {seed}", "trusted", 0, 0
             site.ask("INSERT INTO user_accounts (user_id, tokens_remaining) VALUES (%s, 1000)", user)
             calls: dict[str, tuple[int, bool]] = {}
-            for step in [*chance.choices("start minutes heartbeat burn switch finish reap".split(), k=30), "drain"]:
+            for step in [*chance.choices(SWITCHING, k=30), "drain"]:
                 match step:
                     case "start":
                         turn = chance.random() < 0.3

@@ -11,7 +11,8 @@ DECLARE
   until timestamp with time zone;
   bill pg_catalog.record;
 BEGIN
-  SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = NEW.id AND m.by_page FOR NO KEY UPDATE;
+  -- guard_metered_call() has locked it.
+  SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = NEW.id AND m.by_page;
   IF NOT FOUND THEN
     RETURN NULL;
   END IF;

@@ -23,11 +23,12 @@ BEGIN
         substr(reason, 8)::pg_catalog.uuid
       );
     ELSIF starts_with(reason, 'page ') THEN
+      -- The label stays until the transaction is over; another role may write in it later.
       INSERT INTO public.token_ledger (user_id, kind, tokens, balance, role)
       VALUES (
-        NEW.user_id, 'direct', NEW.tokens_remaining - OLD.tokens_remaining, NEW.tokens_remaining, substr(reason, 6)
+        NEW.user_id, 'direct', NEW.tokens_remaining - OLD.tokens_remaining, NEW.tokens_remaining,
+        nullif(current_setting('role'), 'none')
       );
-      PERFORM set_config('oblivion.reason', '', true);
     ELSE
       INSERT INTO public.token_ledger (user_id, kind, tokens, balance, session_id, key)
       VALUES (
