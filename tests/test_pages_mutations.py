@@ -89,7 +89,8 @@ def relay_that_was_used_last(site: Site) -> object:
     call = site.start("ada")
     site.pass_minutes(2)
     site.end("ada", call, turn=True)
-    return site.balance("ada"), said(site, call), usage(site)
+    receipt = site.ask("SELECT minutes, tokens_per_minute FROM explain_call(%s)", call)
+    return site.balance("ada"), said(site, call), usage(site), receipt
 
 
 def relay_that_was_used_first(site: Site) -> object:
@@ -367,6 +368,14 @@ def relay_after_a_tick(site: Site) -> object:
     return site.balance("ada"), usage(site)
 
 
+def relay_that_the_balance_does_not_cover(site: Site) -> object:
+    """By a clock that is off; it goes the long way."""
+    call = site.start("ada", skew="-1 day")
+    site.pass_minutes(20)
+    site.end("ada", call, turn=True, skew="1 day")
+    return site.balance("ada"), said(site, call), usage(site)
+
+
 def balances_of_trusted_pages(site: Site) -> object:
     """The ledger knows who wrote them; a page cannot label its own."""
     site.switch("trusted")
@@ -386,12 +395,13 @@ SOUND: Final[dict[Scenario, object]] = {
     two_tabs_end_a_call_one_after_the_other: (98, (1, False, 2), [(2, False)]),
     clock_that_is_off: (94, (3, False, 6)),
     clock_that_no_clock_shows: (98, [(2, False)]),
-    relay_that_was_used_last: (82, (3, True, 18), [(18, True)]),
+    relay_that_was_used_last: (82, (3, True, 18), [(18, True)], [(3, 6)]),
     relay_that_was_used_first: (98, (1, False, 2)),
     row_that_the_page_gets_back: ([("2026-03-01", True, "1.2000")], (1, True, 6)),
     rate_that_changed_meanwhile: 98,
     call_of_a_later_rate: 98,
     relay_after_a_tick: (94, [(6, True)]),
+    relay_that_the_balance_does_not_cover: (0, (21, True, 126), [(126, True)]),
     balances_that_a_page_writes: (100, "23514"),
     account_that_a_page_renames: [("ada",)],
     sign_ins: ([(40,)], [(100,)], [(3,)], "23514"),
@@ -461,10 +471,10 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "meter_call",
-        "WHERE NOT starts_with((call).user_id, 'anonymous_')",
+        " OR starts_with(call.user_id, 'anonymous_')",
         "",
         calls_that_nobody_pays,
-        ([], [(None,), ("anonymous_1",), ("ghost",)], []),
+        ([], [("anonymous_1",), ("ghost",)], []),
     ),
     Mutation(
         "meter_call",
@@ -507,7 +517,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "guard_metered_call",
-        "PERFORM oblivion.unmeter_call(meter)",
+        "PERFORM oblivion.unmeter_call(OLD.id)",
         "NULL",
         bill_without_usage_after_the_switch_back,
         (91, [(2, False)]),
@@ -523,56 +533,56 @@ MUTATIONS: Final = (
         (93, [(2, False), (7, False)]),
     ),
     Mutation(
-        "end_page_call",
+        "bill_page_call",
         "(OLD.end_time IS NULL OR meter.reaped AND NEW.end_time <> OLD.end_time)",
         "true",
         two_tabs_end_a_call_one_after_the_other,
         (64, (6, True, 36), [(36, False)]),
     ),
     Mutation(
-        "end_page_call",
+        "bill_page_call",
         "OLD.end_time IS NULL OR meter.reaped AND NEW.end_time <> OLD.end_time",
         "OLD.end_time IS NULL",
         call_that_is_ended_after_it_was_reaped,
         (((0, False, 0), 100), (0, False, 0), 100, []),
     ),
     Mutation(
-        "end_page_call",
+        "bill_page_call",
         " AND NEW.end_time <> OLD.end_time",
         "",
         call_that_is_ended_after_it_was_reaped,
         (((0, False, 0), 100), (3, False, 6), 94, [(6, False)]),
     ),
     Mutation(
-        "end_page_call",
+        "bill_page_call",
         "meter := oblivion.final_meter(meter, NEW.used_turn);",
         "",
-        relay_that_was_used_last,
-        (94, (3, True, 6), [(6, False)]),
+        relay_that_the_balance_does_not_cover,
+        (58, (21, True, 42), [(42, False)]),
     ),
     Mutation(
-        "end_page_call",
+        "bill_page_call",
         "until + oblivion.page_lag(meter, NEW.start_time)",
         "until",
-        clock_that_is_off,
-        (94, (1443, False, 6)),
+        relay_that_the_balance_does_not_cover,
+        (0, (1461, True, 126), [(126, True)]),
     ),
     Mutation(
-        "end_page_call",
+        "bill_page_call",
         "greatest(clock_timestamp(), meter.seen_at)",
         "NEW.end_time",
-        clock_that_is_off,
-        (0, (1443, False, 2886)),
+        relay_that_the_balance_does_not_cover,
+        (0, (1461, True, 8766), [(8766, True)]),
     ),
     Mutation(
-        "end_page_call",
+        "bill_page_call",
         "NEW.credit_cost := OLD.credit_cost;",
         "",
         two_tabs_end_a_call_one_after_the_other,
         (98, (1, False, 9), [(2, False)]),
     ),
     Mutation(
-        "end_page_call",
+        "bill_page_call",
         "NEW.used_turn := OLD.used_turn;",
         "NULL;",
         two_tabs_end_a_call_one_after_the_other,
@@ -609,13 +619,26 @@ MUTATIONS: Final = (
             [(4, False), (4, False), (4, False)],
         ),
     ),
-    Mutation("note_outcome", " AND NOT m.by_page", "", relay_after_a_tick, (98, [(2, False)])),
     Mutation(
-        "settle_deleted_call",
-        "meter := oblivion.final_meter(meter, OLD.used_turn);",
-        "",
-        call_that_is_deleted,
-        (98, [(2, True)]),
+        "end_call",
+        "WHEN NOT m.by_page THEN m.tokens_per_minute\n        WHEN c.used_turn",
+        "WHEN true THEN m.tokens_per_minute\n        WHEN c.used_turn",
+        relay_that_was_used_last,
+        (82, (3, True, 18), [(18, True)], [(9, 2)]),
+    ),
+    Mutation(
+        "end_call",
+        "CASE WHEN NOT m.by_page THEN m.tokens_per_minute WHEN",
+        "CASE WHEN true THEN m.tokens_per_minute WHEN",
+        relay_that_was_used_last,
+        (94, (3, True, 6), [(6, True)], [(1, 6)]),
+    ),
+    Mutation(
+        "end_call",
+        "m.seen_at + oblivion.page_lag(m, c.start_time)",
+        "m.seen_at",
+        clock_that_is_off,
+        (94, (1443, False, 6)),
     ),
     Mutation(
         "update_account",
@@ -682,7 +705,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "guard_usage",
-        "PERFORM oblivion.unmeter_call(meter);",
+        "PERFORM oblivion.unmeter_call(meter.session_id);",
         "NULL;",
         bill_after_the_switch_back,
         (91, [(2, False), (7, False)]),

@@ -60,7 +60,7 @@ PAGES = (
     "oblivion.meter_call",
     "oblivion.unmeter_call",
     "oblivion.meter_page_call",
-    "oblivion.end_page_call",
+    "oblivion.bill_page_call",
     "oblivion.update_account",
     "oblivion.limit_opening",
     "oblivion.guard_usage",

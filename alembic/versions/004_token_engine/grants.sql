@@ -79,9 +79,9 @@ DECLARE
     oblivion.correct_meter(),
     oblivion.settle_deleted_call(),
     oblivion.meter_call(public.call_sessions, timestamptz),
-    oblivion.unmeter_call(oblivion.call_meters),
+    oblivion.unmeter_call(uuid),
     oblivion.meter_page_call(),
-    oblivion.end_page_call(),
+    oblivion.bill_page_call(),
     oblivion.update_account(),
     oblivion.limit_opening(),
     oblivion.guard_usage()

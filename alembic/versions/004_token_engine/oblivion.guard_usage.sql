@@ -27,7 +27,7 @@ BEGIN
       RETURN NULL;
     END IF;
   ELSIF TG_OP = 'INSERT' AND meter.by_page THEN
-    PERFORM oblivion.unmeter_call(meter);
+    PERFORM oblivion.unmeter_call(meter.session_id);
   END IF;
   RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
 END

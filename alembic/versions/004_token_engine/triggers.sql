@@ -19,9 +19,9 @@ CREATE TRIGGER correct_meter AFTER UPDATE OF start_time, end_time, user_id ON pu
   WHEN (pg_trigger_depth() > 0 OR NOT starts_with(coalesce(current_setting('oblivion.reason', true), ''), 'charge '))
   EXECUTE FUNCTION oblivion.correct_meter();
 
-CREATE TRIGGER end_page_call AFTER UPDATE ON public.call_sessions
+CREATE TRIGGER bill_page_call AFTER UPDATE ON public.call_sessions
   FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
-  EXECUTE FUNCTION oblivion.end_page_call();
+  EXECUTE FUNCTION oblivion.bill_page_call();
 
 CREATE TRIGGER meter_page_call AFTER INSERT ON public.call_sessions
   FOR EACH ROW WHEN (current_user IN ('anon', 'authenticated'))

@@ -1,4 +1,5 @@
 -- The common end, as tick_call(). It locks the call before its meter, as everybody does who writes both.
+-- A call of a page has the rate that its end says, as in final_meter(). Its end may be there already: bill_page_call().
 CREATE OR REPLACE FUNCTION oblivion.end_call(session_id uuid, caller text)
 RETURNS oblivion.live_calls
 LANGUAGE plpgsql
@@ -13,17 +14,24 @@ DECLARE
 BEGIN
   setting := set_config('oblivion.reason', 'charge ' || session_id, true);
   WITH call AS (
-    SELECT c.id
+    SELECT c.id, c.start_time, c.used_turn
     FROM public.call_sessions AS c
-    WHERE c.id = end_call.session_id AND c.end_time IS NULL
+    WHERE c.id = end_call.session_id
     FOR NO KEY UPDATE
   ),
   meter AS (
     UPDATE oblivion.call_meters AS m
     SET
       seen_at = greatest(clock, m.seen_at),
+      used_turn = CASE WHEN m.by_page THEN c.used_turn ELSE m.used_turn END,
+      tokens_per_minute = CASE
+        WHEN NOT m.by_page THEN m.tokens_per_minute
+        WHEN c.used_turn THEN m.turn_rate
+        ELSE m.direct_rate
+      END,
       cost_before = m.cost,
-      cost = m.due_before + m.tokens_per_minute
+      cost = m.due_before
+        + CASE WHEN NOT m.by_page THEN m.tokens_per_minute WHEN c.used_turn THEN m.turn_rate ELSE m.direct_rate END
         * (ceil(date_part('epoch', greatest(clock, m.seen_at) - m.started_at) / 60)::integer - m.first_minute),
       usage_id = gen_random_uuid(),
       is_plain = false,
@@ -38,6 +46,7 @@ BEGIN
       m.used_turn,
       m.usage_id,
       m.seen_at,
+      CASE WHEN m.by_page THEN m.seen_at + oblivion.page_lag(m, c.start_time) ELSE m.seen_at END AS end_time,
       m.cost,
       m.cost - m.cost_before AS due,
       m.cost - m.due_before AS used,
@@ -59,7 +68,7 @@ BEGIN
     WHERE m.used > 0 OR m.tokens_per_minute = 0 AND m.seconds > 0
   )
   UPDATE public.call_sessions AS c
-  SET end_time = m.seen_at, credit_cost = m.cost
+  SET end_time = m.end_time, credit_cost = m.cost
   FROM meter AS m
   LEFT JOIN account AS a ON true
   WHERE c.id = m.session_id AND (m.due = 0 OR a.tokens_remaining IS NOT NULL)

@@ -1,5 +1,5 @@
 -- Only the owner can change what the price of a metered call depends on. If another role sets end_time, the call ends and
--- is billed as by end_call(). What a page sets at the end of its own call stays until end_page_call() has read it.
+-- is billed as by end_call(). What a page sets at the end of its own call stays until bill_page_call() has read it.
 -- A page that ends a call is asked for how pages are billed now: a call that was open when that changed is billed once.
 CREATE OR REPLACE FUNCTION oblivion.guard_metered_call()
 RETURNS trigger
@@ -13,14 +13,14 @@ DECLARE
   meter oblivion.call_meters;
   bill pg_catalog.record;
 BEGIN
-  SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = OLD.id FOR NO KEY UPDATE;
+  SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = OLD.id;
   IF meter.session_id IS NULL THEN
     IF is_page AND OLD.end_time IS NULL AND NEW.end_time IS NOT NULL AND oblivion.page_billing() = 'metered' THEN
       PERFORM oblivion.meter_call(OLD, OLD.created_at);
     END IF;
     RETURN NEW;
   ELSIF is_page AND meter.by_page AND NEW.end_time IS NOT NULL AND oblivion.page_billing() = 'trusted' THEN
-    PERFORM oblivion.unmeter_call(meter);
+    PERFORM oblivion.unmeter_call(OLD.id);
     RETURN NEW;
   END IF;
   NEW.id := OLD.id;
@@ -34,6 +34,7 @@ BEGIN
   END IF;
   NEW.used_turn := OLD.used_turn;
   NEW.credit_cost := OLD.credit_cost;
+  SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = OLD.id FOR NO KEY UPDATE;
   IF OLD.end_time IS NULL AND NEW.end_time IS NOT NULL THEN
     NEW.end_time := greatest(clock_timestamp(), meter.seen_at);
     bill := oblivion.bill_call(meter, NEW.end_time, true, 'end');

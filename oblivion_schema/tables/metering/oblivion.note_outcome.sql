@@ -1,5 +1,5 @@
 -- A call is settled only if it has ended and was billed. It is plain again once it goes on, a bill was paid in full, and
--- token_usage has no row of its segment yet. A call of a page never is: its end may change its rate.
+-- token_usage has no row of its segment yet.
 CREATE OR REPLACE FUNCTION oblivion.note_outcome(
   meter oblivion.call_meters, status text, until timestamptz, has_ended boolean, is_reaped boolean
 )
@@ -15,7 +15,7 @@ BEGIN
     seen_at = until,
     used_turn = CASE WHEN m.by_page THEN meter.used_turn ELSE m.used_turn END,
     tokens_per_minute = CASE WHEN m.by_page THEN meter.tokens_per_minute ELSE m.tokens_per_minute END,
-    is_plain = status = 'ok' AND NOT has_ended AND m.usage_id IS NULL AND NOT m.by_page,
+    is_plain = status = 'ok' AND NOT has_ended AND m.usage_id IS NULL,
     settled = has_ended AND status <> 'unsettled',
     reaped = is_reaped,
     has_incident = status = 'unsettled'

@@ -3,34 +3,38 @@
 -- While the call goes on it is charged at the lower of both rates, because only its end says whether TURN was used.
 CREATE OR REPLACE FUNCTION oblivion.meter_call(call public.call_sessions, started timestamptz)
 RETURNS void
-LANGUAGE sql
+LANGUAGE plpgsql
 SET search_path = ''
-BEGIN ATOMIC
+AS $$
+DECLARE
+  priced CONSTANT pg_catalog.text := CASE call.mode WHEN 'voice-only' THEN 'voice' ELSE call.mode END;
+BEGIN
+  IF call.user_id IS NULL OR starts_with(call.user_id, 'anonymous_') THEN
+    RETURN;
+  END IF;
   INSERT INTO oblivion.call_meters (
     session_id, user_id, mode, started_at, seen_at, used_turn, tokens_per_minute, is_plain, by_page,
     direct_rate, direct_rate_from, turn_rate, turn_rate_from
   )
   SELECT
-    (call).id, (call).user_id, d.mode, started, started, (call).used_turn,
-    least(d.tokens_per_minute, t.tokens_per_minute), false, true,
-    d.tokens_per_minute, d.effective_from, t.tokens_per_minute, t.effective_from
+    call.id, call.user_id, priced, started, started, call.used_turn, least(d.tokens_per_minute, t.tokens_per_minute),
+    true, true, d.tokens_per_minute, d.effective_from, t.tokens_per_minute, t.effective_from
   FROM (
-    SELECT r.mode, r.tokens_per_minute, r.effective_from
+    SELECT r.tokens_per_minute, r.effective_from
     FROM public.token_rates AS r
-    WHERE r.mode = CASE (call).mode WHEN 'voice-only' THEN 'voice' ELSE (call).mode END
-      AND NOT r.used_turn AND r.effective_from <= started
+    WHERE r.mode = priced AND NOT r.used_turn AND r.effective_from <= started
     ORDER BY r.effective_from DESC
     LIMIT 1
   ) AS d
-  CROSS JOIN LATERAL (
+  CROSS JOIN (
     SELECT r.tokens_per_minute, r.effective_from
     FROM public.token_rates AS r
-    WHERE r.mode = d.mode AND r.used_turn AND r.effective_from <= started
+    WHERE r.mode = priced AND r.used_turn AND r.effective_from <= started
     ORDER BY r.effective_from DESC
     LIMIT 1
-  ) AS t
-  WHERE NOT starts_with((call).user_id, 'anonymous_');
-END;
+  ) AS t;
+END
+$$;
 
 COMMENT ON FUNCTION oblivion.meter_call(public.call_sessions, timestamptz) IS
   'Meters a call that a page inserted, from the time started.';

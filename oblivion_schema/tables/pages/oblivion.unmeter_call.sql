@@ -1,12 +1,15 @@
 -- Undoes what the engine billed, because the page bills the call by itself: each call is billed once.
-CREATE OR REPLACE FUNCTION oblivion.unmeter_call(meter oblivion.call_meters)
+CREATE OR REPLACE FUNCTION oblivion.unmeter_call(call uuid)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = ''
 AS $$
 DECLARE
-  charged CONSTANT integer := meter.cost - meter.shortfall - meter.refunded;
+  meter oblivion.call_meters;
+  charged integer;
 BEGIN
+  SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = call FOR NO KEY UPDATE;
+  charged := meter.cost - meter.shortfall - meter.refunded;
   IF charged > 0 THEN
     PERFORM oblivion.credit_account(
       meter.user_id, charged, 'unmetered ' || gen_random_uuid(), 'refund', meter.session_id, charged
@@ -20,9 +23,9 @@ BEGIN
 EXCEPTION
   WHEN OTHERS THEN
     -- The page's own request goes on.
-    RAISE WARNING 'Call % stays metered (%: %)', meter.session_id, SQLSTATE, SQLERRM;
+    RAISE WARNING 'Call % stays metered (%: %)', call, SQLSTATE, SQLERRM;
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.unmeter_call(oblivion.call_meters) IS
+COMMENT ON FUNCTION oblivion.unmeter_call(uuid) IS
   'Gives back what a call of a page was charged, and deletes its meter: the page bills the call.';

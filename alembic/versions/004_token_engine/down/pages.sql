@@ -24,7 +24,7 @@ DROP TRIGGER limit_opening ON public.user_accounts;
 
 DROP TRIGGER guard_usage ON public.token_usage;
 
-DROP TRIGGER end_page_call ON public.call_sessions;
+DROP TRIGGER bill_page_call ON public.call_sessions;
 
 DROP TRIGGER meter_page_call ON public.call_sessions;
 
@@ -36,11 +36,11 @@ DROP FUNCTION oblivion.limit_opening();
 
 DROP FUNCTION oblivion.guard_usage();
 
-DROP FUNCTION oblivion.end_page_call();
+DROP FUNCTION oblivion.bill_page_call();
 
 DROP FUNCTION oblivion.meter_page_call();
 
-DROP FUNCTION oblivion.unmeter_call(oblivion.call_meters);
+DROP FUNCTION oblivion.unmeter_call(uuid);
 
 DROP FUNCTION oblivion.meter_call(public.call_sessions, timestamptz);
 

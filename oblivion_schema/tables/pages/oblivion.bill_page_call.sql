@@ -1,6 +1,8 @@
 -- It runs after the page's UPDATE, so that the page gets back the row that it wrote, as ever. Then the row gets what is
 -- true: the TURN of its end prices the whole call, and the call is as long as the server's clock measured.
-CREATE OR REPLACE FUNCTION oblivion.end_page_call()
+-- Its trigger comes before correct_meter, in the order of their names: otherwise that would take the call for one that
+-- the owner ended.
+CREATE OR REPLACE FUNCTION oblivion.bill_page_call()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -10,13 +12,17 @@ DECLARE
   meter oblivion.call_meters;
   until timestamp with time zone;
   bill pg_catalog.record;
+  state oblivion.live_calls;
 BEGIN
-  -- guard_metered_call() has locked it.
   SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = NEW.id AND m.by_page;
-  IF NOT FOUND THEN
+  IF meter.session_id IS NULL THEN
     RETURN NULL;
-  END IF;
-  IF NEW.end_time IS NOT NULL AND (OLD.end_time IS NULL OR meter.reaped AND NEW.end_time <> OLD.end_time) THEN
+  ELSIF NEW.end_time IS NOT NULL AND (OLD.end_time IS NULL OR meter.reaped AND NEW.end_time <> OLD.end_time) THEN
+    state := oblivion.end_call(NEW.id, 'service_role');
+    IF state.session_id IS NOT NULL THEN
+      RETURN NULL;
+    END IF;
+    SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = NEW.id FOR NO KEY UPDATE;
     until := greatest(clock_timestamp(), meter.seen_at);
     meter := oblivion.final_meter(meter, NEW.used_turn);
     bill := oblivion.bill_call(meter, until, true, 'end');
@@ -39,5 +45,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.end_page_call() IS
+COMMENT ON FUNCTION oblivion.bill_page_call() IS
   'Trigger: ends and bills the metered call of a page once the page has set its end_time; corrects what else it wrote.';
