@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from oblivion_schema.billing import CallStatus
 
 _BATCH: Final = 100
+# burn_calls() looks at all open calls first.
+_BURN_BATCH: Final = 1000
 _SHOWN: Final = 20
 _UNITS: Final = {"s": "seconds", "m": "minutes", "min": "minutes", "h": "hours", "d": "days"}
 _UNDEFINED_FUNCTION: Final = "42883"
@@ -85,7 +87,7 @@ def burn(connection: Connection, max_calls: int | None) -> Tally:
     tally = Tally()
     burnt: set[UUID] = set()
     try:
-        for size in _batches(max_calls):
+        for size in _batches(max_calls, _BURN_BATCH):
             calls = connection.execute(select(burn_calls(size))).all()
             connection.commit()
             tally.calls += len({call.session_id for call in calls} - burnt)
@@ -167,11 +169,11 @@ def reasons(connection: Connection, tally: Tally) -> Iterator[str]:
         yield f"Unsettled: {_calls(more)} more; oblivion.billing_incidents has all of them."
 
 
-def _batches(max_calls: int | None) -> Iterator[int]:
+def _batches(max_calls: int | None, batch: int = _BATCH) -> Iterator[int]:
     """Sizes of batches that add up to `max_calls`; without it, an endless series."""
     left = max_calls
     while left is None or left > 0:
-        size = _BATCH if left is None else min(_BATCH, left)
+        size = batch if left is None else min(batch, left)
         yield size
         left = None if left is None else left - size
 
