@@ -57,6 +57,7 @@ API = (
 )
 # Pages that bill by themselves.
 PAGES = (
+    "oblivion.is_page",
     "oblivion.meter_call",
     "oblivion.unmeter_call",
     "oblivion.meter_page_call",

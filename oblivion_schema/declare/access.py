@@ -32,8 +32,6 @@ WHEN_OPEN: Final = f"oblivion.open_access() OR {SERVICE}"
 # The WHEN condition of a trigger. PostgreSQL parses it on every statement, so it is kept short.
 IS_NOT_THE_ENGINE: Final = "NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE')"
 """The current role is not the owner, as whom the token engine runs."""
-IS_A_PAGE: Final = "current_user IN ('anon', 'authenticated')"
-"""The current role is that of a page."""
 
 METERED: Final = "oblivion.page_billing() = 'metered'"
 """Pages are metered: a policy lets them make writes that have no effect on what a call costs."""

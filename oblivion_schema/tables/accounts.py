@@ -9,7 +9,7 @@ from sqlalchemy import CheckConstraint, Column, Index, Integer, Named, Table, Te
 from sqlalchemy.schema import conv
 
 from oblivion_schema.declare.access import (
-    IS_A_PAGE,
+    IS_NOT_THE_ENGINE,
     METERED,
     READ,
     READ_WRITE,
@@ -63,7 +63,7 @@ grant(
 )
 publish(user_accounts)
 
-trigger(user_accounts, "limit_opening", "BEFORE INSERT", "oblivion.limit_opening", when=IS_A_PAGE)
+trigger(user_accounts, "limit_opening", "BEFORE INSERT", "oblivion.limit_opening", when=IS_NOT_THE_ENGINE)
 trigger(user_accounts, "update_user_accounts_updated_at", "BEFORE UPDATE", "oblivion.update_account")
 # These triggers, and the one above, have no WHEN condition: PostgreSQL would parse it on every statement.
 trigger(user_accounts, "open_ledger", "AFTER INSERT", "oblivion.write_ledger")

@@ -24,7 +24,6 @@ from sqlalchemy import (
 )
 
 from oblivion_schema.declare.access import (
-    IS_A_PAGE,
     IS_NOT_THE_ENGINE,
     METERED,
     READ,
@@ -128,7 +127,7 @@ trigger(
     when="pg_trigger_depth() > 0 OR NOT starts_with(coalesce(current_setting('oblivion.reason', true), ''), 'charge ')",
 )
 trigger(call_sessions, "bill_page_call", "AFTER UPDATE", "oblivion.bill_page_call", when=IS_NOT_THE_ENGINE)
-trigger(call_sessions, "meter_page_call", "AFTER INSERT", "oblivion.meter_page_call", when=IS_A_PAGE)
+trigger(call_sessions, "meter_page_call", "AFTER INSERT", "oblivion.meter_page_call", when=IS_NOT_THE_ENGINE)
 trigger(call_sessions, "settle_deleted_call", "BEFORE DELETE", "oblivion.settle_deleted_call")
 trigger(call_sessions, "note_insert", "AFTER INSERT", "oblivion.note_calls", transition="NEW TABLE AS added")
 trigger(

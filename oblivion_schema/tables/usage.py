@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import conv
 
-from oblivion_schema.declare.access import IS_A_PAGE, READ, READ_WRITE, grant, own, row_level_security
+from oblivion_schema.declare.access import IS_NOT_THE_ENGINE, READ, READ_WRITE, grant, own, row_level_security
 from oblivion_schema.declare.ddl import declare, trigger
 from oblivion_schema.declare.privileges import API_ROLES
 from oblivion_schema.tables.base import Timestamp, metadata
@@ -83,7 +83,7 @@ grant(
     },
 )
 
-trigger(token_usage, "guard_usage", "BEFORE INSERT OR UPDATE OR DELETE", "oblivion.guard_usage", when=IS_A_PAGE)
+trigger(token_usage, "guard_usage", "BEFORE INSERT OR UPDATE OR DELETE", "oblivion.guard_usage", when=IS_NOT_THE_ENGINE)
 trigger(token_usage, "note_insert", "AFTER INSERT", "oblivion.note_usage", transition="NEW TABLE AS added")
 trigger(
     token_usage,

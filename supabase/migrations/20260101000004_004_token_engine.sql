@@ -138,10 +138,13 @@ COMMENT ON FUNCTION oblivion.page_billing() IS
 
 EXECUTE $statement$-- Page roles have no privilege on schema oblivion. This body was bound to the function there at creation, so a trigger
 -- that runs as a page may call it, and so may a page, which learns whether it still has to bill.
+-- STABLE, and with a SET, so that PostgreSQL does not put its result into plans: those would not be made anew when
+-- oblivion.page_billing() is replaced, which they do not name.
 CREATE FUNCTION public.page_billing()
 RETURNS text
 LANGUAGE sql
-IMMUTABLE PARALLEL SAFE
+STABLE PARALLEL SAFE
+SET search_path = ''
 RETURN oblivion.page_billing()$statement$;
 
 COMMENT ON FUNCTION public.page_billing() IS
@@ -185,11 +188,12 @@ BEGIN
         substr(reason, 8)::pg_catalog.uuid
       );
     ELSIF starts_with(reason, 'page ') THEN
+      -- The label stays until the transaction is over; another role may write in it later.
       INSERT INTO public.token_ledger (user_id, kind, tokens, balance, role)
       VALUES (
-        NEW.user_id, 'direct', NEW.tokens_remaining - OLD.tokens_remaining, NEW.tokens_remaining, substr(reason, 6)
+        NEW.user_id, 'direct', NEW.tokens_remaining - OLD.tokens_remaining, NEW.tokens_remaining,
+        CASE WHEN oblivion.is_page() THEN substr(reason, 6) END
       );
-      PERFORM set_config('oblivion.reason', '', true);
     ELSE
       INSERT INTO public.token_ledger (user_id, kind, tokens, balance, session_id, key)
       VALUES (
@@ -649,7 +653,10 @@ COMMENT ON COLUMN oblivion.live_calls.credit_cost IS 'Tokens due so far.';
 CREATE VIEW oblivion.page_calls WITH (security_invoker = true) AS
 SELECT DISTINCT ON (m.user_id, c.room_id)
   m.session_id,
-  greatest(r.updated_at, h.updated_at) AS heartbeat
+  CASE
+    WHEN r.updated_at IS NOT NULL OR h.updated_at IS NOT NULL
+      THEN least(greatest(r.updated_at, h.updated_at), m.started_at + interval '12 hours')
+  END AS heartbeat
 FROM oblivion.call_meters AS m
 JOIN public.call_sessions AS c ON c.id = m.session_id AND c.end_time IS NULL
 LEFT JOIN (
@@ -906,7 +913,7 @@ COMMENT ON FUNCTION oblivion.note_incident(uuid, text, text, text, text) IS
   'Opens an incident for a call that could not be billed, or counts another attempt in the open one.';
 
 EXECUTE $statement$-- A call is settled only if it has ended and was billed. It is plain again once it goes on, a bill was paid in full, and
--- token_usage has no row of its segment yet. A call of a page never is: its end may change its rate.
+-- token_usage has no row of its segment yet.
 CREATE FUNCTION oblivion.note_outcome(
   meter oblivion.call_meters, status text, until timestamptz, has_ended boolean, is_reaped boolean
 )
@@ -922,7 +929,7 @@ BEGIN
     seen_at = until,
     used_turn = CASE WHEN m.by_page THEN meter.used_turn ELSE m.used_turn END,
     tokens_per_minute = CASE WHEN m.by_page THEN meter.tokens_per_minute ELSE m.tokens_per_minute END,
-    is_plain = status = 'ok' AND NOT has_ended AND m.usage_id IS NULL AND NOT m.by_page,
+    is_plain = status = 'ok' AND NOT has_ended AND m.usage_id IS NULL,
     settled = has_ended AND status <> 'unsettled',
     reaped = is_reaped,
     has_incident = status = 'unsettled'
@@ -1407,6 +1414,7 @@ COMMENT ON FUNCTION oblivion.tick_call(uuid, text) IS
   'Bills a call that goes on, and that its balance covers, by one statement; NULL in any other case.';
 
 EXECUTE $statement$-- The common end, as tick_call(). It locks the call before its meter, as everybody does who writes both.
+-- A call of a page has the rate that its end says, as in final_meter(). Its end may be there already: bill_page_call().
 CREATE FUNCTION oblivion.end_call(session_id uuid, caller text)
 RETURNS oblivion.live_calls
 LANGUAGE plpgsql
@@ -1421,17 +1429,24 @@ DECLARE
 BEGIN
   setting := set_config('oblivion.reason', 'charge ' || session_id, true);
   WITH call AS (
-    SELECT c.id
+    SELECT c.id, c.start_time, c.used_turn
     FROM public.call_sessions AS c
-    WHERE c.id = end_call.session_id AND c.end_time IS NULL
+    WHERE c.id = end_call.session_id
     FOR NO KEY UPDATE
   ),
   meter AS (
     UPDATE oblivion.call_meters AS m
     SET
       seen_at = greatest(clock, m.seen_at),
+      used_turn = CASE WHEN m.by_page THEN c.used_turn ELSE m.used_turn END,
+      tokens_per_minute = CASE
+        WHEN NOT m.by_page THEN m.tokens_per_minute
+        WHEN c.used_turn THEN m.turn_rate
+        ELSE m.direct_rate
+      END,
       cost_before = m.cost,
-      cost = m.due_before + m.tokens_per_minute
+      cost = m.due_before
+        + CASE WHEN NOT m.by_page THEN m.tokens_per_minute WHEN c.used_turn THEN m.turn_rate ELSE m.direct_rate END
         * (ceil(date_part('epoch', greatest(clock, m.seen_at) - m.started_at) / 60)::integer - m.first_minute),
       usage_id = gen_random_uuid(),
       is_plain = false,
@@ -1446,6 +1461,7 @@ BEGIN
       m.used_turn,
       m.usage_id,
       m.seen_at,
+      CASE WHEN m.by_page THEN m.seen_at + oblivion.page_lag(m, c.start_time) ELSE m.seen_at END AS end_time,
       m.cost,
       m.cost - m.cost_before AS due,
       m.cost - m.due_before AS used,
@@ -1467,7 +1483,7 @@ BEGIN
     WHERE m.used > 0 OR m.tokens_per_minute = 0 AND m.seconds > 0
   )
   UPDATE public.call_sessions AS c
-  SET end_time = m.seen_at, credit_cost = m.cost
+  SET end_time = m.end_time, credit_cost = m.cost
   FROM meter AS m
   LEFT JOIN account AS a ON true
   WHERE c.id = m.session_id AND (m.due = 0 OR a.tokens_remaining IS NOT NULL)
@@ -2124,7 +2140,7 @@ COMMENT ON FUNCTION public.settle_calls(integer) IS
   'max_calls is NULL or negative.';
 
 EXECUTE $statement$-- Only the owner can change what the price of a metered call depends on. If another role sets end_time, the call ends and
--- is billed as by end_call(). What a page sets at the end of its own call stays until end_page_call() has read it.
+-- is billed as by end_call(). What a page sets at the end of its own call stays until bill_page_call() has read it.
 -- A page that ends a call is asked for how pages are billed now: a call that was open when that changed is billed once.
 CREATE FUNCTION oblivion.guard_metered_call()
 RETURNS trigger
@@ -2133,19 +2149,18 @@ SECURITY DEFINER
 SET search_path = ''
 AS $$
 DECLARE
-  -- Not current_user: this function runs as the owner.
-  is_page CONSTANT boolean := current_setting('role') IN ('anon', 'authenticated');
+  is_page CONSTANT boolean := oblivion.is_page();
   meter oblivion.call_meters;
   bill pg_catalog.record;
 BEGIN
-  SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = OLD.id FOR NO KEY UPDATE;
+  SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = OLD.id;
   IF meter.session_id IS NULL THEN
     IF is_page AND OLD.end_time IS NULL AND NEW.end_time IS NOT NULL AND oblivion.page_billing() = 'metered' THEN
       PERFORM oblivion.meter_call(OLD, OLD.created_at);
     END IF;
     RETURN NEW;
   ELSIF is_page AND meter.by_page AND NEW.end_time IS NOT NULL AND oblivion.page_billing() = 'trusted' THEN
-    PERFORM oblivion.unmeter_call(meter);
+    PERFORM oblivion.unmeter_call(OLD.id);
     RETURN NEW;
   END IF;
   NEW.id := OLD.id;
@@ -2159,6 +2174,7 @@ BEGIN
   END IF;
   NEW.used_turn := OLD.used_turn;
   NEW.credit_cost := OLD.credit_cost;
+  SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = OLD.id FOR NO KEY UPDATE;
   IF OLD.end_time IS NULL AND NEW.end_time IS NOT NULL THEN
     NEW.end_time := greatest(clock_timestamp(), meter.seen_at);
     bill := oblivion.bill_call(meter, NEW.end_time, true, 'end');
@@ -2231,52 +2247,74 @@ $$$statement$;
 
 COMMENT ON FUNCTION oblivion.settle_deleted_call() IS 'Trigger: bills a metered call before it is deleted.';
 
+EXECUTE $statement$-- For functions that run as the owner, where current_user says nothing. A WHEN condition of their triggers could ask
+-- current_user, but it would be parsed on each statement, which costs more than to ask another role than the owner here.
+CREATE FUNCTION oblivion.is_page()
+RETURNS boolean
+LANGUAGE plpgsql
+STABLE
+SET search_path = ''
+AS $$
+BEGIN
+  RETURN coalesce(nullif(current_setting('role'), 'none'), session_user) IN ('anon', 'authenticated');
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.is_page() IS 'Whether a page made the request: whether its role is anon or authenticated.';
+
 EXECUTE $statement$-- Gives a call of a page its meter, with the rates of its start. A call of nobody, or of an anonymous user, gets none,
 -- and neither does a call without a rate: a page's INSERT never fails because of billing.
 -- While the call goes on it is charged at the lower of both rates, because only its end says whether TURN was used.
 CREATE FUNCTION oblivion.meter_call(call public.call_sessions, started timestamptz)
 RETURNS void
-LANGUAGE sql
+LANGUAGE plpgsql
 SET search_path = ''
-BEGIN ATOMIC
+AS $$
+DECLARE
+  priced CONSTANT pg_catalog.text := CASE call.mode WHEN 'voice-only' THEN 'voice' ELSE call.mode END;
+BEGIN
+  IF call.user_id IS NULL OR starts_with(call.user_id, 'anonymous_') THEN
+    RETURN;
+  END IF;
   INSERT INTO oblivion.call_meters (
     session_id, user_id, mode, started_at, seen_at, used_turn, tokens_per_minute, is_plain, by_page,
     direct_rate, direct_rate_from, turn_rate, turn_rate_from
   )
   SELECT
-    (call).id, (call).user_id, d.mode, started, started, (call).used_turn,
-    least(d.tokens_per_minute, t.tokens_per_minute), false, true,
-    d.tokens_per_minute, d.effective_from, t.tokens_per_minute, t.effective_from
+    call.id, call.user_id, priced, started, started, call.used_turn, least(d.tokens_per_minute, t.tokens_per_minute),
+    true, true, d.tokens_per_minute, d.effective_from, t.tokens_per_minute, t.effective_from
   FROM (
-    SELECT r.mode, r.tokens_per_minute, r.effective_from
+    SELECT r.tokens_per_minute, r.effective_from
     FROM public.token_rates AS r
-    WHERE r.mode = CASE (call).mode WHEN 'voice-only' THEN 'voice' ELSE (call).mode END
-      AND NOT r.used_turn AND r.effective_from <= started
+    WHERE r.mode = priced AND NOT r.used_turn AND r.effective_from <= started
     ORDER BY r.effective_from DESC
     LIMIT 1
   ) AS d
-  CROSS JOIN LATERAL (
+  CROSS JOIN (
     SELECT r.tokens_per_minute, r.effective_from
     FROM public.token_rates AS r
-    WHERE r.mode = d.mode AND r.used_turn AND r.effective_from <= started
+    WHERE r.mode = priced AND r.used_turn AND r.effective_from <= started
     ORDER BY r.effective_from DESC
     LIMIT 1
-  ) AS t
-  WHERE NOT starts_with((call).user_id, 'anonymous_');
-END$statement$;
+  ) AS t;
+END
+$$$statement$;
 
 COMMENT ON FUNCTION oblivion.meter_call(public.call_sessions, timestamptz) IS
   'Meters a call that a page inserted, from the time started.';
 
 EXECUTE $statement$-- Undoes what the engine billed, because the page bills the call by itself: each call is billed once.
-CREATE FUNCTION oblivion.unmeter_call(meter oblivion.call_meters)
+CREATE FUNCTION oblivion.unmeter_call(call uuid)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = ''
 AS $$
 DECLARE
-  charged CONSTANT integer := meter.cost - meter.shortfall - meter.refunded;
+  meter oblivion.call_meters;
+  charged integer;
 BEGIN
+  SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = call FOR NO KEY UPDATE;
+  charged := meter.cost - meter.shortfall - meter.refunded;
   IF charged > 0 THEN
     PERFORM oblivion.credit_account(
       meter.user_id, charged, 'unmetered ' || gen_random_uuid(), 'refund', meter.session_id, charged
@@ -2290,11 +2328,11 @@ BEGIN
 EXCEPTION
   WHEN OTHERS THEN
     -- The page's own request goes on.
-    RAISE WARNING 'Call % stays metered (%: %)', meter.session_id, SQLSTATE, SQLERRM;
+    RAISE WARNING 'Call % stays metered (%: %)', call, SQLSTATE, SQLERRM;
 END
 $$$statement$;
 
-COMMENT ON FUNCTION oblivion.unmeter_call(oblivion.call_meters) IS
+COMMENT ON FUNCTION oblivion.unmeter_call(uuid) IS
   'Gives back what a call of a page was charged, and deletes its meter: the page bills the call.';
 
 CREATE FUNCTION oblivion.meter_page_call()
@@ -2304,7 +2342,7 @@ SECURITY DEFINER
 SET search_path = ''
 AS $$
 BEGIN
-  IF oblivion.page_billing() = 'metered' THEN
+  IF oblivion.page_billing() = 'metered' AND oblivion.is_page() THEN
     PERFORM oblivion.meter_call(NEW, clock_timestamp());
   END IF;
   RETURN NULL;
@@ -2315,7 +2353,9 @@ COMMENT ON FUNCTION oblivion.meter_page_call() IS 'Trigger: meters a call that a
 
 EXECUTE $statement$-- It runs after the page's UPDATE, so that the page gets back the row that it wrote, as ever. Then the row gets what is
 -- true: the TURN of its end prices the whole call, and the call is as long as the server's clock measured.
-CREATE FUNCTION oblivion.end_page_call()
+-- Its trigger comes before correct_meter, in the order of their names: otherwise that would take the call for one that
+-- the owner ended.
+CREATE FUNCTION oblivion.bill_page_call()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -2325,12 +2365,17 @@ DECLARE
   meter oblivion.call_meters;
   until timestamp with time zone;
   bill pg_catalog.record;
+  state oblivion.live_calls;
 BEGIN
-  SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = NEW.id AND m.by_page FOR NO KEY UPDATE;
-  IF NOT FOUND THEN
+  SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = NEW.id AND m.by_page;
+  IF meter.session_id IS NULL THEN
     RETURN NULL;
-  END IF;
-  IF NEW.end_time IS NOT NULL AND (OLD.end_time IS NULL OR meter.reaped) THEN
+  ELSIF NEW.end_time IS NOT NULL AND (OLD.end_time IS NULL OR meter.reaped AND NEW.end_time <> OLD.end_time) THEN
+    state := oblivion.end_call(NEW.id, 'service_role');
+    IF state.session_id IS NOT NULL THEN
+      RETURN NULL;
+    END IF;
+    SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = NEW.id FOR NO KEY UPDATE;
     until := greatest(clock_timestamp(), meter.seen_at);
     meter := oblivion.final_meter(meter, NEW.used_turn);
     bill := oblivion.bill_call(meter, until, true, 'end');
@@ -2353,7 +2398,7 @@ BEGIN
 END
 $$$statement$;
 
-COMMENT ON FUNCTION oblivion.end_page_call() IS
+COMMENT ON FUNCTION oblivion.bill_page_call() IS
   'Trigger: ends and bills the metered call of a page once the page has set its end_time; corrects what else it wrote.';
 
 EXECUTE $statement$-- As public.update_updated_at_column(), but for a page. If pages are metered, what it writes to a balance has no effect,
@@ -2397,7 +2442,7 @@ DECLARE
   allowed integer;
   expression pg_catalog.text;
 BEGIN
-  IF oblivion.page_billing() <> 'metered' THEN
+  IF oblivion.page_billing() <> 'metered' OR NOT oblivion.is_page() THEN
     RETURN NEW;
   END IF;
   SELECT pg_get_expr(d.adbin, d.adrelid)
@@ -2435,7 +2480,7 @@ DECLARE
   logged CONSTANT public.token_usage := CASE TG_OP WHEN 'INSERT' THEN NEW ELSE OLD END;
   meter oblivion.call_meters;
 BEGIN
-  IF logged.session_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN
+  IF oblivion.is_page() AND logged.session_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN
     SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = logged.session_id::pg_catalog.uuid;
   END IF;
   IF meter.session_id IS NULL THEN
@@ -2451,7 +2496,7 @@ BEGIN
       RETURN NULL;
     END IF;
   ELSIF TG_OP = 'INSERT' AND meter.by_page THEN
-    PERFORM oblivion.unmeter_call(meter);
+    PERFORM oblivion.unmeter_call(meter.session_id);
   END IF;
   RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
 END
@@ -2498,23 +2543,23 @@ CREATE TRIGGER correct_meter AFTER UPDATE OF start_time, end_time, user_id ON pu
   WHEN (pg_trigger_depth() > 0 OR NOT starts_with(coalesce(current_setting('oblivion.reason', true), ''), 'charge '))
   EXECUTE FUNCTION oblivion.correct_meter();
 
-CREATE TRIGGER end_page_call AFTER UPDATE ON public.call_sessions
+CREATE TRIGGER bill_page_call AFTER UPDATE ON public.call_sessions
   FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
-  EXECUTE FUNCTION oblivion.end_page_call();
+  EXECUTE FUNCTION oblivion.bill_page_call();
 
 CREATE TRIGGER meter_page_call AFTER INSERT ON public.call_sessions
-  FOR EACH ROW WHEN (current_user IN ('anon', 'authenticated'))
+  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
   EXECUTE FUNCTION oblivion.meter_page_call();
 
 CREATE TRIGGER limit_opening BEFORE INSERT ON public.user_accounts
-  FOR EACH ROW WHEN (current_user IN ('anon', 'authenticated'))
+  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
   EXECUTE FUNCTION oblivion.limit_opening();
 
 CREATE OR REPLACE TRIGGER update_user_accounts_updated_at BEFORE UPDATE ON public.user_accounts
   FOR EACH ROW EXECUTE FUNCTION oblivion.update_account();
 
 CREATE TRIGGER guard_usage BEFORE INSERT OR UPDATE OR DELETE ON public.token_usage
-  FOR EACH ROW WHEN (current_user IN ('anon', 'authenticated'))
+  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
   EXECUTE FUNCTION oblivion.guard_usage();
 
 CREATE TRIGGER settle_deleted_call BEFORE DELETE ON public.call_sessions
@@ -2600,10 +2645,11 @@ DECLARE
     oblivion.guard_metered_call(),
     oblivion.correct_meter(),
     oblivion.settle_deleted_call(),
+    oblivion.is_page(),
     oblivion.meter_call(public.call_sessions, timestamptz),
-    oblivion.unmeter_call(oblivion.call_meters),
+    oblivion.unmeter_call(uuid),
     oblivion.meter_page_call(),
-    oblivion.end_page_call(),
+    oblivion.bill_page_call(),
     oblivion.update_account(),
     oblivion.limit_opening(),
     oblivion.guard_usage()

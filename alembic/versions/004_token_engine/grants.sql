@@ -78,6 +78,7 @@ DECLARE
     oblivion.guard_metered_call(),
     oblivion.correct_meter(),
     oblivion.settle_deleted_call(),
+    oblivion.is_page(),
     oblivion.meter_call(public.call_sessions, timestamptz),
     oblivion.unmeter_call(uuid),
     oblivion.meter_page_call(),

@@ -11,7 +11,7 @@ DECLARE
   logged CONSTANT public.token_usage := CASE TG_OP WHEN 'INSERT' THEN NEW ELSE OLD END;
   meter oblivion.call_meters;
 BEGIN
-  IF logged.session_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN
+  IF oblivion.is_page() AND logged.session_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN
     SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = logged.session_id::pg_catalog.uuid;
   END IF;
   IF meter.session_id IS NULL THEN

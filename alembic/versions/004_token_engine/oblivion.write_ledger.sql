@@ -27,7 +27,7 @@ BEGIN
       INSERT INTO public.token_ledger (user_id, kind, tokens, balance, role)
       VALUES (
         NEW.user_id, 'direct', NEW.tokens_remaining - OLD.tokens_remaining, NEW.tokens_remaining,
-        nullif(current_setting('role'), 'none')
+        CASE WHEN oblivion.is_page() THEN substr(reason, 6) END
       );
     ELSE
       INSERT INTO public.token_ledger (user_id, kind, tokens, balance, session_id, key)

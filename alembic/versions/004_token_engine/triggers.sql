@@ -24,18 +24,18 @@ CREATE TRIGGER bill_page_call AFTER UPDATE ON public.call_sessions
   EXECUTE FUNCTION oblivion.bill_page_call();
 
 CREATE TRIGGER meter_page_call AFTER INSERT ON public.call_sessions
-  FOR EACH ROW WHEN (current_user IN ('anon', 'authenticated'))
+  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
   EXECUTE FUNCTION oblivion.meter_page_call();
 
 CREATE TRIGGER limit_opening BEFORE INSERT ON public.user_accounts
-  FOR EACH ROW WHEN (current_user IN ('anon', 'authenticated'))
+  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
   EXECUTE FUNCTION oblivion.limit_opening();
 
 CREATE OR REPLACE TRIGGER update_user_accounts_updated_at BEFORE UPDATE ON public.user_accounts
   FOR EACH ROW EXECUTE FUNCTION oblivion.update_account();
 
 CREATE TRIGGER guard_usage BEFORE INSERT OR UPDATE OR DELETE ON public.token_usage
-  FOR EACH ROW WHEN (current_user IN ('anon', 'authenticated'))
+  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
   EXECUTE FUNCTION oblivion.guard_usage();
 
 CREATE TRIGGER settle_deleted_call BEFORE DELETE ON public.call_sessions

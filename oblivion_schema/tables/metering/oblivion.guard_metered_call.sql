@@ -8,8 +8,7 @@ SECURITY DEFINER
 SET search_path = ''
 AS $$
 DECLARE
-  -- Not current_user: this function runs as the owner.
-  is_page CONSTANT boolean := current_setting('role') IN ('anon', 'authenticated');
+  is_page CONSTANT boolean := oblivion.is_page();
   meter oblivion.call_meters;
   bill pg_catalog.record;
 BEGIN

@@ -10,7 +10,7 @@ DECLARE
   allowed integer;
   expression pg_catalog.text;
 BEGIN
-  IF oblivion.page_billing() <> 'metered' THEN
+  IF oblivion.page_billing() <> 'metered' OR NOT oblivion.is_page() THEN
     RETURN NEW;
   END IF;
   SELECT pg_get_expr(d.adbin, d.adrelid)

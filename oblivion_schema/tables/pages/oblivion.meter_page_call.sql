@@ -5,7 +5,7 @@ SECURITY DEFINER
 SET search_path = ''
 AS $$
 BEGIN
-  IF oblivion.page_billing() = 'metered' THEN
+  IF oblivion.page_billing() = 'metered' AND oblivion.is_page() THEN
     PERFORM oblivion.meter_call(NEW, clock_timestamp());
   END IF;
   RETURN NULL;
