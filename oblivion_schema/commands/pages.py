@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 
 _SQL: Final = Path(__file__).with_suffix("")
 _MOST_DAYS: Final = 3650
+_MAY_NOT: Final = "42501"
+_UNDEFINED_TABLE: Final = "42P01"
 
 HINT: Final = (
-    "pages bill calls by themselves, which loses tokens when calls end together: oblivion-schema pages says how many"
+    "pages bill calls by themselves, which loses tokens when calls end together: oblivion-schema pages reports how many"
 )
 """What people are told of a database whose pages bill."""
 
@@ -104,11 +106,11 @@ class Report:
         """The report for people; the last line says what to do next."""
         says = {"trusted": "they bill their calls by themselves", "metered": "the database bills their calls"}
         yield f"Pages are {self.pages}: {says[self.pages]}."
-        if self.calls or not self.metered_calls:
-            yield (
-                f"Since {_time(self.since)} ({_number(self.days, 'day')}) {_number(self.calls, 'call')} of accounts"
-                f" ended that pages bill by themselves:"
-            )
+        yield (
+            f"Since {_time(self.since)} ({_number(self.days, 'day')}) {_number(self.calls, 'call')} ended that pages"
+            f" bill by themselves{':' if self.calls else '.'}"
+        )
+        if self.calls:
             yield from (f"  {said:<40}{figure:>12}{further}" for said, figure, further in self._figures())
             yield from self._remarks()
         if self.metered_calls or self.pages == "metered":
@@ -126,14 +128,14 @@ class Report:
         yield "tokens that pages logged", f"{self.tokens_logged:,}", ""
         yield "calls billed twice or more", f"{self.calls_billed_twice:,}", ""
         yield "calls never billed", f"{self.calls_never_billed:,}", ""
-        if self.compared_since > self.since:
+        if self.compared_calls < self.calls:
             yield f"since {_time(self.compared_since)}, tokens due", f"{self.compared_tokens_due:,}", ""
         yield "tokens really taken from balances", f"{self.tokens_taken:,}", ""
         share = f" ({self.tokens_lost_percent} % of what was due)" if self.tokens_lost else ""
         yield "tokens lost", f"{self.tokens_lost:,}", share
 
     def _remarks(self) -> Iterator[str]:
-        if self.compared_since > self.since:
+        if self.compared_calls < self.calls:
             yield (
                 "  The ledger does not know what was taken before that:"
                 f" the last three figures are of the {_number(self.compared_calls, 'call')} since then."
@@ -171,9 +173,11 @@ def report(connection: Connection, days: int) -> Report:
         connection.exec_driver_sql("SET TRANSACTION READ ONLY")
         # A role that policies bind would see a part of the calls, and the sums would be wrong: it gets an error.
         connection.exec_driver_sql("SET LOCAL row_security = off")
+        # With old statistics PostgreSQL would take each of a million calls for a search of its own.
+        connection.exec_driver_sql("SET LOCAL enable_nestloop = off")
         found = _query(connection, "report", days=days)
     except DBAPIError as error:
-        if sqlstate(error) == "42501":
+        if sqlstate(error) == _MAY_NOT:
             role = connection.engine.url.username or "This role"
             raise UserError(
                 f"{role} may not read all that the report is about: connect as the owner of the database."
@@ -190,13 +194,19 @@ def report(connection: Connection, days: int) -> Report:
 
 
 def pages_bill(connection: Connection) -> bool:
-    """Whether pages billed calls by themselves lately, and are trusted to; a cheap look at the newest usage.
+    """Whether pages billed calls by themselves lately, and are trusted to: a cheap look at the newest usage.
 
-    The database is at the newest revision, or at an earlier one of the token engine.
+    Without the token engine any row of `token_usage` is one of theirs. False for a role that may not look.
     """
-    if current_modes(connection).pages == "metered":
-        return False
-    return bool(_query(connection, "pages_bill")["exists"])
+    try:
+        with connection.begin_nested():
+            if not connection.scalar(text("SELECT to_regclass('oblivion.call_meters') IS NOT NULL")):
+                return bool(connection.scalar(text("SELECT EXISTS (SELECT FROM public.token_usage)")))
+            return current_modes(connection).pages == "trusted" and bool(_query(connection, "pages_bill")["exists"])
+    except DBAPIError as error:
+        if sqlstate(error) in {_MAY_NOT, _UNDEFINED_TABLE}:
+            return False
+        raise
 
 
 def _query(connection: Connection, file: str, **parameters: int) -> dict[str, Any]:
