@@ -268,6 +268,19 @@ def test_trimmed_ledger_knows_nothing_of_what_came_before(page: Page) -> None:
     assert (found["compared_tokens_due"], found.get("tokens_taken", 0), found["tokens_lost"]) == (4, 0, 4)
 
 
+def test_change_before_the_newest_carried_row_is_compared_with_nothing(page: Page) -> None:
+    page.bill(page.ended_call("bob"), 4, "bob")
+    execute(
+        page.url,
+        """
+        UPDATE token_ledger SET created_at = now() - interval '25 days' WHERE kind = 'direct';
+        UPDATE token_ledger SET created_at = now() - interval '20 days', kind = 'carried' WHERE user_id = 'ada';
+        """,
+    )
+    found = differs(page)
+    assert (found["compared_tokens_due"], found.get("tokens_taken", 0), found["tokens_lost"]) == (4, 0, 4)
+
+
 def test_loss_of_an_account_that_came_to_zero_is_told_apart(page: Page) -> None:
     page.write(3)
     execute(page.url, "UPDATE token_ledger SET created_at = now() - interval '90 days'")
