@@ -148,7 +148,7 @@ def test_second_role_that_owns_nothing_is_told_whose_role_to_take(upgraded: URL,
     [
         (
             "demos=no",
-            "Unknown option -x demos: the options are access, demo, drop-data, drop-unknown, lock-timeout, url",
+            "Unknown option -x demos: the options are access, demo, drop-data, drop-unknown, lock-timeout, pages, url",
         ),
         ("lock-timeout=0s", "-x lock-timeout=0s: give a number and its unit"),
         ("demo", "-x demo=: say demo=yes or demo=no."),

@@ -1,4 +1,4 @@
-"""`oblivion-schema reap` and `settle`: what they do, what they say, and what they refuse."""
+"""`oblivion-schema burn`, `reap` and `settle`: what they do, what they say, and what they refuse."""
 
 from __future__ import annotations
 
@@ -36,6 +36,24 @@ def calls(url: URL, count: int, *, users: int = 1, tokens: int = 100) -> None:
     )
 
 
+def page_calls(url: URL, count: int, *, users: int = 1) -> None:
+    """Calls of metered pages, of video, that began 150 s ago, each in a room that had a heartbeat just now."""
+    execute(
+        url,
+        f"""
+        INSERT INTO user_accounts (user_id) SELECT 'payer ' || n FROM generate_series(1, {users}) AS n;
+        SET LOCAL ROLE anon;
+        INSERT INTO call_sessions (room_id, user_id, mode)
+        SELECT 'room ' || n, 'payer ' || n % {users} + 1, 'video' FROM generate_series(1, {count}) AS n;
+        RESET ROLE;
+        UPDATE oblivion.call_meters SET started_at = now() - interval '150 seconds', seen_at = now() - interval '150 s';
+        SET LOCAL ROLE anon;
+        INSERT INTO user_presence (host_id, room_id)
+        SELECT 'host ' || n, 'room ' || n FROM generate_series(1, {count}) AS n;
+        """,
+    )
+
+
 def end_unbilled(url: URL) -> None:
     """End all calls while nobody can pay."""
     execute(url, BREAK)
@@ -43,9 +61,9 @@ def end_unbilled(url: URL) -> None:
     execute(url, MEND)
 
 
-def test_without_any_call_both_say_so(upgraded: URL) -> None:
+def test_without_any_call_all_say_so(upgraded: URL) -> None:
     nothing = "0 calls: 0 tokens charged, a shortfall of 0 tokens.\n"
-    for command, done in (("reap", "Reaped"), ("settle", "Settled")):
+    for command, done in (("burn", "Burnt"), ("reap", "Reaped"), ("settle", "Settled")):
         result = run(command, url=upgraded)
         assert (result.status, result.out, result.err) == (0, f"{done} {nothing}", "")
 
@@ -75,6 +93,27 @@ def test_batches_go_on_until_nothing_is_left_or_the_limit(upgraded: URL, monkeyp
     assert run("reap", "--max", "0", url=upgraded).out.startswith("Reaped 0 calls: 0 tokens")
     assert run("reap", url=upgraded).out.startswith("Reaped 6 calls: 24 tokens")
     assert query(upgraded, AUDIT) == []
+
+
+def test_burn_bills_calls_of_pages_up_to_their_heartbeat(upgraded: URL, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oblivion_schema.commands.maintenance._BATCH", 2)
+    assert run("pages", "metered", url=upgraded).status == 0
+    execute(upgraded, "SELECT start_call('demo_user', 'room 1', 'video')")  # it ticks by itself
+    page_calls(upgraded, 5, users=2)
+    assert run("burn", "--max", "3", url=upgraded).out == "Burnt 3 calls: 18 tokens charged, a shortfall of 0 tokens.\n"
+    assert run("burn", url=upgraded).out == "Burnt 2 calls: 12 tokens charged, a shortfall of 0 tokens.\n"
+    assert run("burn", url=upgraded).out == "Burnt 0 calls: 0 tokens charged, a shortfall of 0 tokens.\n"
+    assert query(upgraded, "SELECT count(*)::int FROM call_sessions WHERE end_time IS NULL") == [(6,)]
+    assert query(upgraded, AUDIT) == []
+
+
+def test_calls_of_pages_have_a_time_of_their_own_to_be_reaped(upgraded: URL) -> None:
+    assert run("pages", "metered", url=upgraded).status == 0
+    page_calls(upgraded, 1)
+    execute(upgraded, "DELETE FROM user_presence")
+    assert run("reap", "--not-seen-for", "1m", url=upgraded).out.startswith("Reaped 0 calls")
+    assert run("reap", "--pages-not-seen-for", "3m", url=upgraded).out.startswith("Reaped 0 calls")
+    assert run("reap", "--pages-not-seen-for", "2m", url=upgraded).out.startswith("Reaped 1 call: 0 tokens")
 
 
 def test_settle_bills_what_could_not_be_billed(upgraded: URL, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +179,7 @@ def test_runs_at_once_share_the_work_and_do_not_wait_for_each_other(upgraded: UR
     assert query(upgraded, AUDIT) == []
 
 
-@pytest.mark.parametrize("command", ["reap", "settle"])
+@pytest.mark.parametrize("command", ["burn", "reap", "settle"])
 def test_database_without_the_engine_is_told_so(empty: URL, command: str) -> None:
     needs = "The database has no token engine yet: run oblivion-schema upgrade head first."
     assert needs in run(command, url=empty).error
@@ -148,7 +187,7 @@ def test_database_without_the_engine_is_told_so(empty: URL, command: str) -> Non
     assert needs in run(command, url=empty).error
 
 
-@pytest.mark.parametrize("command", ["reap", "settle"])
+@pytest.mark.parametrize("command", ["burn", "reap", "settle"])
 def test_role_that_may_not_is_told_who_may(upgraded: URL, command: str) -> None:
     role = f"{upgraded.database}_worker"
     execute(upgraded, f"CREATE ROLE {role} LOGIN")
@@ -158,7 +197,11 @@ def test_role_that_may_not_is_told_who_may(upgraded: URL, command: str) -> None:
             " GRANT service_role to it."
         )
         execute(upgraded, f"GRANT service_role TO {role}")
-        calls(upgraded, 1)
+        if command == "burn":
+            assert run("pages", "metered", url=upgraded).status == 0
+            page_calls(upgraded, 1)
+        else:
+            calls(upgraded, 1)
         if command == "settle":
             end_unbilled(upgraded)
         assert " 1 call: " in run(command, url=upgraded.set(username=role)).out
@@ -182,12 +225,13 @@ def test_role_that_may_not_read_the_incidents_is_told_where_they_are(upgraded: U
 
 
 @pytest.mark.parametrize("time", ["", "5", "m", "-5m", "5 m", "1e9s", "5w", "9999999d", "5m; DROP TABLE x", "\u0665m"])
-def test_time_that_is_none_is_refused(time: str) -> None:
-    error = run("reap", f"--not-seen-for={time}", url="postgresql://127.0.0.1:1/never_asked").error
-    assert error == f"FAILED: --not-seen-for {time}: give a number and its unit, s, m, h or d, such as 5m."
+@pytest.mark.parametrize("option", ["--not-seen-for", "--pages-not-seen-for"])
+def test_time_that_is_none_is_refused(time: str, option: str) -> None:
+    error = run("reap", f"{option}={time}", url="postgresql://127.0.0.1:1/never_asked").error
+    assert error == f"FAILED: {option} {time}: give a number and its unit, s, m, h or d, such as 5m."
 
 
-@pytest.mark.parametrize("command", ["reap", "settle"])
+@pytest.mark.parametrize("command", ["burn", "reap", "settle"])
 @pytest.mark.parametrize("number", ["", "x", "-1", "1.5", "99999999999"])
 def test_number_that_is_none_is_refused(command: str, number: str) -> None:
     error = run(command, f"--max={number}", url="postgresql://127.0.0.1:1/never_asked").error

@@ -432,6 +432,7 @@ def test_verify_says_what_it_may_not_do(upgraded: URL) -> None:
         assert [line for line in result.out.splitlines() if line.startswith("FAIL")] == [
             "FAIL  revision: permission denied for schema oblivion",
             "FAIL  access: permission denied for schema oblivion",
+            "FAIL  pages: permission denied for schema oblivion",
             "FAIL  every balance is the sum of its ledger: permission denied for schema oblivion",
             "FAIL  every call that has ended is billed: permission denied for schema oblivion",
             (

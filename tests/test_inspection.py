@@ -277,6 +277,7 @@ def test_upgrade_of_ours_tells_its_time_alone(upgraded: URL) -> None:
     assert run("downgrade", "003", url=upgraded).status == 0
     pending = (
         "Upgrades pending: 004 (The token engine), 005 (Reports that stay fast); one transaction applies them all.\n"
+        "Modes: access open, pages trusted.\n"
     )
     assert run("inspect", url=upgraded).out == f"State: ours, at revision 003.\n{pending}"
     execute(upgraded, "UPDATE pg_class SET reltuples = 1000000 WHERE relname IN ('user_accounts', 'token_usage')")
@@ -308,7 +309,8 @@ def test_what_was_taken_over_before_is_told_apart_from_what_is_ours(empty: URL) 
         ("drop index", "idx_token_usage_billing"),
         ("drop index", "idx_token_usage_session_id"),
     }
-    assert found.warnings == found.obstacles == []
+    assert [(finding.kind, finding.name) for finding in found.warnings] == [("pages", "token_usage")]
+    assert found.obstacles == []
 
 
 @pytest.mark.parametrize("applied", [True, False])
@@ -329,7 +331,7 @@ def test_index_whose_build_was_interrupted_is_dropped(empty: URL) -> None:
     execute(empty, "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'idx_token_usage_timestamp'::regclass")
     found = inspected(empty)
     assert ("drop index", "idx_token_usage_timestamp") in {(finding.kind, finding.name) for finding in found.will}
-    assert found.warnings == []
+    assert [(finding.kind, finding.name) for finding in found.warnings] == [("pages", "token_usage")]
 
 
 STRANGERS = {

@@ -21,8 +21,10 @@ from oblivion_schema.adoption.report import Inspection
 from oblivion_schema.adoption.rights import inspect_grants, inspect_rights
 from oblivion_schema.adoption.tables import Table, inspect_table
 from oblivion_schema.adoption.views import inspect_view
+from oblivion_schema.commands.pages import HINT, pages_bill
 from oblivion_schema.operations import requests_of
 from oblivion_schema.operations.adoption import view_in
+from oblivion_schema.tables.access import current_modes, has_modes
 from oblivion_schema.tables.accounts import DEMO_ACCOUNTS
 from oblivion_schema.tables.adoption_log import adoption_log
 from oblivion_schema.tables.base import PRIVATE_SCHEMA, metadata
@@ -72,6 +74,11 @@ def inspect(
         inspect_names(connection, found, requests, applied)
         _inspect_own(there, found, requests, demo=demo)
         _inspect_others(connection, found, facts, names)
+    if at and has_modes(connection):
+        modes = current_modes(connection)
+        found.modes = f"access {modes.access}, pages {modes.pages}"
+    if pages_bill(connection):
+        found.warn("pages", "token_usage", HINT)
     return found
 
 

@@ -32,6 +32,7 @@ class Inspection:
     """What was found; the upgrade would go through where `obstacles` is empty."""
 
     state: str = ""
+    modes: str = ""
     pending: tuple[str, ...] = ()
     will: list[Finding] = field(default_factory=list)
     stays: list[Finding] = field(default_factory=list)
@@ -54,13 +55,18 @@ class Inspection:
         """Add what the upgrade would not go through for."""
         self.obstacles.append(Finding(kind, name, says))
 
-    def report(self) -> Iterator[str]:
-        """The findings for people, group by group."""
+    def _state(self) -> Iterator[str]:
         yield f"State: {self.state}."
         if self.pending:
             yield f"Upgrades pending: {', '.join(self.pending)}; one transaction applies them all."
         elif not self.obstacles:
             yield "Upgrades pending: none."
+        if self.modes:
+            yield f"Modes: {self.modes}."
+
+    def report(self) -> Iterator[str]:
+        """The findings for people, group by group."""
+        yield from self._state()
         if self.will:
             yield "The upgrade will"
             in_order = sorted(self.will, key=lambda finding: list(_ORDER).index(finding.kind))

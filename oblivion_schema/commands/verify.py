@@ -221,12 +221,14 @@ def _check_revision(connection: Connection, subject: str) -> Check:
 
 
 def _check_access(connection: Connection, subject: str) -> Check:
+    connection.execute(text("SELECT oblivion.open_access()"))  # fails where the database has no mode
     says = {"open": "everybody may read and write", "authenticated": "signed-in users reach their own rows"}
     mode = current_modes(connection).access
     return Check(f"{subject} {mode}: {says[mode]}")
 
 
 def _check_pages(connection: Connection, subject: str) -> Check:
+    connection.execute(text("SELECT oblivion.page_billing()"))
     says = {"trusted": "they bill their calls by themselves", "metered": "the database bills their calls"}
     mode = current_modes(connection).pages
     return Check(f"{subject} {mode}: {says[mode]}")

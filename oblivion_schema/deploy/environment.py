@@ -20,6 +20,7 @@ from sqlalchemy import Connection, event, func, select, true
 from sqlalchemy.exc import DBAPIError
 
 from oblivion_schema.adoption.log import noted, report
+from oblivion_schema.commands.pages import HINT, pages_bill
 from oblivion_schema.deploy.options import MODES_ARE_FOR_UPGRADES, Options, find_database
 from oblivion_schema.deploy.turns import ADVISORY_LOCK, say, wait_for_other_deployers
 from oblivion_schema.drift.plugin import PLUGIN
@@ -147,12 +148,14 @@ def _with_fix(error: CommandError) -> UserError | None:
 
 
 def _report(connection: Connection, options: Options) -> None:
-    """Log what this run's adoption found and kept, and which foreign policies ignore the access mode."""
+    """Log what this run's adoption found and kept, which foreign policies ignore the access mode, and if pages bill."""
     began = connection.scalar(select(func.now()))
     for line in report([entry for entry in noted(connection) if entry.logged_at == began]):
         _LOG.info("%s", line)
     for line in others_policies(connection, metadata) if options.access else ():
         _LOG.warning("%s", line)
+    if _command() in {"", "upgrade"} and pages_bill(connection):
+        _LOG.info("Mind that %s.", HINT)
 
 
 def _setting(connection: Connection, name: str) -> str | None:
