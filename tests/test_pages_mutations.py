@@ -340,18 +340,22 @@ def call_from_before_the_switch_back(site: Site) -> object:
 
 def bill_without_usage_after_the_switch_back(site: Site) -> object:
     call = site.start("ada")
+    site.heartbeat("host", "r")
+    site.ask("SELECT reap_stale_calls('0', 9, '0')")
     site.switch("trusted")
-    site.end("ada", call)
+    site.send("ada", "UPDATE call_sessions SET end_time = clock_timestamp() WHERE id = %s", call)
     site.write("ada", site.read("ada") - 7)
-    return site.balance("ada"), usage(site)
+    return site.balance("ada"), usage(site), said(site, call)
 
 
 def bill_after_the_switch_back(site: Site) -> object:
     call = site.start("ada")
     site.end("ada", call)
     site.switch("trusted")
+    site.send("ada", "UPDATE call_sessions SET used_turn = true WHERE id = %s", call)
+    before = site.balance("ada"), said(site, call)
     site.bill("ada", call, 7)
-    return site.balance("ada"), usage(site)
+    return before, site.balance("ada"), usage(site), said(site, call)
 
 
 def call_of_a_later_rate(site: Site) -> object:
@@ -430,8 +434,8 @@ SOUND: Final[dict[Scenario, object]] = {
     ),
     call_from_before_the_switch: (96, [(4, False)]),
     call_from_before_the_switch_back: (98, 93, [(7, False)]),
-    bill_without_usage_after_the_switch_back: (93, []),
-    bill_after_the_switch_back: (93, [(7, False)]),
+    bill_without_usage_after_the_switch_back: (93, [], (1, False, 0)),
+    bill_after_the_switch_back: ((98, (1, False, 2)), 93, [(7, False)], (1, False, 0)),
     balances_of_trusted_pages: [("direct", -50, "anon"), ("direct", 10, "anon"), ("direct", 10, "anon"),
                                 ("direct", 10, None)],
 }  # fmt: skip
@@ -520,17 +524,38 @@ MUTATIONS: Final = (
         "PERFORM oblivion.unmeter_call(OLD.id)",
         "NULL",
         bill_without_usage_after_the_switch_back,
-        (91, [(2, False)]),
+        (91, [(2, False)], (1, False, 2)),
     ),
     Mutation(
         "unmeter_call", "IF charged > 0 THEN", "IF false THEN", call_from_before_the_switch_back, (98, 91, [(7, False)])
+    ),
+    Mutation(
+        "guard_metered_call",
+        "NEW.end_time IS NOT NULL AND NEW.end_time IS DISTINCT FROM OLD.end_time\n",
+        "NEW.end_time IS NOT NULL\n",
+        bill_after_the_switch_back,
+        ((100, (1, True, 0)), 93, [(7, False)], (1, True, 0)),
+    ),
+    Mutation(
+        "guard_metered_call",
+        "WHEN NEW.credit_cost = OLD.credit_cost THEN 0",
+        "WHEN false THEN 0",
+        bill_without_usage_after_the_switch_back,
+        (93, [], (1, False, 2)),
+    ),
+    Mutation(
+        "guard_usage",
+        "SET credit_cost = 0",
+        "SET credit_cost = credit_cost",
+        bill_after_the_switch_back,
+        ((98, (1, False, 2)), 93, [(7, False)], (1, False, 2)),
     ),
     Mutation(
         "unmeter_call",
         "DELETE FROM public.token_usage AS u WHERE u.id = meter.usage_id;",
         "",
         bill_after_the_switch_back,
-        (93, [(2, False), (7, False)]),
+        ((98, (1, False, 2)), 93, [(2, False), (7, False)], (1, False, 0)),
     ),
     Mutation(
         "bill_page_call",
@@ -708,7 +733,7 @@ MUTATIONS: Final = (
         "PERFORM oblivion.unmeter_call(meter.session_id);",
         "NULL;",
         bill_after_the_switch_back,
-        (91, [(2, False), (7, False)]),
+        ((98, (1, False, 2)), 91, [(2, False), (7, False)], (1, False, 0)),
     ),
     Mutation("sweep_calls", " AND oblivion.page_billing() = 'metered'", "", burning_where_pages_are_trusted, (1, 98)),
     Mutation(

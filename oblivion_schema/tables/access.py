@@ -148,9 +148,9 @@ def switch(metadata: MetaData, *, access: Mode | None = None, pages: PageBilling
     """
     lines = [] if pages is None else indented(_PAGES.returning(pages), 2)
     if access is None:
-        targets = [(target, its) for target, its in granted(metadata) if its["metered"] != its["authenticated"]]
         state: GrantMode = "metered" if pages == "metered" else "authenticated"
-        grants = [f"  {line}" for line in all_grants((target, its[state]) for target, its in targets)]
+        differ = [(target, its[state]) for target, its in granted(metadata) if _further(its)]
+        grants = [f"  {line}" for line in all_grants(differ)]
         return block([*lines, "  IF NOT oblivion.open_access() THEN", *grants, "  END IF;"])
     lines += indented(_ACCESS.returning(access), 2)
     lines += all_grants((target, its[access]) for target, its in granted(metadata))
@@ -158,8 +158,7 @@ def switch(metadata: MetaData, *, access: Mode | None = None, pages: PageBilling
         further = [
             f"GRANT {', '.join(more)} ON {target} TO {role};"
             for target, its in granted(metadata)
-            for role, privileges in its["metered"].items()
-            if (more := [privilege for privilege in privileges if privilege not in its["authenticated"][role]])
+            for role, more in _further(its).items()
         ]
         lines += ["  IF oblivion.page_billing() = 'metered' THEN"]
         lines += [f"  {line}" for line in if_role_exists("authenticated", further)]
@@ -176,6 +175,13 @@ def switch(metadata: MetaData, *, access: Mode | None = None, pages: PageBilling
         ],
         ["  wrong text;"],
     )
+
+
+def _further(by_mode: Mapping[GrantMode, Grants]) -> dict[str, list[str]]:
+    """The privileges that roles have besides in the authenticated mode, if pages are metered."""
+    closed, metered = by_mode["authenticated"], by_mode["metered"]
+    more = {role: [p for p in privileges if p not in closed.get(role, ())] for role, privileges in metered.items()}
+    return {role: privileges for role, privileges in more.items() if privileges}
 
 
 _IS_IN_FORCE: Final = """\

@@ -2159,8 +2159,12 @@ BEGIN
       PERFORM oblivion.meter_call(OLD, OLD.created_at);
     END IF;
     RETURN NEW;
-  ELSIF is_page AND meter.by_page AND NEW.end_time IS NOT NULL AND oblivion.page_billing() = 'trusted' THEN
+  ELSIF is_page AND meter.by_page AND NEW.end_time IS NOT NULL AND NEW.end_time IS DISTINCT FROM OLD.end_time
+    AND oblivion.page_billing() = 'trusted'
+  THEN
     PERFORM oblivion.unmeter_call(OLD.id);
+    -- What the engine wrote, if the page writes nothing.
+    NEW.credit_cost := CASE WHEN NEW.credit_cost = OLD.credit_cost THEN 0 ELSE NEW.credit_cost END;
     RETURN NEW;
   END IF;
   NEW.id := OLD.id;
@@ -2497,6 +2501,7 @@ BEGIN
     END IF;
   ELSIF TG_OP = 'INSERT' AND meter.by_page THEN
     PERFORM oblivion.unmeter_call(meter.session_id);
+    UPDATE public.call_sessions AS c SET credit_cost = 0 WHERE c.id = meter.session_id;
   END IF;
   RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
 END

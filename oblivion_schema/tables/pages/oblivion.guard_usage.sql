@@ -28,6 +28,7 @@ BEGIN
     END IF;
   ELSIF TG_OP = 'INSERT' AND meter.by_page THEN
     PERFORM oblivion.unmeter_call(meter.session_id);
+    UPDATE public.call_sessions AS c SET credit_cost = 0 WHERE c.id = meter.session_id;
   END IF;
   RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
 END
