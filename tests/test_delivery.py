@@ -462,18 +462,26 @@ def test_files_for_an_access_mode_refuse_where_it_would_not_hold(
         execute(server.set(database=url.database), f"DROP OWNED BY {somebody} CASCADE; DROP ROLE {somebody}")
 
 
-@pytest.mark.parametrize(("mode", "other"), [("open", "authenticated"), ("authenticated", "open")])
-@pytest.mark.few(mode="authenticated")
-def test_files_for_one_access_mode_refuse_a_database_in_the_other(
-    upgraded: URL, tmp_path: Path, mode: str, other: str
+MODES = [
+    ("access", "open", "authenticated"),
+    ("access", "authenticated", "open"),
+    ("pages", "trusted", "metered"),
+    ("pages", "metered", "trusted"),
+]
+
+
+@pytest.mark.parametrize(("option", "mode", "other"), MODES)
+@pytest.mark.few(mode=["authenticated", "metered"])
+def test_files_for_one_mode_refuse_a_database_in_the_other(
+    upgraded: URL, tmp_path: Path, option: str, mode: str, other: str
 ) -> None:
-    assert run("-x", f"access={mode}", "export", str(tmp_path)).status == 0
+    assert run("-x", f"{option}={mode}", "export", str(tmp_path)).status == 0
     files = sorted(tmp_path.iterdir())
-    assert run("access", mode, url=upgraded).status == 0
+    assert run(option, mode, url=upgraded).status == 0
     assert by_psql(upgraded, files).count(NOTHING_TO_DO) == len(files)
-    assert run("access", other, url=upgraded).status == 0
+    assert run(option, other, url=upgraded).status == 0
     for path in files:
-        with pytest.raises(RefusedError, match=f"access mode {other}, and this file was exported for {mode}\n"):
+        with pytest.raises(RefusedError, match=f"has {option} {other}, and this file was exported for {mode}\n"):
             by_psql(upgraded, [path])
 
 

@@ -67,7 +67,9 @@ def test_every_public_name_is_there_and_says_what_it_is() -> None:
         "call_sessions", "user_presence", "user_accounts", "token_usage", "token_rates",
         "active_calls", "daily_billing_summary", "user_token_summary", "daily_token_usage", "token_ledger",
     }  # fmt: skip
-    private = {"adoption_log", "balance_audit", "billing_incidents", "call_meters", "call_segments", "live_calls"}
+    private = {
+        "adoption_log", "balance_audit", "billing_incidents", "call_meters", "call_segments", "live_calls", "page_calls"
+    }  # fmt: skip
     assert documented == tables | private | {"metadata", "upgrade", "tokens_for"}
     # Of the roll-ups a service reads the reports.
     rollups = {

@@ -301,7 +301,9 @@ def end_of_another_clients_call(site: Site) -> object:
 def start_of_a_changed_page(site: Site) -> object:
     """Beside an old one, on the same account; and a changed page that ticks, turns and ends an old one's call."""
     old = [site.start("ada"), site.start("ada")]
-    [(new,)] = site.send("ada", "SELECT session_id FROM start_call('ada', 'r', 'video')")
+    started = site.send("ada", "SELECT session_id FROM start_call('ada', 'r', 'video')")
+    assert isinstance(started, list)
+    [(new,)] = started
     site.pass_minutes(1)
     site.ask(
         "UPDATE call_sessions SET start_time = (SELECT started_at FROM oblivion.call_meters WHERE session_id = id)"
