@@ -25,6 +25,7 @@ WITH calls AS (
     m.refunded,
     m.has_incident,
     m.is_plain,
+    m.by_page,
     m.segment,
     m.usage_id,
     m.first_minute,
@@ -132,8 +133,9 @@ LEFT JOIN oblivion.live_calls AS live ON live.session_id = calls.id
 WHERE NOT adds_up
   OR NOT is_followed
   OR due <> cost
-  OR receipt.charged <> charges
-  OR refunds <> refunded
+  -- A call of a page may have had a meter before, and have got back what that charged.
+  OR receipt.charged - refunded <> charges - refunds
+  OR NOT by_page AND refunds <> refunded
   OR refunds > charges
   OR end_time IS NOT NULL AND calls.credit_cost <> cost
   OR calls.credit_cost > cost

@@ -158,6 +158,12 @@ class Site:
     def switch(self, pages: str) -> None:
         assert run("pages", pages, url=self.url).out == f"{pages}\n"
 
+    def switch_from(self, pages: str) -> str:
+        """Switch to the other way, and return it."""
+        other = "metered" if pages == "trusted" else "trusted"
+        self.switch(other)
+        return other
+
     def wrong(self, engine: Engine) -> list[str]:
         """What is wrong in the books."""
         with engine.connect() as connection:
@@ -449,18 +455,21 @@ def test_call_that_is_open_while_pages_are_switched_is_billed_once(  # noqa: C90
                     case "reap":
                         site.ask("SELECT * FROM reap_stale_calls('1 s', 100, '3 minutes')")
                     case "switch":
-                        pages = "metered" if pages == "trusted" else "trusted"
-                        site.switch(pages)
+                        pages = site.switch_from(pages)
                     case "finish" | "drain":
                         for call in list(calls)[: 1 if step == "finish" else None]:
                             began, turn = calls.pop(call)
                             tokens = (now - began + 1) * RATES["video"][turn]
                             price += tokens
                             assert len(site.end(user, call, turn=turn)) == 1
-                            if pages == "metered" and chance.random() < 0.2:
-                                pages = "trusted"  # at the worst moment: the page has not billed the call yet
-                                site.switch(pages)
-                            site.bill(user, call, tokens, turn=turn)
+                            # At the worst moments, too: between the requests of the page.
+                            moment = chance.choice(["before the write", "before the log", "", "", ""])
+                            if moment == "before the write":
+                                pages = site.switch_from(pages)
+                            site.write(user, max(0, site.read(user) - tokens))
+                            if moment == "before the log":
+                                pages = site.switch_from(pages)
+                            site.log(user, call, tokens, turn=turn)
                             logged = site.ask("SELECT tokens_used FROM token_usage WHERE session_id = %s", call)
                             assert logged == [(tokens,)], seed
             assert site.balance(user) == 1000 - price, seed

@@ -329,6 +329,15 @@ def call_from_before_the_switch(site: Site) -> object:
     return site.balance("ada"), usage(site)
 
 
+def call_from_before_the_switch_that_its_page_does_not_log(site: Site) -> object:
+    site.switch("trusted")
+    call = site.start("ada")
+    site.switch("metered")
+    site.pass_minutes(1)
+    site.end("ada", call)
+    return site.balance("ada"), usage(site)
+
+
 def call_from_before_the_switch_back(site: Site) -> object:
     call = site.start("ada")
     site.heartbeat("host", "r")
@@ -380,6 +389,38 @@ def relay_that_the_balance_does_not_cover(site: Site) -> object:
     site.pass_minutes(20)
     site.end("ada", call, turn=True, skew="1 day")
     return site.balance("ada"), said(site, call), usage(site)
+
+
+def switches_between_two_requests(site: Site) -> object:
+    """In both directions, before a page writes the balance, and before it logs the usage: 2 tokens for each call."""
+    found = []
+    for pages, late in (("metered", False), ("trusted", False), ("metered", True), ("trusted", True)):
+        site.switch(pages)
+        other = "trusted" if pages == "metered" else "metered"
+        before = site.balance("ada")
+        call = site.start("ada")
+        site.end("ada", call)
+        if not late:
+            site.switch(other)
+        site.write("ada", site.read("ada") - 2)
+        if late:
+            site.switch(other)
+        site.log("ada", call, 2)
+        found.append((pages, late, before - site.balance("ada")))
+    return found, usage(site)
+
+
+def usage_of_a_call_that_is_over(site: Site) -> object:
+    """It was never billed when pages were trusted."""
+    site.switch("trusted")
+    call = site.start("ada")
+    site.end("ada", call)
+    site.switch("metered")
+    site.ask("SET session_replication_role = replica")
+    site.ask("UPDATE call_sessions SET updated_at = updated_at - interval '61 seconds'")
+    site.ask("RESET session_replication_role")
+    site.log("ada", call, 2)
+    return site.balance("ada"), usage(site)
 
 
 def balances_of_trusted_pages(site: Site) -> object:
@@ -438,6 +479,12 @@ SOUND: Final[dict[Scenario, object]] = {
     call_from_before_the_switch_back: (98, 93, [(7, False)]),
     bill_without_usage_after_the_switch_back: (93, [], (1, False, 0)),
     bill_after_the_switch_back: ((98, (1, False, 2)), 93, [(7, False)], (1, False, 0)),
+    switches_between_two_requests: (
+        [("metered", False, 2), ("trusted", False, 2), ("metered", True, 2), ("trusted", True, 2)],
+        [(2, False)] * 4,
+    ),
+    usage_of_a_call_that_is_over: (100, [(2, False)]),
+    call_from_before_the_switch_that_its_page_does_not_log: (96, [(4, False)]),
     balances_of_trusted_pages: [("direct", -50, "anon"), ("direct", 10, "anon"), ("direct", 10, "anon"),
                                 ("direct", 10, None)],
 }  # fmt: skip
@@ -508,8 +555,8 @@ MUTATIONS: Final = (
         "guard_metered_call",
         "PERFORM oblivion.meter_call(OLD, OLD.created_at)",
         "NULL",
-        call_from_before_the_switch,
-        (100, [(50, False)]),
+        call_from_before_the_switch_that_its_page_does_not_log,
+        (100, []),
     ),
     Mutation(
         "guard_metered_call", "OLD.created_at)", "OLD.start_time)", call_from_before_the_switch, (0, [(2884, False)])
@@ -711,15 +758,15 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "guard_usage",
-        "      RETURN NULL;",
-        "      RETURN NEW;",
+        "RETURN CASE WHEN is_metered OR meter.by_page THEN NULL ELSE NEW END",
+        "RETURN NEW",
         usage_that_a_page_writes,
         ([[], "23514", [], [], "23503", "23514"], [(2, False), (7, False)]),
     ),
     Mutation(
         "guard_usage",
-        "RETURN CASE TG_OP WHEN 'UPDATE' THEN OLD END;",
-        "NULL;",
+        "WHEN NOT is_metered OR meter.session_id IS NULL THEN unchanged",
+        "WHEN true THEN unchanged",
         usage_that_a_page_writes,
         ([[], "23514", [], [], "23503", "23514"], []),
     ),
@@ -767,6 +814,43 @@ MUTATIONS: Final = (
         "greatest(r.updated_at, h.updated_at)",
         host_who_stays_for_days,
         8642,
+    ),
+    Mutation(
+        "guard_usage",
+        "is_metered AND oblivion.take_over_call(NEW)",
+        "false",
+        switches_between_two_requests,
+        (
+            [("metered", False, 2), ("trusted", False, 0), ("metered", True, 2), ("trusted", True, 2)],
+            [(2, False), (2, False), (2, False), (2, False)],
+        ),
+    ),
+    Mutation(
+        "guard_usage",
+        "AND oblivion.page_took(NEW, meter.seen_at)",
+        "AND NOT is_metered",
+        switches_between_two_requests,
+        (
+            [("metered", False, 2), ("trusted", False, 2), ("metered", True, 0), ("trusted", True, 2)],
+            [(2, False), (2, False), (2, False), (2, False)],
+        ),
+    ),
+    Mutation(
+        "take_over_call",
+        "AND NOT oblivion.page_took(usage, c.updated_at)",
+        "",
+        switches_between_two_requests,
+        (
+            [("metered", False, 2), ("trusted", False, 2), ("metered", True, 2), ("trusted", True, 4)],
+            [(2, False), (2, False), (2, False), (2, False)],
+        ),
+    ),
+    Mutation(
+        "take_over_call",
+        "AND c.updated_at > clock_timestamp() - interval '1 minute'",
+        "",
+        usage_of_a_call_that_is_over,
+        (100, []),
     ),
 )
 

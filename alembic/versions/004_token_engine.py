@@ -64,6 +64,8 @@ PAGES = (
     "oblivion.bill_page_call",
     "oblivion.update_account",
     "oblivion.limit_opening",
+    "oblivion.page_took",
+    "oblivion.take_over_call",
     "oblivion.guard_usage",
 )
 

@@ -36,6 +36,10 @@ DROP FUNCTION oblivion.limit_opening();
 
 DROP FUNCTION oblivion.guard_usage();
 
+DROP FUNCTION oblivion.take_over_call(public.token_usage);
+
+DROP FUNCTION oblivion.page_took(public.token_usage, timestamptz);
+
 DROP FUNCTION oblivion.bill_page_call();
 
 DROP FUNCTION oblivion.meter_page_call();
