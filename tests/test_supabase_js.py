@@ -69,7 +69,7 @@ def play(script: str, login: URL, folder: Path, **environment: str) -> None:
 
 
 @pytest.mark.parametrize("script", ["pages", "billing"])
-@pytest.mark.parametrize("modes", itertools.product(["open", "authenticated"], ["trusted", "metered"]), ids="-".join)
+@pytest.mark.parametrize("modes", [*itertools.product(["open", "authenticated"], ["trusted", "metered"])], ids="-".join)
 @pytest.mark.full
 def test_pages_get_what_the_modes_give_them(
     modes: tuple[str, str], script: str, api_login: URL, upgraded: URL, tmp_path: Path
