@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import Connection, NullPool, Row, create_engine, text
 from sqlalchemy.exc import DBAPIError
-from support import API_ROLES, dump, execute, libpq, psql, query, request, run, signed_in, spawn
+from support import API_ROLES, PROJECT, declared, dump, execute, libpq, psql, query, request, run, signed_in, spawn
 
 import oblivion_schema
 from oblivion_schema import metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from sqlalchemy import URL, Engine
 
@@ -920,6 +922,39 @@ def test_switch_that_waits_too_long_names_table_and_process(engine: Engine, upgr
         connection.execute(text("ALTER TABLE token_usage SET (fillfactor = 90)"))
         error = run("-x", "lock-timeout=100ms", "access", "authenticated", url=upgraded).error
     assert f"public.token_usage is held by process {pid}" in error
+
+
+# -- A revision that changes grants
+
+IN_METERED_PAGES = "oblivion.page_billing() = 'metered' AND NOT oblivion.open_access()"
+
+
+@pytest.mark.full
+def test_revision_that_changes_what_metered_pages_may_do_is_right_in_all_modes(
+    upgraded_sort: Callable[..., URL], tmp_path: Path
+) -> None:
+    """It is written on a database in other modes."""
+    shutil.copytree(PROJECT / "alembic", tmp_path / "alembic")
+    for name in ("alembic.ini", "pyproject.toml"):
+        shutil.copy(PROJECT / name, tmp_path)
+    here = ("-c", str(tmp_path / "alembic.ini"))
+    urls = {
+        modes: upgraded_sort("superuser", "-x", f"access={modes[0]}", "-x", f"pages={modes[1]}") for modes in ALL_MODES
+    }
+    before = {modes: dump(url) for modes, url in urls.items()}
+    change = (
+        "GRANT UPDATE (room_id) ON call_sessions TO authenticated;"
+        " REVOKE INSERT (duration_seconds) ON token_usage FROM authenticated"
+    )
+    with declared(f"DO $$ BEGIN IF {IN_METERED_PAGES} THEN {change}; END IF; END $$"):
+        assert run(*here, "revision", "--autogenerate", "-m", "change", url=urls["open", "trusted"]).status == 0
+        for modes, url in urls.items():
+            assert run(*here, "upgrade", "head", url=url).status == 0
+            assert run(*here, "check", url=url).status == 0, modes
+            assert (dump(url) != before[modes].replace("005", "006")) == (modes == ("authenticated", "metered"))
+    for modes, url in urls.items():
+        assert run(*here, "downgrade", "-1", url=url).status == 0
+        assert dump(url) == before[modes]
 
 
 # -- Realtime
