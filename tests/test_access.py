@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MODES: tuple[Mode, ...] = ("open", "authenticated")
 PAGES: tuple[PageBilling, ...] = ("trusted", "metered")
 ALL_MODES = [(mode, pages) for mode in MODES for pages in PAGES]
-IN_ALL_MODES = pytest.mark.parametrize(("mode", "pages"), ALL_MODES, ids="-".join)
+IN_ALL_MODES = pytest.mark.parametrize(("mode", "pages"), ALL_MODES, ids=["-".join(modes) for modes in ALL_MODES])
 PUBLIC = [name for name, table in metadata.tables.items() if table.schema is None]
 
 NONE = ""
@@ -454,7 +454,9 @@ SWITCHES = [
 ]
 
 
-@pytest.mark.parametrize(("command", "mode", "other"), SWITCHES, ids=" ".join)
+@pytest.mark.parametrize(
+    ("command", "mode", "other"), SWITCHES, ids=[f"{command} {mode}" for command, mode, _ in SWITCHES]
+)
 @pytest.mark.parametrize("beside", ["first", "second"])
 @pytest.mark.few(beside="second", mode=("authenticated", "metered"))
 def test_sql_of_the_switch_does_the_same(upgraded: URL, command: str, mode: str, other: str, beside: str) -> None:
@@ -786,7 +788,9 @@ def test_plan_of_one_role_is_not_another_roles(closed: URL) -> None:
             assert connection.scalar(text("EXECUTE usage")) == count
 
 
-@pytest.mark.parametrize(("command", "mode", "other"), SWITCHES, ids=" ".join)
+@pytest.mark.parametrize(
+    ("command", "mode", "other"), SWITCHES, ids=[f"{command} {mode}" for command, mode, _ in SWITCHES]
+)
 @pytest.mark.server
 def test_switch_locks_no_table(engine: Engine, command: str, mode: str, other: str) -> None:
     with engine.connect() as connection:

@@ -1405,7 +1405,7 @@ ORDER BY 1, 2, 3
 
 @pytest.mark.parametrize("function", DEFINERS | AS_A_PAGE)
 @pytest.mark.server
-@pytest.mark.few(function=(0, 5, 10, -1))
+@pytest.mark.few(function=(0, 5, 10, 19))
 def test_function_of_the_owner_takes_no_decoy(open_with_calls: URL, function: str) -> None:
     if function in AS_A_PAGE:
         switch(open_with_calls, "pages", "metered")

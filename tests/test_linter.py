@@ -33,7 +33,9 @@ BEHIND: Final = {
 
 # All that makes a difference to the linter: what is granted.
 IN_ALL_GRANTS: Final = pytest.mark.parametrize(
-    ("mode", "pages"), [("open", "trusted"), ("authenticated", "trusted"), ("authenticated", "metered")], ids="-".join
+    ("mode", "pages"),
+    [("open", "trusted"), ("authenticated", "trusted"), ("authenticated", "metered")],
+    ids=["open", "authenticated", "authenticated-metered"],
 )
 
 
