@@ -1,26 +1,31 @@
-"""Who may do what, in both access modes: every privilege of every role, what users reach, and the switch."""
+"""Who may do what, in each mode: every privilege of every role, what users reach, and the switches."""
 
 from __future__ import annotations
 
 import itertools
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import Connection, NullPool, Row, create_engine, text
 from sqlalchemy.exc import DBAPIError
-from support import API_ROLES, dump, execute, libpq, psql, query, request, run, signed_in, spawn
+from support import API_ROLES, PROJECT, declared, dump, execute, libpq, psql, query, request, run, signed_in, spawn
 
 import oblivion_schema
 from oblivion_schema import metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from sqlalchemy import URL, Engine
 
-    from oblivion_schema.tables.access import Mode
+    from oblivion_schema.tables.access import Mode, PageBilling
 
 MODES: tuple[Mode, ...] = ("open", "authenticated")
+PAGES: tuple[PageBilling, ...] = ("trusted", "metered")
+ALL_MODES = [(mode, pages) for mode in MODES for pages in PAGES]
+IN_ALL_MODES = pytest.mark.parametrize(("mode", "pages"), ALL_MODES, ids=["-".join(modes) for modes in ALL_MODES])
 PUBLIC = [name for name, table in metadata.tables.items() if table.schema is None]
 
 NONE = ""
@@ -31,14 +36,37 @@ START_A_CALL = (
     "SELECT, INSERT (room_id), INSERT (start_time), INSERT (mode), INSERT (used_turn), INSERT (credit_cost),"
     " INSERT (user_id)"
 )
+# What pages of signed-in users need besides, if they are metered: it is let through to no effect.
+SIGN_IN_AND_BILL = (
+    "SELECT, INSERT (user_id), INSERT (tokens_remaining), INSERT (email),"
+    " UPDATE (user_id), UPDATE (tokens_remaining), UPDATE (email)"
+)
+END_A_CALL = "UPDATE (end_time), UPDATE (used_turn), UPDATE (credit_cost)"
+LOG_USAGE = (
+    "SELECT, INSERT (user_id), INSERT (session_id), INSERT (tokens_used), INSERT (timestamp), INSERT (mode),"
+    " INSERT (used_turn), INSERT (duration_seconds)"
+)
 
-# What PUBLIC, anon, authenticated and service_role may do with each object: in the open mode, in the authenticated one.
+# What PUBLIC, anon, authenticated and service_role may do with each object: in the open mode, in the authenticated one,
+# and in that one if pages are metered, where that differs.
 MATRIX = {
     "schema public": (("USAGE",) * 4, ("USAGE",) * 4),
     "schema oblivion": ((NONE,) * 4, (NONE,) * 4),
-    "table public.user_accounts": ((NONE, WRITE, WRITE, WRITE), (NONE, NONE, "SELECT, UPDATE (email)", WRITE)),
-    "table public.call_sessions": ((NONE, WRITE, WRITE, WRITE), (NONE, NONE, START_A_CALL, WRITE)),
-    "table public.token_usage": ((NONE, WRITE, WRITE, WRITE), (NONE, NONE, READ, WRITE)),
+    "table public.user_accounts": (
+        (NONE, WRITE, WRITE, WRITE),
+        (NONE, NONE, "SELECT, UPDATE (email)", WRITE),
+        (NONE, NONE, SIGN_IN_AND_BILL, WRITE),
+    ),
+    "table public.call_sessions": (
+        (NONE, WRITE, WRITE, WRITE),
+        (NONE, NONE, START_A_CALL, WRITE),
+        (NONE, NONE, f"{START_A_CALL}, {END_A_CALL}", WRITE),
+    ),
+    "table public.token_usage": (
+        (NONE, WRITE, WRITE, WRITE),
+        (NONE, NONE, READ, WRITE),
+        (NONE, NONE, LOG_USAGE, WRITE),
+    ),
     "table public.user_presence": ((NONE, WRITE, WRITE, WRITE), (NONE, NONE, WRITE, WRITE)),
     "table public.token_rates": ((NONE, READ, READ, WRITE), (NONE, READ, READ, WRITE)),
     "table oblivion.adoption_log": ((NONE,) * 4, (NONE,) * 4),
@@ -48,6 +76,7 @@ MATRIX = {
     "view oblivion.balance_audit": ((NONE,) * 4, (NONE,) * 4),
     "table oblivion.call_meters": ((NONE,) * 4, (NONE,) * 4),
     "view oblivion.live_calls": ((NONE,) * 4, (NONE,) * 4),
+    "view oblivion.page_calls": ((NONE,) * 4, (NONE,) * 4),
     "table oblivion.call_segments": ((NONE,) * 4, (NONE,) * 4),
     "table oblivion.billing_incidents": ((NONE,) * 4, (NONE,) * 4),
     "sequence oblivion.billing_incidents_id_seq": ((NONE,) * 4, (NONE,) * 4),
@@ -70,6 +99,8 @@ MATRIX = {
     "function public.update_user_presence_updated_at()": ((NONE,) * 4,) * 2,
     "function oblivion.host_presence(text, interval)": ((NONE, EXECUTE, EXECUTE, EXECUTE),) * 2,
     "function oblivion.open_access()": ((EXECUTE,) * 4,) * 2,
+    "function oblivion.page_billing()": ((EXECUTE,) * 4,) * 2,
+    "function public.page_billing()": ((NONE, EXECUTE, EXECUTE, EXECUTE),) * 2,
     "function oblivion.is_service_role()": ((EXECUTE,) * 4,) * 2,
     "function oblivion.current_user_id()": ((EXECUTE,) * 4,) * 2,
     # The token engine: whoever calls, and what the functions that he may call stand on.
@@ -88,11 +119,12 @@ MATRIX = {
     # Whoever keeps the books.
     "function public.top_up(text, integer, text)": ((NONE, NONE, NONE, EXECUTE),) * 2,
     "function public.refund_call(uuid, integer, text)": ((NONE, NONE, NONE, EXECUTE),) * 2,
-    "function public.reap_stale_calls(interval, integer)": ((NONE, NONE, NONE, EXECUTE),) * 2,
+    "function public.burn_calls(integer)": ((NONE, NONE, NONE, EXECUTE),) * 2,
+    "function public.reap_stale_calls(interval, integer, interval)": ((NONE, NONE, NONE, EXECUTE),) * 2,
     "function public.settle_calls(integer)": ((NONE, NONE, NONE, EXECUTE),) * 2,
     "function oblivion.top_up(text, integer, text)": ((NONE, NONE, NONE, EXECUTE),) * 2,
     "function oblivion.refund_call(uuid, integer, text)": ((NONE, NONE, NONE, EXECUTE),) * 2,
-    "function oblivion.sweep_calls(text, interval, integer)": ((NONE, NONE, NONE, EXECUTE),) * 2,
+    "function oblivion.sweep_calls(text, integer, interval, interval)": ((NONE, NONE, NONE, EXECUTE),) * 2,
     # The owner alone, as whom the functions above run.
     "function oblivion.may_act_for(text, text)": ((NONE,) * 4,) * 2,
     "function oblivion.check_key(text, text)": ((NONE,) * 4,) * 2,
@@ -122,6 +154,16 @@ MATRIX = {
             "fold_usage(integer)",
             "fold_calls(integer)",
             "rebuild_rollups()",
+            # Pages whose calls are metered.
+            "meter_call(call_sessions, timestamp with time zone)",
+            "unmeter_call(oblivion.call_meters)",
+            "final_meter(oblivion.call_meters, boolean)",
+            "page_lag(oblivion.call_meters, timestamp with time zone)",
+            "meter_page_call()",
+            "end_page_call()",
+            "update_account()",
+            "limit_opening()",
+            "guard_usage()",
         )
     },
     "function oblivion.call_amounts(timestamp with time zone, timestamp with time zone, text, boolean, numeric)": (
@@ -189,14 +231,17 @@ ORDER BY object.object, role.place
 """
 
 
-@pytest.mark.parametrize("mode", MODES)
+@IN_ALL_MODES
 @pytest.mark.server
-def test_every_role_has_exactly_the_documented_privileges_on_every_object(database: URL, mode: Mode) -> None:
-    oblivion_schema.upgrade(database, access=mode)
+def test_every_role_has_exactly_the_documented_privileges_on_every_object(
+    database: URL, mode: Mode, pages: PageBilling
+) -> None:
+    oblivion_schema.upgrade(database, access=mode, pages=pages)
     found: dict[object, list[object]] = {}
     for name, _, privileges in query(database, PRIVILEGES):
         found.setdefault(str(name), []).append(privileges)
-    assert found == {name: list(by_mode[MODES.index(mode)]) for name, by_mode in MATRIX.items()}
+    column = {("authenticated", "trusted"): 1, ("authenticated", "metered"): -1}.get((mode, pages), 0)
+    assert found == {name: list(by_mode[column]) for name, by_mode in MATRIX.items()}
 
 
 # -- What there is to reach in the authenticated mode
@@ -400,17 +445,63 @@ def test_access_says_which_mode_there_is_and_switches(upgraded: URL) -> None:
     assert dump(upgraded) == before
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.few(mode="authenticated")
-def test_sql_of_the_switch_does_the_same(upgraded: URL, mode: Mode) -> None:
-    [other] = set(MODES) - {mode}
-    assert run("access", mode, url=upgraded).status == 0
+# Each mode of each switch, the other mode, and the access mode beside a switch of pages.
+SWITCHES = [
+    ("access", "open", "authenticated"),
+    ("access", "authenticated", "open"),
+    ("pages", "trusted", "metered"),
+    ("pages", "metered", "trusted"),
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "mode", "other"), SWITCHES, ids=[f"{command} {mode}" for command, mode, _ in SWITCHES]
+)
+@pytest.mark.parametrize("beside", ["first", "second"])
+@pytest.mark.few(beside="second", mode=("authenticated", "metered"))
+def test_sql_of_the_switch_does_the_same(upgraded: URL, command: str, mode: str, other: str, beside: str) -> None:
+    if beside == "second":  # the switch of the other kind is on
+        settled = ("pages", "metered") if command == "access" else ("access", "authenticated")
+        assert run(*settled, url=upgraded).status == 0
+    assert run(command, mode, url=upgraded).status == 0
     expected = dump(upgraded)
-    assert run("access", other, url=upgraded).status == 0
-    printed = run("access", mode, "--sql").out
+    assert run(command, other, url=upgraded).status == 0
+    assert dump(upgraded) != expected
+    printed = run(command, mode, "--sql").out
     psql(upgraded, printed)
     assert dump(upgraded) == expected
     assert "BEGIN;" not in printed, "one statement, which nothing can cut in two"
+
+
+def test_each_switch_keeps_the_other_mode_and_gives_exact_grants(
+    upgraded: URL, upgraded_sort: Callable[..., URL]
+) -> None:
+    """On each way from one of the four combinations to another, the database becomes what an upgrade makes of it."""
+    made = {
+        f"{mode} {pages}": dump(upgraded_sort("superuser", "-x", f"access={mode}", "-x", f"pages={pages}"))
+        for mode, pages in ALL_MODES
+    }
+    assert len(set(made.values())) == len(ALL_MODES)
+    state = {"access": "open", "pages": "trusted"}
+    round_trip = ("metered", "authenticated", "trusted", "open")
+    back = ("authenticated", "metered", "open", "trusted")
+    for mode in (*round_trip, *back):
+        command = "pages" if mode in PAGES else "access"
+        for _ in range(2):  # the second time changes nothing
+            assert run(command, mode, url=upgraded).out == f"{mode}\n"
+            state[command] = mode
+            assert dump(upgraded) == made[" ".join(state.values())], state
+        assert query(upgraded, "SELECT public.page_billing()") == [(state["pages"],)]
+
+
+def test_pages_says_how_the_switch_is_meant(upgraded: URL) -> None:
+    assert run("pages", "metered", url=upgraded).out == "metered\n"
+    assert "ok    access open" in run("verify", url=upgraded).out
+    assert run("verify", url=upgraded).status == 0
+    assert query(upgraded, "SELECT oblivion.open_access()") == [(True,)], "access is another matter"
+
+
+MODES_GO_WITH_UPGRADES = "-x access=... and -x pages=... go with upgrade head only"
 
 
 @pytest.mark.parametrize(
@@ -424,14 +515,22 @@ def test_sql_of_the_switch_does_the_same(upgraded: URL, mode: Mode) -> None:
         (("access", "--sql"), "access open --sql or access authenticated --sql"),
         (("-x", "access=closed", "upgrade", "head"), "-x access=closed: the modes are open"),
         (("-x", "access=", "upgrade", "head"), "-x access=: the modes are open"),
-        (("-x", "access=open", "upgrade", "001"), "-x access=... goes with upgrade head"),
-        (("-x", "access=open", "upgrade", "+1"), "-x access=... goes with upgrade head"),
-        (("-x", "access=open", "downgrade", "base"), "-x access=... goes with upgrade head"),
-        (("-x", "access=open", "check"), "-x access=... goes with upgrade head"),
-        (("-x", "access=open", "verify"), "-x access=... goes with upgrade head"),
-        (("-x", "access=open", "access", "authenticated"), "-x access=... goes with upgrade head"),
+        (("-x", "access=open", "upgrade", "001"), MODES_GO_WITH_UPGRADES),
+        (("-x", "access=open", "upgrade", "+1"), MODES_GO_WITH_UPGRADES),
+        (("-x", "access=open", "downgrade", "base"), MODES_GO_WITH_UPGRADES),
+        (("-x", "access=open", "check"), MODES_GO_WITH_UPGRADES),
+        (("-x", "access=open", "verify"), MODES_GO_WITH_UPGRADES),
+        (("-x", "access=open", "access", "authenticated"), MODES_GO_WITH_UPGRADES),
         (("access", "some\nthing"), "access some thing: the modes are open"),
-        (("-x", "access=open", "upgrade", "001:002", "--sql"), "-x access=... goes with upgrade head"),
+        (("-x", "access=open", "upgrade", "001:002", "--sql"), MODES_GO_WITH_UPGRADES),
+        (("pages", "something"), "pages something: pages are trusted (they bill their calls by themselves) or metered"),
+        (("pages", "Metered", "--sql"), "pages Metered: pages are trusted"),
+        (("pages", "--sql"), "pages metered --sql or pages trusted --sql"),
+        (("-x", "pages=", "upgrade", "head"), "-x pages=: pages are trusted"),
+        (("-x", "pages=metered", "upgrade", "003"), MODES_GO_WITH_UPGRADES),
+        (("-x", "pages=metered", "downgrade", "base"), MODES_GO_WITH_UPGRADES),
+        (("-x", "pages=metered", "access", "open"), MODES_GO_WITH_UPGRADES),
+        (("-x", "pages=metered", "pages", "trusted"), MODES_GO_WITH_UPGRADES),
     ],
 )
 def test_wrong_mode_or_command_is_refused_by_name(
@@ -442,6 +541,13 @@ def test_wrong_mode_or_command_is_refused_by_name(
     assert dump(url) == before
 
 
+@pytest.mark.parametrize("mode", ["trusted", "metered"])
+def test_switch_of_pages_needs_an_upgraded_database(empty: URL, mode: str) -> None:
+    assert "no revision was applied. Upgrade it first" in run("pages", mode, url=empty).error
+    assert run("upgrade", "003", url=empty).status == 0
+    assert "The database is at 003, the code at" in run("pages", mode, url=empty).error
+
+
 def test_switch_needs_an_upgraded_database(empty: URL) -> None:
     assert "no revision was applied. Upgrade it first" in run("access", "authenticated", url=empty).error
     assert "The database has no access mode yet: upgrade it first" in run("access", url=empty).error
@@ -449,13 +555,14 @@ def test_switch_needs_an_upgraded_database(empty: URL) -> None:
     assert "The database is at 002, the code at" in run("access", "authenticated", url=empty).error
 
 
-def test_only_the_owner_switches(upgraded: URL) -> None:
+@pytest.mark.parametrize("switch", [("access", "authenticated"), ("pages", "metered")], ids=" ".join)
+def test_only_the_owner_switches(upgraded: URL, switch: tuple[str, str]) -> None:
     before = dump(upgraded)
-    error = run("access", "authenticated", url=upgraded.set(username="authenticator", password="authenticator")).error
+    error = run(*switch, url=upgraded.set(username="authenticator", password="authenticator")).error
     assert "This role may not read oblivion.alembic_version" in error
     execute(upgraded, "GRANT USAGE ON SCHEMA oblivion TO authenticator")
     execute(upgraded, "GRANT SELECT ON oblivion.alembic_version TO authenticator")
-    error = run("access", "authenticated", url=upgraded.set(username="authenticator", password="authenticator")).error
+    error = run(*switch, url=upgraded.set(username="authenticator", password="authenticator")).error
     assert "run this as the owner of that object" in error
     execute(upgraded, "REVOKE ALL ON SCHEMA oblivion FROM authenticator")
     execute(upgraded, "REVOKE ALL ON oblivion.alembic_version FROM authenticator")
@@ -463,22 +570,40 @@ def test_only_the_owner_switches(upgraded: URL) -> None:
 
 
 @pytest.mark.parametrize("offline", [False, True], ids=["online", "offline"])
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.few(mode="authenticated")
-def test_upgrade_sets_the_mode_that_it_is_told(empty: URL, mode: Mode, *, offline: bool) -> None:
-    def upgrade(mode: Mode) -> None:
+@IN_ALL_MODES
+@pytest.mark.few(mode="authenticated", pages="metered")
+def test_upgrade_sets_the_modes_that_it_is_told(empty: URL, mode: Mode, pages: PageBilling, *, offline: bool) -> None:
+    def upgrade(mode: str, pages: str) -> None:
+        modes = ("-x", f"access={mode}", "-x", f"pages={pages}")
         if offline:
-            psql(empty, run("-x", f"access={mode}", "upgrade", "head", "--sql").out)
+            psql(empty, run(*modes, "upgrade", "head", "--sql").out)
         else:
-            assert run("-x", f"access={mode}", "upgrade", "head", url=empty).status == 0
+            assert run(*modes, "upgrade", "head", url=empty).status == 0
 
-    upgrade(mode)
-    assert run("access", url=empty).out == f"{mode}\n"
+    def found() -> tuple[object, ...]:
+        [modes] = query(empty, "SELECT oblivion.open_access(), public.page_billing()")
+        return modes
+
+    upgrade(mode, pages)
+    assert found() == (mode == "open", pages)
     assert run("check", url=empty).status == 0
-    if not offline:  # at the newest revision there is nothing left to upgrade, and yet a mode to set
-        [other] = set(MODES) - {mode}
-        upgrade(other)
-        assert run("access", url=empty).out == f"{other}\n"
+    if not offline:  # at the newest revision there is nothing left to upgrade, and yet modes to set
+        [other] = set(PAGES) - {pages}
+        assert run("-x", f"pages={other}", "upgrade", "head", url=empty).status == 0
+        assert found() == (mode == "open", other)
+        assert run("check", url=empty).status == 0
+        [other_mode] = set(MODES) - {mode}
+        upgrade(other_mode, pages)
+        assert found() == (other_mode == "open", pages)
+        assert run("check", url=empty).status == 0
+
+
+@pytest.mark.full
+def test_pages_begin_anew_where_the_engine_was_taken_away(empty: URL) -> None:
+    assert run("-x", "access=authenticated", "-x", "pages=metered", "upgrade", "head", url=empty).status == 0
+    run_again(empty)
+    assert query(empty, "SELECT oblivion.open_access(), public.page_billing()") == [(False, "trusted")]
+    assert run("check", url=empty).status == 0
 
 
 def test_mode_outlives_revisions_that_are_run_again(empty: URL) -> None:
@@ -497,20 +622,23 @@ def run_again(url: URL) -> None:
     assert run("upgrade", "head", url=url).status == 0
 
 
-def test_create_all_leaves_the_mode_as_it_is(open_to_both: URL) -> None:
+def test_create_all_leaves_the_modes_as_they_are(open_to_both: URL) -> None:
     assert run("access", "authenticated", url=open_to_both).status == 0
+    assert run("pages", "metered", url=open_to_both).status == 0
     before = dump(open_to_both)
     engine = create_engine(open_to_both, poolclass=NullPool)
     metadata.create_all(engine)
     assert run("access", url=open_to_both).out == "authenticated\n"
+    assert query(open_to_both, "SELECT public.page_billing()") == [("metered",)]
     assert dump(open_to_both) == before
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.few(mode="authenticated")
+@IN_ALL_MODES
+@pytest.mark.few(mode="authenticated", pages="metered")
 @pytest.mark.server
-def test_check_is_clean_in_both_modes(upgraded_database: URL, mode: Mode) -> None:
+def test_check_is_clean_in_all_modes(upgraded_database: URL, mode: Mode, pages: PageBilling) -> None:
     assert run("access", mode, url=upgraded_database).status == 0
+    assert run("pages", pages, url=upgraded_database).status == 0
     assert run("check", url=upgraded_database).status == 0
     assert run("verify", url=upgraded_database).status == 0
 
@@ -525,10 +653,31 @@ def test_check_sees_what_is_granted_beyond_the_mode(upgraded: URL) -> None:
     assert "grant UPDATE (email) on table public.user_accounts to authenticated is missing" in error
 
 
-def test_check_sees_a_mode_that_is_none(upgraded: URL) -> None:
-    body = "LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = '' RETURN current_user = 'anon'"
-    execute(upgraded, f"CREATE OR REPLACE FUNCTION oblivion.open_access() RETURNS boolean {body}")
-    assert "function oblivion.open_access() differs" in run("check", url=upgraded).error
+def test_check_sees_what_pages_may_do_in_another_mode(upgraded: URL) -> None:
+    execute(upgraded, run("access", "authenticated", "--sql").out)
+    body = "LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = '' RETURN"
+    execute(upgraded, f"CREATE OR REPLACE FUNCTION oblivion.page_billing() RETURNS text {body} 'metered'")
+    error = run("check", url=upgraded).error
+    assert "grant INSERT (user_id) on table public.token_usage to authenticated is missing" in error
+    assert run("pages", "metered", url=upgraded).status == 0
+    assert run("check", url=upgraded).status == 0
+    execute(upgraded, f"CREATE OR REPLACE FUNCTION oblivion.page_billing() RETURNS text {body} 'trusted'")
+    error = run("check", url=upgraded).error
+    assert "grant UPDATE (tokens_remaining) on table public.user_accounts to authenticated is not in" in error
+
+
+@pytest.mark.parametrize(
+    ("function", "of", "body"),
+    [
+        ("oblivion.open_access()", "boolean", "current_user = 'anon'"),
+        ("oblivion.page_billing()", "text", "'free'"),
+        ("oblivion.page_billing()", "text", "NULL"),
+    ],
+)
+def test_check_sees_a_mode_that_is_none(upgraded: URL, function: str, of: str, body: str) -> None:
+    constant = f"LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = '' RETURN {body}"
+    execute(upgraded, f"CREATE OR REPLACE FUNCTION {function} RETURNS {of} {constant}")
+    assert f"function {function} differs" in run("check", url=upgraded).error
 
 
 @pytest.mark.server
@@ -562,6 +711,72 @@ def test_switch_reaches_running_sessions_and_their_prepared_statements_at_once(o
             assert run("access", "open", url=open_to_both).status == 0
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.server
+def test_switch_of_pages_reaches_what_a_session_of_the_api_has_prepared(open_to_both: URL, mode: Mode) -> None:
+    """From their next transaction on: the trigger's own plans, and those of the policies that let a write through."""
+    assert run("access", mode, url=open_to_both).status == 0
+    claims = {"role": "authenticated", "request.jwt.claims": signed_in("mine")}
+    authenticator = open_to_both.set(username="authenticator", password="authenticator")
+    with create_engine(authenticator, poolclass=NullPool).connect() as connection:
+
+        def ask(sql: str) -> list[Row[Any]]:
+            with connection.begin():
+                for name, value in claims.items():
+                    connection.execute(text("SELECT set_config(:n, :v, true)"), {"n": name, "v": value})
+                return rows(connection, sql)
+
+        with connection.begin():
+            connection.execute(text("SET plan_cache_mode = force_generic_plan"))
+            for name, statement in {
+                "begin (text)": (
+                    "INSERT INTO call_sessions (room_id, user_id, mode, used_turn, start_time, credit_cost)"
+                    " VALUES ($1, 'mine', 'video', false, now(), 0) RETURNING id::text"
+                ),
+                "finish (uuid)": (
+                    "UPDATE call_sessions SET end_time = now(), used_turn = true WHERE id = $1 RETURNING used_turn"
+                ),
+                "pay": "UPDATE user_accounts SET tokens_remaining = 40 WHERE email = 'e' RETURNING tokens_remaining",
+                "sign_in": (
+                    "INSERT INTO user_accounts (user_id, email, tokens_remaining) VALUES ('mine', 'e', 100)"
+                    " ON CONFLICT (user_id) DO UPDATE SET user_id = excluded.user_id, email = excluded.email,"
+                    " tokens_remaining = excluded.tokens_remaining RETURNING tokens_remaining"
+                ),
+                "log (text)": (
+                    "INSERT INTO token_usage (user_id, session_id, tokens_used, mode, used_turn)"
+                    " VALUES ('mine', $1, 900, 'video', false) RETURNING tokens_used"
+                ),
+            }.items():
+                connection.execute(text(f"PREPARE {name} AS {statement}"))
+
+        def is_denied(sql: str) -> bool:
+            with pytest.raises(DBAPIError, match="permission denied for table"):
+                ask(sql)
+            return True
+
+        for _ in range(2):
+            [(call,)] = ask("EXECUTE begin ('trusted')")
+            assert query(open_to_both, f"SELECT FROM oblivion.call_meters WHERE session_id = '{call}'") == []
+            if mode == "open":
+                assert ask(f"EXECUTE finish ('{call}')") == [(True,)]
+                assert ask("EXECUTE sign_in") == [(100,)]
+                assert ask("EXECUTE pay") == [(40,)]
+                assert ask(f"EXECUTE log ('{call}')") == [(900,)]
+            else:
+                commands = (f"finish ('{call}')", "sign_in", "pay", f"log ('{call}')")
+                assert all(is_denied(f"EXECUTE {command}") for command in commands)
+            execute(open_to_both, "UPDATE user_accounts SET tokens_remaining = 50 WHERE user_id = 'mine'")
+            assert run("pages", "metered", url=open_to_both).status == 0
+            [(call,)] = ask("EXECUTE begin ('metered')")
+            assert query(open_to_both, f"SELECT user_id FROM oblivion.call_meters WHERE session_id = '{call}'") == [
+                ("mine",)
+            ]
+            assert ask(f"EXECUTE log ('{call}')") == []
+            assert ask(f"EXECUTE finish ('{call}')") == [(True,)]
+            assert query(open_to_both, "SELECT tokens_remaining FROM user_accounts WHERE user_id = 'mine'") == [(44,)]
+            assert run("pages", "trusted", url=open_to_both).status == 0
+
+
 @pytest.mark.server
 def test_plan_of_one_role_is_not_another_roles(closed: URL) -> None:
     """The constants that the planner folds are those of the role, which may change in a session."""
@@ -573,12 +788,18 @@ def test_plan_of_one_role_is_not_another_roles(closed: URL) -> None:
             assert connection.scalar(text("EXECUTE usage")) == count
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("command", "mode", "other"), SWITCHES, ids=[f"{command} {mode}" for command, mode, _ in SWITCHES]
+)
 @pytest.mark.server
-def test_switch_locks_no_table(engine: Engine, mode: Mode) -> None:
-    statement = run("access", mode, "--sql").out
+def test_switch_locks_no_table(engine: Engine, command: str, mode: str, other: str) -> None:
     with engine.connect() as connection:
-        connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+        if command == "pages":  # otherwise it grants nothing
+            closing = run("access", "authenticated", "--sql").out
+            connection.exec_driver_sql(closing, execution_options={"no_parameters": True})
+        for to in (other, mode):
+            statement = run(command, to, "--sql").out
+            connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
         locked = rows(
             connection,
             "SELECT relation::regclass, mode FROM pg_locks JOIN pg_class AS c ON c.oid = relation"
@@ -588,31 +809,48 @@ def test_switch_locks_no_table(engine: Engine, mode: Mode) -> None:
     assert locked == []
 
 
-def test_readers_and_writers_go_on_while_a_switch_is_open(engine: Engine, upgraded: URL) -> None:
-    statement = run("access", "authenticated", "--sql").out
-    with engine.connect() as switching, request(upgraded, "anon") as connection:
+@pytest.mark.parametrize(
+    ("role", "before", "switch"),
+    [
+        ("anon", "open", ("access", "authenticated")),
+        ("anon", "open", ("pages", "metered")),
+        ("authenticated", "authenticated", ("pages", "metered")),
+    ],
+)
+def test_readers_and_writers_go_on_while_a_switch_is_open(
+    engine: Engine, open_to_both: URL, role: str, before: str, switch: tuple[str, str]
+) -> None:
+    """They do what they could before."""
+    assert run("access", before, url=open_to_both).status == 0
+    statement = run(*switch, "--sql").out
+    with engine.connect() as switching, request(open_to_both, role, signed_in("mine")) as connection:
         switching.exec_driver_sql(statement, execution_options={"no_parameters": True})
         connection.execute(text("SET LOCAL lock_timeout = '1s'"))
         for table in ("user_accounts", "token_usage", "call_sessions", "user_presence"):
-            rows(connection, f"SELECT * FROM {table}")
-        connection.execute(text("UPDATE user_accounts SET tokens_remaining = 5"))
-        connection.execute(text("INSERT INTO user_presence (host_id, room_id) VALUES ('h', 'r')"))
+            assert rows(connection, f"SELECT * FROM {table}"), table
+        connection.execute(text("UPDATE user_accounts SET email = 'new'"))
+        connection.execute(text("INSERT INTO call_sessions (room_id, user_id, mode) VALUES ('r', 'mine', 'video')"))
+        connection.execute(text("DELETE FROM user_presence WHERE host_id = 'mine'"))
+        connection.execute(text("INSERT INTO user_presence (host_id, room_id) VALUES ('mine', 'r')"))
+        if before == "open":
+            connection.execute(text("UPDATE user_accounts SET tokens_remaining = 5"))
+            assert rows(connection, "SELECT DISTINCT tokens_remaining FROM user_accounts") == [(5,)]
 
 
-def test_switch_waits_for_an_upgrade_that_is_running(engine: Engine, upgraded: URL) -> None:
+@pytest.mark.parametrize("switch", [("access", "authenticated"), ("pages", "metered")], ids=" ".join)
+def test_switch_waits_for_an_upgrade_that_is_running(engine: Engine, upgraded: URL, switch: tuple[str, str]) -> None:
     from oblivion_schema.deploy.turns import ADVISORY_LOCK
 
     with engine.connect() as connection:
         connection.execute(text(f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"))
         assert run("access", url=upgraded).out == "open\n", "who only asks does not wait"
-        process = spawn(
-            "python", "-m", "oblivion_schema", "access", "authenticated", OBLIVION_DATABASE_URL=libpq(upgraded)
-        )
+        process = spawn("python", "-m", "oblivion_schema", *switch, OBLIVION_DATABASE_URL=libpq(upgraded))
         assert process.stderr
         assert "Another upgrade is running" in process.stderr.readline()
+        assert query(upgraded, "SELECT oblivion.open_access(), public.page_billing()") == [(True, "trusted")]
         connection.rollback()
         out, _ = process.communicate(timeout=30)
-        assert out == "authenticated\n"
+        assert out == f"{switch[1]}\n"
 
 
 @pytest.mark.full
@@ -688,6 +926,39 @@ def test_switch_that_waits_too_long_names_table_and_process(engine: Engine, upgr
         connection.execute(text("ALTER TABLE token_usage SET (fillfactor = 90)"))
         error = run("-x", "lock-timeout=100ms", "access", "authenticated", url=upgraded).error
     assert f"public.token_usage is held by process {pid}" in error
+
+
+# -- A revision that changes grants
+
+IN_METERED_PAGES = "oblivion.page_billing() = 'metered' AND NOT oblivion.open_access()"
+
+
+@pytest.mark.full
+def test_revision_that_changes_what_metered_pages_may_do_is_right_in_all_modes(
+    upgraded_sort: Callable[..., URL], tmp_path: Path
+) -> None:
+    """It is written on a database in other modes."""
+    shutil.copytree(PROJECT / "alembic", tmp_path / "alembic")
+    for name in ("alembic.ini", "pyproject.toml"):
+        shutil.copy(PROJECT / name, tmp_path)
+    here = ("-c", str(tmp_path / "alembic.ini"))
+    urls = {
+        modes: upgraded_sort("superuser", "-x", f"access={modes[0]}", "-x", f"pages={modes[1]}") for modes in ALL_MODES
+    }
+    before = {modes: dump(url) for modes, url in urls.items()}
+    change = (
+        "GRANT UPDATE (room_id) ON call_sessions TO authenticated;"
+        " REVOKE INSERT (duration_seconds) ON token_usage FROM authenticated"
+    )
+    with declared(f"DO $$ BEGIN IF {IN_METERED_PAGES} THEN {change}; END IF; END $$"):
+        assert run(*here, "revision", "--autogenerate", "-m", "change", url=urls["open", "trusted"]).status == 0
+        for modes, url in urls.items():
+            assert run(*here, "upgrade", "head", url=url).status == 0
+            assert run(*here, "check", url=url).status == 0, modes
+            assert (dump(url) != before[modes].replace("005", "006")) == (modes == ("authenticated", "metered"))
+    for modes, url in urls.items():
+        assert run(*here, "downgrade", "-1", url=url).status == 0
+        assert dump(url) == before[modes]
 
 
 # -- Realtime

@@ -150,6 +150,70 @@ def test_sign_in_upsert_resets_the_balance_as_it_did(client: Connection) -> None
     assert rows(client, upsert)[0].tokens_remaining == 100
 
 
+# -- Pages that are metered
+
+
+@pytest.fixture(params=["anon", "authenticated"])
+def page(upgraded: URL, request: pytest.FixtureRequest) -> Iterator[Connection]:
+    """A transaction of a page's role on a database whose pages are metered; it is rolled back."""
+    assert support.run("pages", "metered", url=upgraded).status == 0
+    with support.request(upgraded, request.param, support.signed_in("demo_user")) as connection:
+        yield connection
+
+
+def balance(page: Connection) -> object:
+    [(tokens,)] = rows(page, "SELECT tokens_remaining FROM user_accounts WHERE user_id = 'demo_user'")
+    return tokens
+
+
+@pytest.mark.parametrize("skew", [timedelta(0), timedelta(days=1), timedelta(days=-1)], ids=str)
+def test_metered_page_gets_the_row_that_it_wrote_and_pays_by_the_servers_clock(
+    page: Connection, skew: timedelta
+) -> None:
+    clock = datetime.now(UTC) + skew
+    [(call,)] = rows(
+        page,
+        "INSERT INTO call_sessions (room_id, user_id, mode, used_turn, start_time, credit_cost)"
+        " VALUES ('room', 'demo_user', 'voice-only', false, :clock, 0) RETURNING id",
+        clock=clock,
+    )
+    end = clock + timedelta(seconds=7201)
+    for _ in range(2):  # the second time by another tab
+        [ended] = rows(
+            page,
+            "UPDATE call_sessions SET end_time = :end, used_turn = true, credit_cost = 24.2 WHERE id = :id RETURNING *",
+            end=end,
+            id=call,
+        )
+        assert (ended.end_time, ended.used_turn, ended.credit_cost) == (end, True, Decimal("24.2000"))
+        assert (ended.id, ended.start_time, ended.user_id) == (call, clock, "demo_user")
+        paid = "UPDATE user_accounts SET tokens_remaining = 258 WHERE user_id = 'demo_user'"
+        assert page.execute(text(paid)).rowcount == 1
+        logged = (
+            "INSERT INTO token_usage (user_id, session_id, tokens_used, mode, used_turn, duration_seconds)"
+            " VALUES ('demo_user', :id, 242, 'voice', true, 7201)"
+        )
+        page.execute(text(logged), {"id": str(call)})
+        assert balance(page) == 498
+    [usage] = rows(page, "SELECT * FROM token_usage")
+    assert (usage.session_id, usage.tokens_used, usage.mode, usage.used_turn) == (str(call), 2, "voice", True)
+    [kept] = rows(page, "SELECT end_time - start_time AS lasted, credit_cost FROM call_sessions")
+    assert timedelta(0) <= kept.lasted < timedelta(seconds=60)
+    assert kept.credit_cost == 2
+
+
+def test_sign_in_of_a_metered_page_resets_no_balance(page: Connection) -> None:
+    upsert = (
+        "INSERT INTO user_accounts (user_id, email, tokens_remaining) VALUES (:user, 'e', :tokens)"
+        " ON CONFLICT (user_id) DO UPDATE SET user_id = excluded.user_id, email = excluded.email,"
+        " tokens_remaining = excluded.tokens_remaining RETURNING email, tokens_remaining"
+    )
+    for tokens in (100, 5_000_000, 0):
+        assert rows(page, upsert, user="demo_user", tokens=tokens) == [("e", 500)]
+    for tokens, opened in ((5_000_000, 100), (100, 100), (7, 7)):
+        assert rows(page, upsert, user=f"new {tokens}", tokens=tokens) == [("e", opened)]
+
+
 # -- Reports
 
 

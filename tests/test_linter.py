@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL
 
-    from oblivion_schema.tables.access import Mode
+    from oblivion_schema.tables.access import Mode, PageBilling
 
 OURS: Final = "IN ('public'::regnamespace, 'oblivion'::regnamespace)"
 KEYLESS: Final = {"oblivion.call_deltas", "oblivion.usage_deltas"}
@@ -30,6 +30,13 @@ BEHIND: Final = {
     f"oblivion.{name}"
     for name in ("advance_call", "call_quote", "end_call", "explain_call", "host_presence", "start_call", "tick_call")
 }
+
+# All that makes a difference to the linter: what is granted.
+IN_ALL_GRANTS: Final = pytest.mark.parametrize(
+    ("mode", "pages"),
+    [("open", "trusted"), ("authenticated", "trusted"), ("authenticated", "metered")],
+    ids=["open", "authenticated", "authenticated-metered"],
+)
 
 
 @pytest.mark.server
@@ -53,10 +60,13 @@ def test_only_functions_whose_names_were_bound_have_no_search_path(upgraded: URL
     assert set(query(upgraded, loose)) == {(name, True) for name in INLINED}
 
 
-@pytest.mark.parametrize("mode", ["open", "authenticated"])
+@IN_ALL_GRANTS
 @pytest.mark.server
-def test_no_client_reaches_a_function_with_its_owners_rights_by_name(upgraded: URL, mode: Mode) -> None:
+def test_no_client_reaches_a_function_with_its_owners_rights_by_name(
+    upgraded: URL, mode: Mode, pages: PageBilling
+) -> None:
     assert run("access", mode, url=upgraded).status == 0
+    assert run("pages", pages, url=upgraded).status == 0
     within_reach = "SELECT proname FROM pg_proc WHERE prosecdef AND pronamespace = 'public'::regnamespace"
     assert query(upgraded, within_reach) == []
     roles = ", ".join(f"('{role}')" for role in ("public", "authenticator", *API_ROLES))
@@ -166,13 +176,13 @@ ANSWERED: Final = {
 }
 
 
-@pytest.mark.parametrize("mode", ["open", "authenticated"])
+@IN_ALL_GRANTS
 @pytest.mark.full
 def test_linter_of_the_cli_finds_what_is_answered_and_nothing_else(
-    new_sort: Callable[..., URL], tmp_path: Path, mode: Mode
+    new_sort: Callable[..., URL], tmp_path: Path, mode: Mode, pages: PageBilling
 ) -> None:
     url = new_sort("supabase-new")
-    upgrade(url, access=mode)
+    upgrade(url, access=mode, pages=pages)
     cli = SupabaseCLI.at_home_in(tmp_path)
     with by_tcp(url) as target:
         found = cli.run("db", "advisors", "--output=json", "--level=info", f"--remote={libpq(target)}", folder=tmp_path)

@@ -110,6 +110,7 @@ def live(life: Life) -> None:
     life("INSERT INTO user_accounts (user_id, tokens_remaining) VALUES ('payer', 1000)", role="service_role")
     for _ in range(3):
         life(HEARTBEAT, role="anon")
+    calls_of_metered_pages(life)
     metered_calls(life)
     calls_of_old_pages(life)
     mending(life)
@@ -167,6 +168,39 @@ def calls_of_old_pages(life: Life) -> None:
         "DELETE FROM token_usage WHERE session_id = 'own'",
     ):
         life(sql, role="anon")
+
+
+def calls_of_metered_pages(life: Life) -> None:
+    """A call that its page ends, one that it deletes, and one with a heartbeat, which it bills after all."""
+
+    def call(seconds: int) -> object:
+        [(call,)] = life(
+            "INSERT INTO call_sessions (room_id, mode, user_id) VALUES ('room', 'video', 'payer') RETURNING id",
+            role="anon",
+        )
+        life.age(call, seconds)
+        return call
+
+    def tokens() -> int:
+        [(balance,)] = life("SELECT tokens_remaining FROM user_accounts WHERE user_id = 'payer'")
+        return int(balance)
+
+    life(run("pages", "metered", "--sql").out)
+    before = tokens()
+    ended, deleted, billed = call(61), call(61), call(61)
+    life(HEARTBEAT, role="anon")
+    assert life.billed("burn_calls()", role="service_role") == [("ok", 4)], "of the user's calls in a room the last"
+    life("UPDATE call_sessions SET end_time = now(), used_turn = true WHERE id = %s", ended, role="anon")
+    usage = "INSERT INTO token_usage VALUES (gen_random_uuid(), 'payer', %s, 12, now(), 'video', true)"
+    life(usage, str(ended), role="anon")
+    life("DELETE FROM call_sessions WHERE id = %s", deleted, role="anon")
+    assert tokens() == before - 4 - 12 - 4
+    life(run("pages", "trusted", "--sql").out)
+    life("UPDATE call_sessions SET end_time = now() WHERE id = %s", billed, role="anon")
+    assert tokens() == before - 12 - 4, "what a page bills itself is given back"
+    life(usage, str(billed), role="anon")
+    life("DELETE FROM user_accounts WHERE user_id = 'payer'", role="anon")
+    life("INSERT INTO user_accounts (user_id, tokens_remaining) VALUES ('payer', 1000)", role="service_role")
 
 
 # Of so many days that the trigger of the statement folds the deltas, by chance of one in a thousand for each.

@@ -31,10 +31,11 @@ const upsertAllColumns = {
 };
 
 class Connection extends PostgresConnection {
-  constructor() {
+  constructor(database) {
     super({
       url: "",
       postgresOptions: {
+        database,
         types: {
           // As PostgREST's JSON has them: 2026-03-01T12:00:00+00:00 and 0.4, not 2026-03-01 12:00:00+00 and "0.4000".
           timestamptz: { to: 1184, from: [1184], serialize: String, parse: (text) => `${text.replace(" ", "T")}:00` },
@@ -73,13 +74,13 @@ function token(claims) {
   return `${body}.${createHmac("sha256", SECRET).update(body).digest("base64url")}`;
 }
 
-/** Start the API on a free port of this machine; with what makes clients of it, and what stops it. */
-export async function startApi() {
+/** Start the API of a database on a free port of this machine; with what makes clients of it, and what stops it. */
+export async function startApi(database = process.env.PGDATABASE) {
   // It prints each error of the database: what a test expects would bury what it does not.
   const print = console.error;
-  console.error = (error, ...rest) => ["42501", "23503"].includes(error?.code) || print(error, ...rest);
+  console.error = (error, ...rest) => /^2[23]|^42501$/.test(error?.code) || print(error, ...rest);
 
-  const connection = new Connection();
+  const connection = new Connection(database);
   // Without publishable and secret keys, the key that a client is made with is a token, as those of deployed pages are.
   const app = new App({
     connection,
