@@ -156,11 +156,15 @@ MATRIX = {
             "rebuild_rollups()",
             # Pages whose calls are metered.
             "meter_call(call_sessions, timestamp with time zone)",
-            "unmeter_call(oblivion.call_meters)",
+            "unmeter_call(uuid)",
+            "is_page()",
+            "call_id(text)",
+            "page_took(token_usage, timestamp with time zone)",
+            "take_over_call(token_usage)",
             "final_meter(oblivion.call_meters, boolean)",
             "page_lag(oblivion.call_meters, timestamp with time zone)",
             "meter_page_call()",
-            "end_page_call()",
+            "bill_page_call()",
             "update_account()",
             "limit_opening()",
             "guard_usage()",
@@ -746,6 +750,7 @@ def test_switch_of_pages_reaches_what_a_session_of_the_api_has_prepared(open_to_
                     "INSERT INTO token_usage (user_id, session_id, tokens_used, mode, used_turn)"
                     " VALUES ('mine', $1, 900, 'video', false) RETURNING tokens_used"
                 ),
+                "who_bills": "SELECT page_billing()",
             }.items():
                 connection.execute(text(f"PREPARE {name} AS {statement}"))
 
@@ -755,6 +760,7 @@ def test_switch_of_pages_reaches_what_a_session_of_the_api_has_prepared(open_to_
             return True
 
         for _ in range(2):
+            assert ask("EXECUTE who_bills") == [("trusted",)]
             [(call,)] = ask("EXECUTE begin ('trusted')")
             assert query(open_to_both, f"SELECT FROM oblivion.call_meters WHERE session_id = '{call}'") == []
             if mode == "open":
@@ -767,10 +773,13 @@ def test_switch_of_pages_reaches_what_a_session_of_the_api_has_prepared(open_to_
                 assert all(is_denied(f"EXECUTE {command}") for command in commands)
             execute(open_to_both, "UPDATE user_accounts SET tokens_remaining = 50 WHERE user_id = 'mine'")
             assert run("pages", "metered", url=open_to_both).status == 0
+            assert ask("EXECUTE who_bills") == [("metered",)]
             [(call,)] = ask("EXECUTE begin ('metered')")
             assert query(open_to_both, f"SELECT user_id FROM oblivion.call_meters WHERE session_id = '{call}'") == [
                 ("mine",)
             ]
+            assert ask("EXECUTE sign_in") == [(50,)]
+            assert ask("EXECUTE pay") == [(50,)]
             assert ask(f"EXECUTE log ('{call}')") == []
             assert ask(f"EXECUTE finish ('{call}')") == [(True,)]
             assert query(open_to_both, "SELECT tokens_remaining FROM user_accounts WHERE user_id = 'mine'") == [(44,)]

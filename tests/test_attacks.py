@@ -246,7 +246,7 @@ ON_THE_BOOKS = [
         "ALTER TABLE call_sessions DISABLE TRIGGER guard_metered_call",
         "DROP TRIGGER correct_meter ON call_sessions",
         "DROP TRIGGER meter_page_call ON call_sessions",
-        "ALTER TABLE call_sessions DISABLE TRIGGER end_page_call",
+        "ALTER TABLE call_sessions DISABLE TRIGGER bill_page_call",
         "ALTER TABLE user_accounts DISABLE TRIGGER update_user_accounts_updated_at",
         "ALTER TABLE user_accounts DISABLE TRIGGER limit_opening",
         "DROP TRIGGER guard_usage ON token_usage",
@@ -258,9 +258,12 @@ ON_THE_BOOKS = [
         "DROP FUNCTION public.page_billing() CASCADE",
         "SELECT oblivion.meter_call(NULL, now() - interval '1 year')",
         "SELECT oblivion.unmeter_call(NULL)",
+        "SELECT oblivion.is_page()",
+        "SELECT oblivion.call_id('')",
+        "SELECT oblivion.take_over_call(NULL)",
         "SELECT oblivion.final_meter(NULL, false), oblivion.page_lag(NULL, now())",
         "SELECT * FROM oblivion.page_calls",
-        "CREATE TRIGGER mine AFTER UPDATE ON user_accounts FOR EACH ROW EXECUTE FUNCTION oblivion.end_page_call()",
+        "CREATE TRIGGER mine AFTER UPDATE ON user_accounts FOR EACH ROW EXECUTE FUNCTION oblivion.bill_page_call()",
         "SET LOCAL session_replication_role = replica",
         "TRUNCATE user_accounts, call_sessions, token_usage, token_ledger CASCADE",
         "CREATE OR REPLACE FUNCTION public.end_call(session_id uuid) RETURNS void LANGUAGE sql RETURN 1",
@@ -846,6 +849,30 @@ AMONG_ALL = [
         for whose in ("mine", "theirs")
         for call in (THEIR_PAGE, THEIR_ENDED_PAGE, THEIRS, ENDED, OLD)
     ),
+    # An old client's call, and nobody's, with a start that was forged, or that has ended before.
+    (
+        f"UPDATE call_sessions SET created_at = '2026-11-01' WHERE id = '{OLD}';"
+        f" UPDATE call_sessions SET end_time = now() WHERE id = '{OLD}'"
+    ),
+    (
+        "INSERT INTO call_sessions (id, room_id, user_id, mode, created_at)"
+        f" VALUES ('{NEW}', 'r', 'anonymous_1', 'video', '2026-01-01');"
+        f" UPDATE call_sessions SET user_id = 'theirs' WHERE id = '{NEW}';"
+        f" UPDATE call_sessions SET end_time = now() WHERE id = '{NEW}'"
+    ),
+    "UPDATE call_sessions SET end_time = NULL; UPDATE call_sessions SET end_time = now()",
+    # A call that has ended when it is inserted, which settle_calls() bills up to the end that the page says.
+    (
+        "INSERT INTO call_sessions (room_id, user_id, mode, end_time)"
+        " VALUES ('r', 'theirs', 'video', now() + interval '1 month')"
+    ),
+    (
+        "INSERT INTO call_sessions (room_id, user_id, mode, start_time, end_time)"
+        " VALUES ('r', 'theirs', 'video', '2026-11-01', now())"
+    ),
+    # Usage of an old client's call that becomes a metered call's.
+    f"UPDATE token_usage SET session_id = '{THEIR_PAGE}' WHERE session_id = 'call of theirs'",
+    f"UPDATE token_usage SET session_id = '{THEIR_ENDED_PAGE}' WHERE session_id = 'call of theirs'",
 ]
 
 
@@ -902,7 +929,7 @@ AS_A_PAGE = {
         f"INSERT INTO public.call_sessions (id, room_id, user_id, mode) VALUES ('{NEW}', 'new', 'mine', 'video');"
         f" UPDATE public.call_sessions SET end_time = '2000-01-01' WHERE id = '{NEW}'"
     ),
-    "oblivion.end_page_call": (
+    "oblivion.bill_page_call": (
         f"UPDATE public.call_sessions SET end_time = '2000-01-01', used_turn = true WHERE id = '{MY_PAGE}'"
     ),
     "oblivion.limit_opening": (

@@ -423,6 +423,58 @@ def usage_of_a_call_that_is_over(site: Site) -> object:
     return site.balance("ada"), usage(site)
 
 
+def forged_calls_from_before_the_switch(site: Site) -> object:
+    """Their start, whose they are, and that they have ended."""
+    site.switch("trusted")
+    calls = [site.start("ada"), site.start("anonymous_1"), site.start("ada")]
+    site.end("ada", calls[2])
+    site.switch("metered")
+    found = []
+    for call, change in zip(calls, ("created_at = '2026-01-01'", "user_id = 'ada'", "end_time = NULL"), strict=True):
+        site.send("ada", f"UPDATE call_sessions SET {change} WHERE id = %s", call)
+        site.end("ada", call)
+        found.append(site.balance("ada"))
+    return found
+
+
+def start_that_was_forged_before_the_switch(site: Site) -> object:
+    site.ask("UPDATE user_accounts SET tokens_remaining = 100000 WHERE user_id = 'ada'")
+    site.switch("trusted")
+    calls = [site.start("ada"), site.start("ada")]
+    site.end("ada", calls[1])
+    site.ask("SET session_replication_role = replica")
+    site.ask("UPDATE call_sessions SET created_at = '2026-01-01'")
+    site.ask("RESET session_replication_role")
+    site.switch("metered")
+    site.end("ada", calls[0])
+    first = 100000 - site.balance("ada")
+    site.log("ada", calls[1], 2)
+    return first, 100000 - first - site.balance("ada")
+
+
+def call_that_has_ended_when_it_is_inserted(site: Site) -> object:
+    rows = site.send(
+        "ada",
+        "INSERT INTO call_sessions (room_id, user_id, mode, start_time, end_time, created_at, updated_at)"
+        " VALUES ('r', 'ada', 'video', now() - interval '599.5 minutes', now(), '2026-01-01', '2100-01-01') RETURNING id",
+    )
+    assert isinstance(rows, list)
+    site.log("ada", str(rows[0][0]), 2)
+    return len(site.ask("SELECT settle_calls()")), site.balance("ada"), usage(site)
+
+
+def usage_that_a_page_gives_to_another_call(site: Site) -> object:
+    call = site.start("ada")
+    site.end("ada", call)
+    site.log("ada", "before", 7)
+    site.send("ada", "UPDATE token_usage SET session_id = %s WHERE session_id = 'before'", call)
+    return site.ask("SELECT count(*) FROM token_usage WHERE session_id = %s", call)
+
+
+def mode_that_the_table_refuses(site: Site) -> object:
+    return site.send("ada", "UPDATE call_sessions SET mode = 'screen' WHERE id = %s", site.start("ada"))
+
+
 def balances_of_trusted_pages(site: Site) -> object:
     """The ledger knows who wrote them; a page cannot label its own."""
     site.switch("trusted")
@@ -483,6 +535,11 @@ SOUND: Final[dict[Scenario, object]] = {
         [("metered", False, 2), ("trusted", False, 2), ("metered", True, 2), ("trusted", True, 2)],
         [(2, False)] * 4,
     ),
+    forged_calls_from_before_the_switch: [98, 98, 98],
+    start_that_was_forged_before_the_switch: (1442, 1440),
+    call_that_has_ended_when_it_is_inserted: (0, 100, []),
+    usage_that_a_page_gives_to_another_call: [(1,)],
+    mode_that_the_table_refuses: "23514",
     usage_of_a_call_that_is_over: (100, [(2, False)]),
     call_from_before_the_switch_that_its_page_does_not_log: (96, [(4, False)]),
     balances_of_trusted_pages: [("direct", -50, "anon"), ("direct", 10, "anon"), ("direct", 10, "anon"),
@@ -543,28 +600,38 @@ MUTATIONS: Final = (
         row_that_the_page_gets_back,
         ([("2026-11-28", False, "2.0000")], (1, False, 2)),
     ),
-    Mutation("guard_metered_call", "NEW.user_id := OLD.user_id;", "", call_that_a_page_gives_to_somebody_else, 100),
     Mutation(
         "guard_metered_call",
-        "coalesce(NEW.end_time, OLD.end_time)",
-        "NEW.end_time",
+        "NEW.start_time := OLD.start_time;\n  NEW.user_id := OLD.user_id;",
+        "NEW.start_time := OLD.start_time;",
+        call_that_a_page_gives_to_somebody_else,
+        100,
+    ),
+    Mutation(
+        "guard_metered_call",
+        "NEW.end_time := coalesce(NEW.end_time, OLD.end_time);\n    --",
+        "--",
         call_that_a_page_opens_again,
         (98, (1, False, 2), [(False,)]),
     ),
     Mutation(
         "guard_metered_call",
-        "PERFORM oblivion.meter_call(OLD, OLD.created_at)",
+        "PERFORM oblivion.meter_call(OLD, greatest(OLD.created_at, clock_timestamp() - interval '12 hours'))",
         "NULL",
         call_from_before_the_switch_that_its_page_does_not_log,
         (100, []),
     ),
     Mutation(
-        "guard_metered_call", "OLD.created_at)", "OLD.start_time)", call_from_before_the_switch, (0, [(2884, False)])
+        "guard_metered_call",
+        "greatest(OLD.created_at, clock_timestamp() - interval '12 hours')",
+        "OLD.start_time",
+        call_from_before_the_switch,
+        (0, [(2884, False)]),
     ),
     Mutation(
         "guard_metered_call",
-        "IF is_page AND OLD.end_time",
-        "IF OLD.end_time",
+        "IF is_page AND oblivion.page_billing() = 'metered' THEN",
+        "IF oblivion.page_billing() = 'metered' THEN",
         end_of_another_clients_call,
         (97, [(2, False), (3, False)], []),
     ),
@@ -851,6 +918,62 @@ MUTATIONS: Final = (
         "",
         usage_of_a_call_that_is_over,
         (100, []),
+    ),
+    Mutation(
+        "guard_metered_call",
+        "      NEW.created_at := OLD.created_at;\n",
+        "",
+        forged_calls_from_before_the_switch,
+        [0, 0, 0],
+    ),
+    Mutation(
+        "guard_metered_call",
+        "      NEW.user_id := OLD.user_id;\n      NEW.created_at",
+        "      NEW.created_at",
+        forged_calls_from_before_the_switch,
+        [98, 96, 96],
+    ),
+    Mutation(
+        "guard_metered_call",
+        "NEW.end_time := coalesce(NEW.end_time, OLD.end_time);\n      IF",
+        "IF",
+        forged_calls_from_before_the_switch,
+        [98, 98, 96],
+    ),
+    Mutation(
+        "guard_metered_call",
+        "OLD.created_at, clock_timestamp() - interval '12 hours'",
+        "OLD.created_at",
+        start_that_was_forged_before_the_switch,
+        (100000, 0),
+    ),
+    Mutation(
+        "guard_metered_call",
+        "CASE WHEN NEW.mode IN ('video', 'voice-only') THEN OLD.mode ELSE NEW.mode END",
+        "OLD.mode",
+        mode_that_the_table_refuses,
+        [],
+    ),
+    Mutation(
+        "take_over_call",
+        "call.created_at, until - interval '12 hours'",
+        "call.created_at",
+        start_that_was_forged_before_the_switch,
+        (1442, 98558),
+    ),
+    Mutation(
+        "meter_page_call",
+        "IF NEW.end_time IS NOT NULL THEN",
+        "IF false THEN",
+        call_that_has_ended_when_it_is_inserted,
+        (1, 0, [(1200, False)]),
+    ),
+    Mutation(
+        "guard_usage",
+        "oblivion.call_id(unchanged.session_id)",
+        "oblivion.call_id('')",
+        usage_that_a_page_gives_to_another_call,
+        [(2,)],
     ),
 )
 

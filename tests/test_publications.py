@@ -191,6 +191,7 @@ def calls_of_metered_pages(life: Life) -> None:
     life(HEARTBEAT, role="anon")
     assert life.billed("burn_calls()", role="service_role") == [("ok", 4)], "of the user's calls in a room the last"
     life("UPDATE call_sessions SET end_time = now(), used_turn = true WHERE id = %s", ended, role="anon")
+    life("UPDATE user_accounts SET tokens_remaining = 7 WHERE user_id = 'payer'", role="anon")
     usage = "INSERT INTO token_usage VALUES (gen_random_uuid(), 'payer', %s, 12, now(), 'video', true)"
     life(usage, str(ended), role="anon")
     life("DELETE FROM call_sessions WHERE id = %s", deleted, role="anon")

@@ -64,6 +64,7 @@ PAGES = (
     "oblivion.bill_page_call",
     "oblivion.update_account",
     "oblivion.limit_opening",
+    "oblivion.call_id",
     "oblivion.page_took",
     "oblivion.take_over_call",
     "oblivion.guard_usage",

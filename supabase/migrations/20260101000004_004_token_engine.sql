@@ -2141,7 +2141,8 @@ COMMENT ON FUNCTION public.settle_calls(integer) IS
 
 EXECUTE $statement$-- Only the owner can change what the price of a metered call depends on. If another role sets end_time, the call ends and
 -- is billed as by end_call(). What a page sets at the end of its own call stays until bill_page_call() has read it.
--- A page that ends a call is asked for how pages are billed now: a call that was open when that changed is billed once.
+-- How pages are billed when a page ends its call decides: a call that was open when that changed is billed once. A call
+-- from before that has no meter. It gets one from its created_at on, which pages could write, so for 12 hours at most.
 CREATE FUNCTION oblivion.guard_metered_call()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -2155,8 +2156,17 @@ DECLARE
 BEGIN
   SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = OLD.id;
   IF meter.session_id IS NULL THEN
-    IF is_page AND OLD.end_time IS NULL AND NEW.end_time IS NOT NULL AND oblivion.page_billing() = 'metered' THEN
-      PERFORM oblivion.meter_call(OLD, OLD.created_at);
+    IF is_page AND oblivion.page_billing() = 'metered' THEN
+      NEW.id := OLD.id;
+      NEW.user_id := OLD.user_id;
+      NEW.created_at := OLD.created_at;
+      NEW.end_time := coalesce(NEW.end_time, OLD.end_time);
+      IF NOT oblivion.open_access() THEN
+        NEW.credit_cost := OLD.credit_cost;
+      END IF;
+      IF OLD.end_time IS NULL AND NEW.end_time IS NOT NULL THEN
+        PERFORM oblivion.meter_call(OLD, greatest(OLD.created_at, clock_timestamp() - interval '12 hours'));
+      END IF;
     END IF;
     RETURN NEW;
   ELSIF is_page AND meter.by_page AND NEW.end_time IS NOT NULL AND NEW.end_time IS DISTINCT FROM OLD.end_time
@@ -2169,13 +2179,15 @@ BEGIN
   END IF;
   NEW.id := OLD.id;
   NEW.start_time := OLD.start_time;
-  NEW.mode := OLD.mode;
   NEW.user_id := OLD.user_id;
   NEW.created_at := OLD.created_at;
   IF meter.by_page THEN
     NEW.end_time := coalesce(NEW.end_time, OLD.end_time);
+    -- A mode that the table refuses is left to it.
+    NEW.mode := CASE WHEN NEW.mode IN ('video', 'voice-only') THEN OLD.mode ELSE NEW.mode END;
     RETURN NEW;
   END IF;
+  NEW.mode := OLD.mode;
   NEW.used_turn := OLD.used_turn;
   NEW.credit_cost := OLD.credit_cost;
   SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = OLD.id FOR NO KEY UPDATE;
@@ -2339,6 +2351,7 @@ $$$statement$;
 COMMENT ON FUNCTION oblivion.unmeter_call(uuid) IS
   'Gives back what a call of a page was charged, and deletes its meter: the page bills the call.';
 
+EXECUTE $statement$-- A call that has ended when it is inserted was never seen by the server's clock, and costs nothing.
 CREATE FUNCTION oblivion.meter_page_call()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -2348,10 +2361,13 @@ AS $$
 BEGIN
   IF oblivion.page_billing() = 'metered' AND oblivion.is_page() THEN
     PERFORM oblivion.meter_call(NEW, clock_timestamp());
+    IF NEW.end_time IS NOT NULL THEN
+      UPDATE oblivion.call_meters AS m SET is_plain = false, settled = true WHERE m.session_id = NEW.id;
+    END IF;
   END IF;
   RETURN NULL;
 END
-$$;
+$$$statement$;
 
 COMMENT ON FUNCTION oblivion.meter_page_call() IS 'Trigger: meters a call that a page inserts, if pages are metered.';
 
@@ -2471,9 +2487,92 @@ $$$statement$;
 COMMENT ON FUNCTION oblivion.limit_opening() IS
   'Trigger: an account that a page opens has at most the default balance, if pages are metered.';
 
+CREATE FUNCTION oblivion.call_id(session_id text)
+RETURNS uuid
+LANGUAGE plpgsql
+IMMUTABLE
+SET search_path = ''
+AS $$
+BEGIN
+  RETURN CASE WHEN session_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN session_id::pg_catalog.uuid END;
+END
+$$;
+
+COMMENT ON FUNCTION oblivion.call_id(text) IS
+  'The call that token_usage.session_id names; NULL for text that is not the id of a call.';
+
+EXECUTE $statement$-- The ledger has what a page wrote to a balance. A write that had no effect is not there. It was a moment ago, so it is
+-- among the last rows.
+CREATE FUNCTION oblivion.page_took(usage public.token_usage, since timestamptz)
+RETURNS boolean
+LANGUAGE sql
+STABLE
+SET search_path = ''
+RETURN EXISTS (
+  SELECT
+  FROM (
+    SELECT e.role, e.created_at, e.tokens, e.balance
+    FROM public.token_ledger AS e
+    WHERE e.user_id = (usage).user_id
+    ORDER BY e.id DESC
+    LIMIT 50
+  ) AS l
+  WHERE l.role IS NOT NULL AND l.created_at >= since
+    AND (l.tokens = -(usage).tokens_used OR l.tokens < 0 AND l.balance = 0)
+)$statement$;
+
+COMMENT ON FUNCTION oblivion.page_took(public.token_usage, timestamptz) IS
+  'Whether a page has taken from the balance, since then, the tokens that it logs.';
+
+EXECUTE $statement$-- Pages were metered in the middle of the page's requests: its write of the balance had no effect, and now it logs the
+-- usage of a call that has no meter.
+CREATE FUNCTION oblivion.take_over_call(usage public.token_usage)
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = ''
+AS $$
+DECLARE
+  call public.call_sessions;
+  until timestamp with time zone;
+  meter oblivion.call_meters;
+  bill pg_catalog.record;
+BEGIN
+  SELECT c.*
+  INTO call
+  FROM public.call_sessions AS c
+  WHERE c.id = oblivion.call_id(usage.session_id) AND c.user_id = usage.user_id AND c.end_time IS NOT NULL
+    AND c.updated_at > clock_timestamp() - interval '1 minute'
+    AND NOT EXISTS (SELECT FROM public.token_usage AS u WHERE u.session_id = usage.session_id)
+    AND NOT oblivion.page_took(usage, c.updated_at)
+  FOR NO KEY UPDATE;
+  IF NOT FOUND THEN
+    RETURN false;
+  END IF;
+  -- As in guard_metered_call().
+  until := least(call.updated_at, clock_timestamp());
+  PERFORM oblivion.meter_call(call, greatest(call.created_at, until - interval '12 hours'));
+  SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = call.id FOR NO KEY UPDATE;
+  IF NOT FOUND THEN
+    RETURN false;
+  END IF;
+  meter := oblivion.final_meter(meter, call.used_turn);
+  bill := oblivion.bill_call(meter, until, true, 'end');
+  PERFORM oblivion.note_outcome(meter, bill.status, until, true, false);
+  UPDATE public.call_sessions AS c
+  SET end_time = until + oblivion.page_lag(meter, call.start_time), credit_cost = bill.cost
+  WHERE c.id = call.id;
+  RETURN true;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.take_over_call(public.token_usage) IS
+  'Bills a call that its page ended just before pages were metered, and whose bill had no effect. usage: what the page '
+  'logs. Returns whether it did.';
+
 EXECUTE $statement$-- The engine logs the usage of metered calls. A row that the table refuses, or that is about another user in the
 -- authenticated mode, is left to PostgreSQL, so the page gets the error that it got before.
--- A page that logs usage while pages are trusted has billed the call: then the engine did not.
+-- Pages may be switched between two requests of a page. What its write of the balance did decides: if it took the tokens
+-- that it logs now, the page has billed the call, and the engine has not; otherwise the engine has.
 CREATE FUNCTION oblivion.guard_usage()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -2481,29 +2580,37 @@ SECURITY DEFINER
 SET search_path = ''
 AS $$
 DECLARE
-  logged CONSTANT public.token_usage := CASE TG_OP WHEN 'INSERT' THEN NEW ELSE OLD END;
+  unchanged CONSTANT public.token_usage := CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+  is_metered CONSTANT boolean := oblivion.page_billing() = 'metered';
   meter oblivion.call_meters;
 BEGIN
-  IF oblivion.is_page() AND logged.session_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN
-    SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = logged.session_id::pg_catalog.uuid;
+  IF NOT oblivion.is_page() THEN
+    RETURN unchanged;
+  END IF;
+  IF TG_OP <> 'INSERT' THEN
+    SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = oblivion.call_id(OLD.session_id);
   END IF;
   IF meter.session_id IS NULL THEN
-    NULL;
-  ELSIF oblivion.page_billing() = 'metered' THEN
-    IF TG_OP <> 'INSERT' THEN
-      RETURN CASE TG_OP WHEN 'UPDATE' THEN OLD END;
-    ELSIF (oblivion.open_access() OR NEW.user_id = meter.user_id AND NEW.user_id = oblivion.current_user_id())
-      AND NEW.id IS NOT NULL AND NEW.used_turn IS NOT NULL AND NEW.tokens_used >= 0 AND NEW.mode IN ('voice', 'video')
-      AND coalesce(NEW.duration_seconds, 0) >= 0
-      AND EXISTS (SELECT FROM public.user_accounts AS a WHERE a.user_id = NEW.user_id)
-    THEN
-      RETURN NULL;
-    END IF;
-  ELSIF TG_OP = 'INSERT' AND meter.by_page THEN
+    SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = oblivion.call_id(unchanged.session_id);
+  END IF;
+  IF TG_OP <> 'INSERT' THEN
+    RETURN CASE WHEN NOT is_metered OR meter.session_id IS NULL THEN unchanged WHEN TG_OP = 'UPDATE' THEN OLD END;
+  ELSIF (
+    (oblivion.open_access()
+      OR NEW.user_id = oblivion.current_user_id() AND NEW.user_id = coalesce(meter.user_id, NEW.user_id))
+    AND NEW.id IS NOT NULL AND NEW.used_turn IS NOT NULL AND NEW.tokens_used >= 0 AND NEW.mode IN ('voice', 'video')
+    AND coalesce(NEW.duration_seconds, 0) >= 0
+    AND EXISTS (SELECT FROM public.user_accounts AS a WHERE a.user_id = NEW.user_id)
+  ) IS NOT TRUE THEN
+    RETURN NEW;
+  ELSIF meter.session_id IS NULL THEN
+    RETURN CASE WHEN is_metered AND oblivion.take_over_call(NEW) THEN NULL ELSE NEW END;
+  ELSIF meter.by_page AND oblivion.page_took(NEW, meter.seen_at) THEN
     PERFORM oblivion.unmeter_call(meter.session_id);
     UPDATE public.call_sessions AS c SET credit_cost = 0 WHERE c.id = meter.session_id;
+    RETURN NEW;
   END IF;
-  RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+  RETURN CASE WHEN is_metered OR meter.by_page THEN NULL ELSE NEW END;
 END
 $$$statement$;
 
@@ -2657,6 +2764,9 @@ DECLARE
     oblivion.bill_page_call(),
     oblivion.update_account(),
     oblivion.limit_opening(),
+    oblivion.call_id(text),
+    oblivion.page_took(public.token_usage, timestamptz),
+    oblivion.take_over_call(public.token_usage),
     oblivion.guard_usage()
   ';
 BEGIN

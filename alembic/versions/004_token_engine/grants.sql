@@ -85,6 +85,7 @@ DECLARE
     oblivion.bill_page_call(),
     oblivion.update_account(),
     oblivion.limit_opening(),
+    oblivion.call_id(text),
     oblivion.page_took(public.token_usage, timestamptz),
     oblivion.take_over_call(public.token_usage),
     oblivion.guard_usage()

@@ -9,15 +9,19 @@ SECURITY DEFINER
 SET search_path = ''
 AS $$
 DECLARE
-  logged CONSTANT public.token_usage := CASE TG_OP WHEN 'INSERT' THEN NEW ELSE OLD END;
   unchanged CONSTANT public.token_usage := CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
   is_metered CONSTANT boolean := oblivion.page_billing() = 'metered';
   meter oblivion.call_meters;
 BEGIN
-  IF NOT oblivion.is_page() OR (logged.session_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$') IS NOT TRUE THEN
+  IF NOT oblivion.is_page() THEN
     RETURN unchanged;
   END IF;
-  SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = logged.session_id::pg_catalog.uuid;
+  IF TG_OP <> 'INSERT' THEN
+    SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = oblivion.call_id(OLD.session_id);
+  END IF;
+  IF meter.session_id IS NULL THEN
+    SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = oblivion.call_id(unchanged.session_id);
+  END IF;
   IF TG_OP <> 'INSERT' THEN
     RETURN CASE WHEN NOT is_metered OR meter.session_id IS NULL THEN unchanged WHEN TG_OP = 'UPDATE' THEN OLD END;
   ELSIF (

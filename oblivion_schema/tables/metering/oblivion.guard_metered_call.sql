@@ -1,6 +1,7 @@
 -- Only the owner can change what the price of a metered call depends on. If another role sets end_time, the call ends and
 -- is billed as by end_call(). What a page sets at the end of its own call stays until bill_page_call() has read it.
--- A page that ends a call is asked for how pages are billed now: a call that was open when that changed is billed once.
+-- How pages are billed when a page ends its call decides: a call that was open when that changed is billed once. A call
+-- from before that has no meter. It gets one from its created_at on, which pages could write, so for 12 hours at most.
 CREATE OR REPLACE FUNCTION oblivion.guard_metered_call()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -14,8 +15,17 @@ DECLARE
 BEGIN
   SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = OLD.id;
   IF meter.session_id IS NULL THEN
-    IF is_page AND OLD.end_time IS NULL AND NEW.end_time IS NOT NULL AND oblivion.page_billing() = 'metered' THEN
-      PERFORM oblivion.meter_call(OLD, OLD.created_at);
+    IF is_page AND oblivion.page_billing() = 'metered' THEN
+      NEW.id := OLD.id;
+      NEW.user_id := OLD.user_id;
+      NEW.created_at := OLD.created_at;
+      NEW.end_time := coalesce(NEW.end_time, OLD.end_time);
+      IF NOT oblivion.open_access() THEN
+        NEW.credit_cost := OLD.credit_cost;
+      END IF;
+      IF OLD.end_time IS NULL AND NEW.end_time IS NOT NULL THEN
+        PERFORM oblivion.meter_call(OLD, greatest(OLD.created_at, clock_timestamp() - interval '12 hours'));
+      END IF;
     END IF;
     RETURN NEW;
   ELSIF is_page AND meter.by_page AND NEW.end_time IS NOT NULL AND NEW.end_time IS DISTINCT FROM OLD.end_time
@@ -28,13 +38,15 @@ BEGIN
   END IF;
   NEW.id := OLD.id;
   NEW.start_time := OLD.start_time;
-  NEW.mode := OLD.mode;
   NEW.user_id := OLD.user_id;
   NEW.created_at := OLD.created_at;
   IF meter.by_page THEN
     NEW.end_time := coalesce(NEW.end_time, OLD.end_time);
+    -- A mode that the table refuses is left to it.
+    NEW.mode := CASE WHEN NEW.mode IN ('video', 'voice-only') THEN OLD.mode ELSE NEW.mode END;
     RETURN NEW;
   END IF;
+  NEW.mode := OLD.mode;
   NEW.used_turn := OLD.used_turn;
   NEW.credit_cost := OLD.credit_cost;
   SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = OLD.id FOR NO KEY UPDATE;

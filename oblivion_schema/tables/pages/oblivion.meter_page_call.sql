@@ -1,3 +1,4 @@
+-- A call that has ended when it is inserted was never seen by the server's clock, and costs nothing.
 CREATE OR REPLACE FUNCTION oblivion.meter_page_call()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -7,6 +8,9 @@ AS $$
 BEGIN
   IF oblivion.page_billing() = 'metered' AND oblivion.is_page() THEN
     PERFORM oblivion.meter_call(NEW, clock_timestamp());
+    IF NEW.end_time IS NOT NULL THEN
+      UPDATE oblivion.call_meters AS m SET is_plain = false, settled = true WHERE m.session_id = NEW.id;
+    END IF;
   END IF;
   RETURN NULL;
 END

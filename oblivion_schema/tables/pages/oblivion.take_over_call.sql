@@ -7,13 +7,14 @@ SET search_path = ''
 AS $$
 DECLARE
   call public.call_sessions;
+  until timestamp with time zone;
   meter oblivion.call_meters;
   bill pg_catalog.record;
 BEGIN
   SELECT c.*
   INTO call
   FROM public.call_sessions AS c
-  WHERE c.id = usage.session_id::pg_catalog.uuid AND c.user_id = usage.user_id AND c.end_time IS NOT NULL
+  WHERE c.id = oblivion.call_id(usage.session_id) AND c.user_id = usage.user_id AND c.end_time IS NOT NULL
     AND c.updated_at > clock_timestamp() - interval '1 minute'
     AND NOT EXISTS (SELECT FROM public.token_usage AS u WHERE u.session_id = usage.session_id)
     AND NOT oblivion.page_took(usage, c.updated_at)
@@ -21,16 +22,18 @@ BEGIN
   IF NOT FOUND THEN
     RETURN false;
   END IF;
-  PERFORM oblivion.meter_call(call, call.created_at);
+  -- As in guard_metered_call().
+  until := least(call.updated_at, clock_timestamp());
+  PERFORM oblivion.meter_call(call, greatest(call.created_at, until - interval '12 hours'));
   SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = call.id FOR NO KEY UPDATE;
   IF NOT FOUND THEN
     RETURN false;
   END IF;
   meter := oblivion.final_meter(meter, call.used_turn);
-  bill := oblivion.bill_call(meter, call.updated_at, true, 'end');
-  PERFORM oblivion.note_outcome(meter, bill.status, call.updated_at, true, false);
+  bill := oblivion.bill_call(meter, until, true, 'end');
+  PERFORM oblivion.note_outcome(meter, bill.status, until, true, false);
   UPDATE public.call_sessions AS c
-  SET end_time = call.updated_at + oblivion.page_lag(meter, call.start_time), credit_cost = bill.cost
+  SET end_time = until + oblivion.page_lag(meter, call.start_time), credit_cost = bill.cost
   WHERE c.id = call.id;
   RETURN true;
 END

@@ -38,6 +38,8 @@ DROP FUNCTION oblivion.guard_usage();
 
 DROP FUNCTION oblivion.take_over_call(public.token_usage);
 
+DROP FUNCTION oblivion.call_id(text);
+
 DROP FUNCTION oblivion.page_took(public.token_usage, timestamptz);
 
 DROP FUNCTION oblivion.bill_page_call();
