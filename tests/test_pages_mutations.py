@@ -455,8 +455,8 @@ def start_that_was_forged_before_the_switch(site: Site) -> object:
 def call_that_has_ended_when_it_is_inserted(site: Site) -> object:
     rows = site.send(
         "ada",
-        "INSERT INTO call_sessions (room_id, user_id, mode, start_time, end_time, created_at, updated_at)"
-        " VALUES ('r', 'ada', 'video', now() - interval '599.5 minutes', now(), '2026-01-01', '2100-01-01') RETURNING id",
+        "INSERT INTO call_sessions (room_id, user_id, mode, start_time, end_time, created_at, updated_at) VALUES"
+        " ('r', 'ada', 'video', now() - interval '599.5 minutes', now(), '2026-01-01', '2100-01-01') RETURNING id",
     )
     assert isinstance(rows, list)
     site.log("ada", str(rows[0][0]), 2)

@@ -16,12 +16,12 @@ from sqlalchemy import func, select, text, true
 from oblivion_schema.adoption import snapshot
 from oblivion_schema.adoption.locks import inspect_locks
 from oblivion_schema.adoption.made import inspect_names
+from oblivion_schema.adoption.pages import HINT, pages_bill
 from oblivion_schema.adoption.preparation import dropped_indexes
 from oblivion_schema.adoption.report import Inspection
 from oblivion_schema.adoption.rights import inspect_grants, inspect_rights
 from oblivion_schema.adoption.tables import Table, inspect_table
 from oblivion_schema.adoption.views import inspect_view
-from oblivion_schema.commands.pages import HINT, pages_bill
 from oblivion_schema.operations import requests_of
 from oblivion_schema.operations.adoption import view_in
 from oblivion_schema.tables.access import current_modes, has_modes

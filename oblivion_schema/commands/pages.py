@@ -17,7 +17,6 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from oblivion_schema.errors import UserError, explain, sqlstate
-from oblivion_schema.tables.access import current_modes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,15 +25,9 @@ if TYPE_CHECKING:
 
     from oblivion_schema.tables.access import PageBilling
 
-_SQL: Final = Path(__file__).with_suffix("")
+_SQL: Final = (Path(__file__).with_suffix("") / "report.sql").read_text(encoding="utf-8")
 _MOST_DAYS: Final = 3650
 _MAY_NOT: Final = "42501"
-_UNDEFINED_TABLE: Final = "42P01"
-
-HINT: Final = (
-    "pages bill calls by themselves, which loses tokens when calls end together: oblivion-schema pages reports how many"
-)
-"""What people are told of a database whose pages bill."""
 
 
 def number_of_days(given: str, name: str) -> int:
@@ -175,7 +168,7 @@ def report(connection: Connection, days: int) -> Report:
         connection.exec_driver_sql("SET LOCAL row_security = off")
         # With old statistics PostgreSQL would take each of a million calls for a search of its own.
         connection.exec_driver_sql("SET LOCAL enable_nestloop = off")
-        found = _query(connection, "report", days=days)
+        found = dict(connection.execute(text(_SQL.replace("::", r"\:\:")), {"days": days}).mappings().one())
     except DBAPIError as error:
         if sqlstate(error) == _MAY_NOT:
             role = connection.engine.url.username or "This role"
@@ -191,28 +184,6 @@ def report(connection: Connection, days: int) -> Report:
         first_accounts_raised=tuple(Raised(str(user), int(times), int(tokens)) for user, times, tokens in first),
         **{name: _plain(value) for name, value in found.items()},
     )
-
-
-def pages_bill(connection: Connection) -> bool:
-    """Whether pages billed calls by themselves lately, and are trusted to: a cheap look at the newest usage.
-
-    Without the token engine any row of `token_usage` is one of theirs. False for a role that may not look.
-    """
-    try:
-        with connection.begin_nested():
-            if not connection.scalar(text("SELECT to_regclass('oblivion.call_meters') IS NOT NULL")):
-                return bool(connection.scalar(text("SELECT EXISTS (SELECT FROM public.token_usage)")))
-            return current_modes(connection).pages == "trusted" and bool(_query(connection, "pages_bill")["exists"])
-    except DBAPIError as error:
-        if sqlstate(error) in {_MAY_NOT, _UNDEFINED_TABLE}:
-            return False
-        raise
-
-
-def _query(connection: Connection, file: str, **parameters: int) -> dict[str, Any]:
-    """The one row of an .sql file of this module's folder."""
-    sql = (_SQL / f"{file}.sql").read_text(encoding="utf-8").replace("::", r"\:\:")
-    return dict(connection.execute(text(sql), parameters).mappings().one())
 
 
 def _plain(value: Any) -> Any:

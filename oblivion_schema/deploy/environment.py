@@ -20,7 +20,7 @@ from sqlalchemy import Connection, event, func, select, true
 from sqlalchemy.exc import DBAPIError
 
 from oblivion_schema.adoption.log import noted, report
-from oblivion_schema.commands.pages import HINT, pages_bill
+from oblivion_schema.adoption.pages import HINT, pages_bill
 from oblivion_schema.deploy.options import MODES_ARE_FOR_UPGRADES, Options, find_database
 from oblivion_schema.deploy.turns import ADVISORY_LOCK, say, wait_for_other_deployers
 from oblivion_schema.drift.plugin import PLUGIN
