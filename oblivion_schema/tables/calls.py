@@ -51,7 +51,7 @@ class CallSessionColumns(TypedColumns):
     start_time: Named[datetime] = Column(
         Timestamp,
         server_default=text("now()"),
-        comment="When the call began, by the client's clock; for a metered call by the server's.",
+        comment="When the call began, by the client's clock; for a call of start_call() by the server's.",
     )
     end_time: Named[datetime | None] = Column(Timestamp, comment="When the call ended; NULL while it is running.")
     mode: Named[str] = Column(Text, comment="What the call carries: video or voice-only.")

@@ -69,7 +69,11 @@ class CallMeterColumns(TypedColumns):
     )
     turn_rate_from: Named[datetime] = Column(Timestamp, comment="When turn_rate took effect.")
     started_at: Named[datetime] = Column(
-        Timestamp, comment="When the call began: start_time of the call, which a trigger keeps the same."
+        Timestamp,
+        comment=(
+            "When the call began: start_time of the call, which a trigger keeps the same; if a page inserted it, when"
+            " the server saw that."
+        ),
     )
     seen_at: Named[datetime] = Column(
         Timestamp, comment="When the call was last seen, by a tick, a change of TURN or its end."

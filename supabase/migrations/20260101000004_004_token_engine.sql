@@ -98,7 +98,7 @@ $$;
 ALTER TABLE public.user_accounts SET (fillfactor = 50);
 
 COMMENT ON COLUMN public.call_sessions.start_time IS
-  'When the call began, by the client''s clock; for a metered call by the server''s.';
+  'When the call began, by the client''s clock; for a call of start_call() by the server''s.';
 
 COMMENT ON COLUMN public.call_sessions.credit_cost IS
   'Metered call: tokens due, written by the engine when the call turns or ends. Other call: its cost, as the client '
@@ -480,7 +480,8 @@ COMMENT ON COLUMN oblivion.call_meters.turn_rate IS
 COMMENT ON COLUMN oblivion.call_meters.turn_rate_from IS 'When turn_rate took effect.';
 
 COMMENT ON COLUMN oblivion.call_meters.started_at IS
-  'When the call began: start_time of the call, which a trigger keeps the same.';
+  'When the call began: start_time of the call, which a trigger keeps the same; if a page inserted it, when the server '
+  'saw that.';
 
 COMMENT ON COLUMN oblivion.call_meters.seen_at IS
   'When the call was last seen, by a tick, a change of TURN or its end.';

@@ -1,5 +1,5 @@
 COMMENT ON COLUMN public.call_sessions.start_time IS
-  'When the call began, by the client''s clock; for a metered call by the server''s.';
+  'When the call began, by the client''s clock; for a call of start_call() by the server''s.';
 COMMENT ON COLUMN public.call_sessions.credit_cost IS
   'Metered call: tokens due, written by the engine when the call turns or ends. Other call: its cost, as the client '
   'reports it.';

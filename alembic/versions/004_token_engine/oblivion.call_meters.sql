@@ -62,7 +62,8 @@ COMMENT ON COLUMN oblivion.call_meters.turn_rate IS
   'Tokens for each started minute over TURN, fixed at the start of the call.';
 COMMENT ON COLUMN oblivion.call_meters.turn_rate_from IS 'When turn_rate took effect.';
 COMMENT ON COLUMN oblivion.call_meters.started_at IS
-  'When the call began: start_time of the call, which a trigger keeps the same.';
+  'When the call began: start_time of the call, which a trigger keeps the same; if a page inserted it, when the server '
+  'saw that.';
 COMMENT ON COLUMN oblivion.call_meters.seen_at IS
   'When the call was last seen, by a tick, a change of TURN or its end.';
 COMMENT ON COLUMN oblivion.call_meters.segment IS 'Number of the current segment, from 1.';
