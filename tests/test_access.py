@@ -158,6 +158,7 @@ MATRIX = {
             "meter_call(call_sessions, timestamp with time zone)",
             "unmeter_call(uuid)",
             "is_page()",
+            "refuse_pages()",
             "call_id(text)",
             "page_took(token_usage, timestamp with time zone)",
             "take_over_call(token_usage)",

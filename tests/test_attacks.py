@@ -12,13 +12,18 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
+import subprocess
 from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg2
 import pytest
-from support import ROWS_OF_TWO_USERS, examples, execute, libpq, query, run, signed_in
+from sqlalchemy.exc import DBAPIError
+from support import ROWS_OF_TWO_USERS, examples, execute, libpq, psql, query, request, run, signed_in
 
 import oblivion_schema
+from oblivion_schema.errors import sqlstate
+from oblivion_schema.server import embedded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -259,6 +264,7 @@ ON_THE_BOOKS = [
         "SELECT oblivion.meter_call(NULL, now() - interval '1 year')",
         "SELECT oblivion.unmeter_call(NULL)",
         "SELECT oblivion.is_page()",
+        "SELECT oblivion.refuse_pages()",
         "SELECT oblivion.call_id('')",
         "SELECT oblivion.take_over_call(NULL)",
         "SELECT oblivion.final_meter(NULL, false), oblivion.page_lag(NULL, now())",
@@ -1480,3 +1486,45 @@ def test_attack_that_succeeds_is_seen(open_with_calls: URL, kind: str, at_least:
     """In the open mode many do, until one of them has deleted what there was."""
     execute(open_with_calls, "ANALYZE")
     assert len(successes(open_with_calls, BY_KIND[kind]())) >= at_least
+
+
+MONEY = (
+    "top_up('mine', 1000, 'free')",
+    f"refund_call('{MINE}', 1, 'back')",
+    "reap_stale_calls('0 seconds', 1000, '0 seconds')",
+    "settle_calls()",
+    "burn_calls()",
+)
+
+
+@pytest.mark.parametrize("access", ["open", "authenticated"])
+@pytest.mark.few(access="authenticated")
+@pytest.mark.server
+def test_nobody_makes_money_where_privileges_were_lost_in_a_restore(
+    new_database: Callable[..., URL], upgraded: URL, access: str
+) -> None:
+    """PUBLIC may execute every function there. Grants to the API roles on all functions are no better."""
+    assert run("access", access, url=upgraded).status == 0
+    execute(upgraded, f"{ROWS_OF_TWO_USERS}; {METERED_CALLS}")
+    restored = new_database()
+    program = embedded.binary("pg_dump")
+    dumped = subprocess.run(
+        [str(program), "--no-sync", "-x", "-O", libpq(upgraded)], check=True, capture_output=True, text=True
+    ).stdout
+    psql(restored, re.sub(r"(?m)^\\\\(un)?restrict.*\n|^SET transaction_timeout.*\n", "", dumped))
+    opened = (
+        "GRANT ALL ON ALL FUNCTIONS IN SCHEMA public, oblivion TO anon, authenticated;"
+        " GRANT USAGE ON SCHEMA oblivion TO anon, authenticated"
+    )
+    before = query(restored, "SELECT * FROM token_ledger ORDER BY user_id, id")
+    for grants in ("", opened):
+        execute(restored, grants or "SELECT 1")
+        for role, function in itertools.product(("anon", "authenticated"), MONEY):
+            with request(restored, role, signed_in("mine")) as connection, pytest.raises(DBAPIError) as refused:
+                connection.exec_driver_sql(f"SELECT * FROM {function}", execution_options={"no_parameters": True})
+            assert sqlstate(refused.value) == DENIED, function
+            assert "Only service_role and the owner may do that" in str(refused.value), "the grant refuses it alone"
+    assert query(restored, "SELECT * FROM token_ledger ORDER BY user_id, id") == before
+    with request(restored, "service_role") as connection:
+        for function in MONEY:
+            connection.exec_driver_sql(f"SELECT * FROM {function}", execution_options={"no_parameters": True})

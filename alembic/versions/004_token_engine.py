@@ -20,6 +20,8 @@ depends_on = None
 SQL = Path(__file__).with_suffix("")
 
 ENGINE = (
+    "oblivion.is_page",
+    "oblivion.refuse_pages",
     "oblivion.may_act_for",
     "oblivion.check_key",
     "oblivion.note_incident",
@@ -57,7 +59,6 @@ API = (
 )
 # Pages that bill by themselves.
 PAGES = (
-    "oblivion.is_page",
     "oblivion.meter_call",
     "oblivion.unmeter_call",
     "oblivion.meter_page_call",

@@ -38,6 +38,7 @@ from sqlalchemy import (
 from oblivion_schema.declare.access import EXECUTE
 from oblivion_schema.declare.ddl import declare, function, grants, qualified, view
 from oblivion_schema.declare.privileges import API_ROLES
+from oblivion_schema.tables.access import SQL as ACCESS_SQL
 from oblivion_schema.tables.accounts import user_accounts
 from oblivion_schema.tables.base import PRIVATE_SCHEMA, Timestamp, metadata
 from oblivion_schema.tables.calls import call_sessions
@@ -269,6 +270,8 @@ for _table in (token_rates, token_ledger, token_usage, call_segments, live_calls
 function(billing_incidents, LEDGER_SQL / "oblivion.fold_charges.sql")
 
 # Internal functions of the engine.
+function(billing_incidents, ACCESS_SQL / "oblivion.is_page.sql")
+function(billing_incidents, SQL / "oblivion.refuse_pages.sql")
 function(billing_incidents, SQL / "oblivion.may_act_for.sql")
 function(billing_incidents, SQL / "oblivion.check_key.sql")
 function(billing_incidents, SQL / "oblivion.note_incident.sql")

@@ -43,7 +43,6 @@ page_calls: Final = view(
 )
 grants(page_calls, "page_calls", f"TABLE {qualified(page_calls)}", {})
 
-function(billing_incidents, SQL / "oblivion.is_page.sql")
 function(billing_incidents, SQL / "oblivion.meter_call.sql")
 function(billing_incidents, SQL / "oblivion.unmeter_call.sql")
 function(billing_incidents, SQL / "oblivion.meter_page_call.sql")

@@ -853,6 +853,39 @@ COMMENT ON FUNCTION oblivion.fold_charges(timestamptz) IS
   'Retention, for the owner: replaces the charges of each call that ended before that time, between two other rows of '
   'the account, by one row with their sum. Returns by how many rows the ledger shrank.';
 
+EXECUTE $statement$-- For functions that run as the owner, where current_user says nothing. A WHEN condition of their triggers could ask
+-- current_user, but it would be parsed on each statement, which costs more than to ask another role than the owner here.
+CREATE FUNCTION oblivion.is_page()
+RETURNS boolean
+LANGUAGE plpgsql
+STABLE
+SET search_path = ''
+AS $$
+BEGIN
+  RETURN coalesce(nullif(current_setting('role'), 'none'), session_user) IN ('anon', 'authenticated');
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.is_page() IS 'Whether a page made the request: whether its role is anon or authenticated.';
+
+EXECUTE $statement$-- Grants say it, too. They are lost where a database is restored without privileges: then PUBLIC may execute functions.
+CREATE FUNCTION oblivion.refuse_pages()
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = ''
+AS $$
+BEGIN
+  IF oblivion.is_page() THEN
+    RAISE insufficient_privilege
+      USING MESSAGE = 'Only service_role and the owner may do that',
+        HINT = 'If anon and authenticated may execute this function, run: oblivion-schema access open|authenticated';
+  END IF;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.refuse_pages() IS
+  'Raises an error in the session of a page, whatever privileges it has.';
+
 EXECUTE $statement$-- Whether `caller` may act for a user. Whoever knows the id of a call without a user may act for that call.
 -- The engine runs as the owner. A role that is the owner, or may become the owner, is trusted.
 CREATE FUNCTION oblivion.may_act_for(user_id text, caller text)
@@ -1800,6 +1833,7 @@ SECURITY DEFINER
 SET search_path = ''
 AS $$
 BEGIN
+  PERFORM oblivion.refuse_pages();
   SELECT c.status, c.balance
   INTO status, balance
   FROM oblivion.credit_account(user_id, tokens, key, 'top_up', NULL, NULL) AS c;
@@ -1819,6 +1853,7 @@ AS $$
 DECLARE
   call pg_catalog.record;
 BEGIN
+  PERFORM oblivion.refuse_pages();
   PERFORM FROM oblivion.call_meters AS m WHERE m.session_id = refund_call.session_id FOR NO KEY UPDATE;
   SELECT m.user_id, m.cost - m.refunded - m.shortfall - coalesce((
     SELECT sum(s.shortfall) FROM oblivion.call_segments AS s WHERE s.session_id = m.session_id
@@ -1860,6 +1895,7 @@ DECLARE
   call pg_catalog.record;
   held pg_catalog.text;
 BEGIN
+  PERFORM oblivion.refuse_pages();
   IF (not_seen_for >= interval '0' AND pages_not_seen_for >= interval '0' AND max_calls >= 0) IS NOT TRUE THEN
     RAISE invalid_parameter_value USING
       MESSAGE = CASE action
@@ -2263,21 +2299,6 @@ END
 $$$statement$;
 
 COMMENT ON FUNCTION oblivion.settle_deleted_call() IS 'Trigger: bills a metered call before it is deleted.';
-
-EXECUTE $statement$-- For functions that run as the owner, where current_user says nothing. A WHEN condition of their triggers could ask
--- current_user, but it would be parsed on each statement, which costs more than to ask another role than the owner here.
-CREATE FUNCTION oblivion.is_page()
-RETURNS boolean
-LANGUAGE plpgsql
-STABLE
-SET search_path = ''
-AS $$
-BEGIN
-  RETURN coalesce(nullif(current_setting('role'), 'none'), session_user) IN ('anon', 'authenticated');
-END
-$$$statement$;
-
-COMMENT ON FUNCTION oblivion.is_page() IS 'Whether a page made the request: whether its role is anon or authenticated.';
 
 EXECUTE $statement$-- Gives a call of a page its meter, with the rates of its start. A call of nobody, or of an anonymous user, gets none,
 -- and neither does a call without a rate: a page's INSERT never fails because of billing.
@@ -2759,6 +2780,7 @@ DECLARE
     oblivion.correct_meter(),
     oblivion.settle_deleted_call(),
     oblivion.is_page(),
+    oblivion.refuse_pages(),
     oblivion.meter_call(public.call_sessions, timestamptz),
     oblivion.unmeter_call(uuid),
     oblivion.meter_page_call(),

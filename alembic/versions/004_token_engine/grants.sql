@@ -79,6 +79,7 @@ DECLARE
     oblivion.correct_meter(),
     oblivion.settle_deleted_call(),
     oblivion.is_page(),
+    oblivion.refuse_pages(),
     oblivion.meter_call(public.call_sessions, timestamptz),
     oblivion.unmeter_call(uuid),
     oblivion.meter_page_call(),

@@ -9,6 +9,7 @@ AS $$
 DECLARE
   call pg_catalog.record;
 BEGIN
+  PERFORM oblivion.refuse_pages();
   PERFORM FROM oblivion.call_meters AS m WHERE m.session_id = refund_call.session_id FOR NO KEY UPDATE;
   SELECT m.user_id, m.cost - m.refunded - m.shortfall - coalesce((
     SELECT sum(s.shortfall) FROM oblivion.call_segments AS s WHERE s.session_id = m.session_id

@@ -17,6 +17,7 @@ DECLARE
   call pg_catalog.record;
   held pg_catalog.text;
 BEGIN
+  PERFORM oblivion.refuse_pages();
   IF (not_seen_for >= interval '0' AND pages_not_seen_for >= interval '0' AND max_calls >= 0) IS NOT TRUE THEN
     RAISE invalid_parameter_value USING
       MESSAGE = CASE action

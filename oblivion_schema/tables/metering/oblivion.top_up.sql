@@ -6,6 +6,7 @@ SECURITY DEFINER
 SET search_path = ''
 AS $$
 BEGIN
+  PERFORM oblivion.refuse_pages();
   SELECT c.status, c.balance
   INTO status, balance
   FROM oblivion.credit_account(user_id, tokens, key, 'top_up', NULL, NULL) AS c;

@@ -57,3 +57,7 @@ DROP FUNCTION oblivion.note_incident(uuid,text,text,text,text);
 DROP FUNCTION oblivion.check_key(text,text);
 
 DROP FUNCTION oblivion.may_act_for(text,text);
+
+DROP FUNCTION oblivion.refuse_pages();
+
+DROP FUNCTION oblivion.is_page();

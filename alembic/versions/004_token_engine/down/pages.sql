@@ -48,8 +48,6 @@ DROP FUNCTION oblivion.meter_page_call();
 
 DROP FUNCTION oblivion.unmeter_call(uuid);
 
-DROP FUNCTION oblivion.is_page();
-
 DROP FUNCTION oblivion.meter_call(public.call_sessions, timestamptz);
 
 DROP VIEW oblivion.page_calls;
