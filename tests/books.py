@@ -33,7 +33,7 @@ WITH calls AS (
     m.used_turn,
     m.tokens_per_minute,
     CASE
-      WHEN m.by_page AND c.end_time IS NULL THEN least(m.direct_rate, m.turn_rate)
+      WHEN m.by_page AND (c.end_time IS NULL OR m.reaped) THEN least(m.direct_rate, m.turn_rate)
       WHEN m.used_turn THEN m.turn_rate
       ELSE m.direct_rate
     END AS card,

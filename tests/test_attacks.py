@@ -62,7 +62,7 @@ def page_call(call: str, user: str) -> str:
     return f"""
     INSERT INTO call_sessions (id, room_id, user_id, mode, start_time)
     VALUES ('{call}', 'room of {user}', '{user}', 'video', now() - interval '61 seconds');
-    SELECT oblivion.meter_call(c, c.start_time) FROM public.call_sessions AS c WHERE c.id = '{call}';
+    SELECT oblivion.meter_call(id, user_id, mode, start_time) FROM public.call_sessions WHERE id = '{call}';
     """
 
 
@@ -253,7 +253,7 @@ ON_THE_BOOKS = [
         "DROP TRIGGER meter_page_call ON call_sessions",
         "ALTER TABLE call_sessions DISABLE TRIGGER bill_page_call",
         "ALTER TABLE user_accounts DISABLE TRIGGER update_user_accounts_updated_at",
-        "ALTER TABLE user_accounts DISABLE TRIGGER limit_opening",
+        "ALTER TABLE user_accounts DISABLE TRIGGER guard_account",
         "DROP TRIGGER guard_usage ON token_usage",
         "SELECT * FROM burn_calls()",
         "SELECT * FROM burn_calls(0)",
@@ -261,12 +261,13 @@ ON_THE_BOOKS = [
         "CREATE OR REPLACE FUNCTION oblivion.page_billing() RETURNS text LANGUAGE sql IMMUTABLE RETURN 'trusted'",
         "ALTER FUNCTION public.page_billing() RENAME TO page_billing_no_more",
         "DROP FUNCTION public.page_billing() CASCADE",
-        "SELECT oblivion.meter_call(NULL, now() - interval '1 year')",
+        "SELECT oblivion.meter_call(NULL, NULL, NULL, now() - interval '1 year')",
         "SELECT oblivion.unmeter_call(NULL)",
         "SELECT oblivion.is_page()",
         "SELECT oblivion.refuse_pages()",
         "SELECT oblivion.call_id('')",
-        "SELECT oblivion.take_over_call(NULL)",
+        "SELECT oblivion.is_fresh(NULL)",
+        "SELECT oblivion.last_moment(NULL)",
         "SELECT oblivion.final_meter(NULL, false), oblivion.page_lag(NULL, now())",
         "SELECT * FROM oblivion.page_calls",
         "CREATE TRIGGER mine AFTER UPDATE ON user_accounts FOR EACH ROW EXECUTE FUNCTION oblivion.bill_page_call()",
@@ -938,7 +939,7 @@ AS_A_PAGE = {
     "oblivion.bill_page_call": (
         f"UPDATE public.call_sessions SET end_time = '2000-01-01', used_turn = true WHERE id = '{MY_PAGE}'"
     ),
-    "oblivion.limit_opening": (
+    "oblivion.guard_account": (
         "DELETE FROM public.user_accounts WHERE user_id = 'mine';"
         " INSERT INTO public.user_accounts (user_id, tokens_remaining) VALUES ('mine', 999), ('new', 999)"
     ),

@@ -749,7 +749,7 @@ def test_grants_that_change_in_one_access_mode_alone_are_in_the_revision(
         written = run(*here, "revision", "--autogenerate", "-m", "change", url=in_both_modes[written_on])
         assert written.status == 0
         if written_on == 0:
-            assert "grant on TABLE public.user_accounts in the authenticated mode differs" in caplog.text
+            assert "grant on TABLE public.user_accounts in the authenticated and metered mode differs" in caplog.text
         for url in in_both_modes:
             assert run(*here, "upgrade", "head", url=url).status == 0
             assert run(*here, "check", url=url).status == 0

@@ -28,6 +28,8 @@ ENGINE = (
     "oblivion.note_outcome",
     "oblivion.final_meter",
     "oblivion.page_lag",
+    "oblivion.is_fresh",
+    "oblivion.last_moment",
     "oblivion.bill_call",
     "oblivion.turn_call",
     "oblivion.rate_card",
@@ -64,10 +66,8 @@ PAGES = (
     "oblivion.meter_page_call",
     "oblivion.bill_page_call",
     "oblivion.update_account",
-    "oblivion.limit_opening",
+    "oblivion.guard_account",
     "oblivion.call_id",
-    "oblivion.page_took",
-    "oblivion.take_over_call",
     "oblivion.guard_usage",
 )
 

@@ -63,7 +63,7 @@ grant(
 )
 publish(user_accounts)
 
-trigger(user_accounts, "limit_opening", "BEFORE INSERT", "oblivion.limit_opening", when=IS_NOT_THE_ENGINE)
+trigger(user_accounts, "guard_account", "BEFORE INSERT OR DELETE", "oblivion.guard_account", when=IS_NOT_THE_ENGINE)
 trigger(user_accounts, "update_user_accounts_updated_at", "BEFORE UPDATE", "oblivion.update_account")
 # These triggers, and the one above, have no WHEN condition: PostgreSQL would parse it on every statement.
 trigger(user_accounts, "open_ledger", "AFTER INSERT", "oblivion.write_ledger")

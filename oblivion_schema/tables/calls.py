@@ -123,8 +123,10 @@ trigger(
     "correct_meter",
     "AFTER UPDATE OF start_time, end_time, user_id",
     "oblivion.correct_meter",
-    # Not for the engine's own writes, which it labels, unless somebody else's trigger makes the change meanwhile.
-    when="pg_trigger_depth() > 0 OR NOT starts_with(coalesce(current_setting('oblivion.reason', true), ''), 'charge ')",
+    # Only for the owner: guard_metered_call() does it for others. Not for the engine's own writes, which it labels,
+    # unless somebody else's trigger makes the change meanwhile.
+    when="has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE') AND (pg_trigger_depth() > 0"
+    " OR NOT starts_with(coalesce(current_setting('oblivion.reason', true), ''), 'charge '))",
 )
 trigger(call_sessions, "bill_page_call", "AFTER UPDATE", "oblivion.bill_page_call", when=IS_NOT_THE_ENGINE)
 trigger(call_sessions, "meter_page_call", "AFTER INSERT", "oblivion.meter_page_call", when=IS_NOT_THE_ENGINE)

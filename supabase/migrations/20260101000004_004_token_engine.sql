@@ -1020,6 +1020,38 @@ $$$statement$;
 COMMENT ON FUNCTION oblivion.page_lag(oblivion.call_meters, timestamptz) IS
   'By how much the clock of the page that inserted the call is ahead of the server''s; zero for other calls.';
 
+EXECUTE $statement$-- A page whose call goes on for longer without a sign has forgotten it, or somebody else remembers it.
+CREATE FUNCTION oblivion.is_fresh(meter oblivion.call_meters)
+RETURNS boolean
+LANGUAGE plpgsql
+STABLE
+SET search_path = ''
+AS $$
+BEGIN
+  RETURN meter.seen_at > clock_timestamp() - interval '12 hours';
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.is_fresh(oblivion.call_meters) IS 'Whether a call was seen in the last 12 hours.';
+
+EXECUTE $statement$-- The server's clock, which never goes back for a call. A call of a page is not billed for more than 12 hours after its
+-- last sign of life: a page sends none, and anybody may end a call that nobody remembers.
+CREATE FUNCTION oblivion.last_moment(meter oblivion.call_meters)
+RETURNS timestamptz
+LANGUAGE plpgsql
+STABLE
+SET search_path = ''
+AS $$
+BEGIN
+  RETURN CASE
+    WHEN meter.by_page AND NOT oblivion.is_fresh(meter) THEN meter.seen_at + interval '12 hours'
+    ELSE greatest(clock_timestamp(), meter.seen_at)
+  END;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.last_moment(oblivion.call_meters) IS 'Until when a call is billed that goes on.';
+
 EXECUTE $statement$-- Charges the price of the call up to `until`, minus what was billed before. So the total does not depend on how often,
 -- how late or in which order it is called.
 -- The caller holds the locks of the call and of its meter. Everybody who bills locks the call if it writes it, then its
@@ -1104,7 +1136,10 @@ BEGIN
       THEN
         -- A reaped call that goes on has a row already.
         UPDATE public.token_usage AS u
-        SET tokens_used = total - segment.due_before, duration_seconds = greatest(0, segment.seconds)
+        SET
+          tokens_used = total - segment.due_before,
+          used_turn = segment.used_turn,
+          duration_seconds = greatest(0, segment.seconds)
         WHERE u.id = segment.usage_id;
         IF NOT FOUND THEN
           segment.usage_id := gen_random_uuid();
@@ -1318,28 +1353,32 @@ BEGIN
   END IF;
   lag := oblivion.page_lag(meter, call.start_time);
   state.credit_cost := meter.cost;
-  IF call.end_time IS NULL OR meter.reaped AND action IN ('tick', 'turn', 'end') THEN
+  IF call.end_time IS NULL
+    OR meter.reaped AND action IN ('tick', 'turn', 'end') AND (NOT meter.by_page OR oblivion.is_fresh(meter))
+  THEN
     -- The client of a reaped call has come back: the time since the reaping is billed now.
     -- The server's clock, read after the locks were taken, but not before what was billed.
     until := CASE action
       WHEN 'reap' THEN greatest(meter.seen_at, meter.started_at)
       WHEN 'burn' THEN meter.seen_at
-      ELSE greatest(clock_timestamp(), meter.seen_at)
+      ELSE oblivion.last_moment(meter)
     END;
     ends := action IN ('end', 'reap');
   ELSIF meter.settled OR action IN ('tick', 'turn') THEN
     state.status := 'ended';
     SELECT a.tokens_remaining INTO state.balance FROM public.user_accounts AS a WHERE a.user_id = meter.user_id;
     IF isfinite(call.end_time) AND isfinite(meter.started_at) THEN
-      state.minutes_billed := ceil(greatest(0, date_part('epoch', call.end_time - lag - meter.started_at)) / 60);
+      until := CASE WHEN meter.by_page THEN meter.seen_at ELSE call.end_time END;
+      state.minutes_billed := ceil(greatest(0, date_part('epoch', until - meter.started_at)) / 60);
     END IF;
     RETURN state;
   ELSE
-    until := call.end_time - lag;
+    until := CASE WHEN meter.by_page THEN meter.seen_at ELSE call.end_time END;
     ends := true;
   END IF;
 
-  IF ends THEN
+  -- What is reaped is charged at the lower rate: the page may end the call after all, and say that it used no TURN.
+  IF ends AND action <> 'reap' AND NOT meter.reaped OR action = 'end' THEN
     meter := oblivion.final_meter(meter, call.used_turn);
   END IF;
   turns := action = 'turn' AND turn <> meter.used_turn AND NOT meter.by_page;
@@ -1360,12 +1399,14 @@ BEGIN
     meter, bill.status, until, ends, is_reaped => action = 'reap' OR meter.reaped AND action = 'settle'
   );
   IF action NOT IN ('tick', 'burn') OR call.end_time IS NOT NULL THEN
+    PERFORM set_config('oblivion.reason', 'charge ' || session_id, true);
     UPDATE public.call_sessions AS c
     SET
       credit_cost = bill.cost,
       end_time = CASE WHEN ends THEN until + lag END,
       used_turn = CASE action WHEN 'turn' THEN turn ELSE c.used_turn END
     WHERE c.id = advance_call.session_id;
+    PERFORM set_config('oblivion.reason', '', true);
   END IF;
   state.status := bill.status;
   state.charged := bill.charged;
@@ -1407,6 +1448,7 @@ BEGIN
       cost = m.due_before + m.tokens_per_minute
         * (ceil(date_part('epoch', greatest(clock, m.seen_at) - m.started_at) / 60)::integer - m.first_minute)
     WHERE m.session_id = tick_call.session_id AND m.is_plain
+      AND (NOT m.by_page OR m.seen_at > clock - interval '12 hours')
       AND (oblivion.open_access() OR oblivion.may_act_for(m.user_id, caller))
     RETURNING
       m.user_id,
@@ -1435,6 +1477,7 @@ BEGIN
     FROM oblivion.call_meters AS m
     JOIN public.user_accounts AS a ON a.user_id = m.user_id
     WHERE m.session_id = tick_call.session_id AND m.is_plain AND m.cost = m.cost_before
+      AND (NOT m.by_page OR m.seen_at > clock - interval '12 hours')
       AND (oblivion.open_access() OR oblivion.may_act_for(m.user_id, caller));
   END IF;
   RETURN state;
@@ -1487,6 +1530,7 @@ BEGIN
       settled = true
     FROM call AS c
     WHERE m.session_id = c.id AND m.is_plain
+      AND (NOT m.by_page OR m.seen_at > clock - interval '12 hours')
       AND (oblivion.open_access() OR oblivion.may_act_for(m.user_id, caller))
     RETURNING
       m.session_id,
@@ -1808,7 +1852,7 @@ BEGIN ATOMIC
       CASE
         WHEN isfinite(m.started_at) THEN
           ceil(
-            date_part('epoch', coalesce(c.end_time - oblivion.page_lag(m, c.start_time), m.seen_at) - m.started_at) / 60
+            date_part('epoch', coalesce(CASE WHEN NOT m.by_page THEN c.end_time END, m.seen_at) - m.started_at) / 60
           )::integer - m.first_minute
         ELSE 0
       END,
@@ -2179,7 +2223,8 @@ COMMENT ON FUNCTION public.settle_calls(integer) IS
 EXECUTE $statement$-- Only the owner can change what the price of a metered call depends on. If another role sets end_time, the call ends and
 -- is billed as by end_call(). What a page sets at the end of its own call stays until bill_page_call() has read it.
 -- How pages are billed when a page ends its call decides: a call that was open when that changed is billed once. A call
--- from before that has no meter. It gets one from its created_at on, which pages could write, so for 12 hours at most.
+-- from before that has no meter. It gets one from its created_at on, unless that is long ago: then its end was lost, and
+-- anybody may write another.
 CREATE FUNCTION oblivion.guard_metered_call()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -2201,13 +2246,13 @@ BEGIN
       IF NOT oblivion.open_access() THEN
         NEW.credit_cost := OLD.credit_cost;
       END IF;
-      IF OLD.end_time IS NULL AND NEW.end_time IS NOT NULL THEN
-        PERFORM oblivion.meter_call(OLD, greatest(OLD.created_at, clock_timestamp() - interval '12 hours'));
+      IF OLD.end_time IS NULL AND NEW.end_time IS NOT NULL AND OLD.created_at > clock_timestamp() - interval '12 hours' THEN
+        PERFORM oblivion.meter_call(OLD.id, OLD.user_id, OLD.mode, OLD.created_at);
       END IF;
     END IF;
     RETURN NEW;
-  ELSIF is_page AND meter.by_page AND NEW.end_time IS NOT NULL AND NEW.end_time IS DISTINCT FROM OLD.end_time
-    AND oblivion.page_billing() = 'trusted'
+  ELSIF is_page AND meter.by_page AND NEW.end_time IS DISTINCT FROM OLD.end_time
+    AND (OLD.end_time IS NULL OR meter.reaped) AND oblivion.page_billing() = 'trusted'
   THEN
     PERFORM oblivion.unmeter_call(OLD.id);
     -- What the engine wrote, if the page writes nothing.
@@ -2219,7 +2264,6 @@ BEGIN
   NEW.user_id := OLD.user_id;
   NEW.created_at := OLD.created_at;
   IF meter.by_page THEN
-    NEW.end_time := coalesce(NEW.end_time, OLD.end_time);
     -- A mode that the table refuses is left to it.
     NEW.mode := CASE WHEN NEW.mode IN ('video', 'voice-only') THEN OLD.mode ELSE NEW.mode END;
     RETURN NEW;
@@ -2245,21 +2289,33 @@ COMMENT ON FUNCTION oblivion.guard_metered_call() IS
 
 EXECUTE $statement$-- A meter has its own copy of what each tick reads. The owner corrects it in call_sessions. The next tick of the call
 -- reads both, so it finds a call that the owner ended, or that nobody pays any more.
+-- A call of a page is billed by the server's clock, whatever its start_time says. An end that the owner gives it is by
+-- that clock, too. The engine itself writes such a call at a greater depth of triggers, or says that it charges.
 CREATE FUNCTION oblivion.correct_meter()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = ''
 AS $$
+DECLARE
+  moves_end CONSTANT boolean := pg_trigger_depth() = 1 AND NEW.end_time IS DISTINCT FROM OLD.end_time;
 BEGIN
   UPDATE oblivion.call_meters AS m
   SET
-    started_at = CASE WHEN NEW.start_time IS DISTINCT FROM OLD.start_time THEN NEW.start_time ELSE m.started_at END,
+    started_at = CASE
+      WHEN m.by_page OR NEW.start_time IS NOT DISTINCT FROM OLD.start_time THEN m.started_at
+      ELSE NEW.start_time
+    END,
+    seen_at = CASE
+      WHEN NOT m.by_page OR NOT moves_end OR NEW.end_time IS NULL THEN m.seen_at
+      WHEN OLD.end_time IS NULL OR NOT isfinite(OLD.end_time) THEN NEW.end_time
+      ELSE m.seen_at + (NEW.end_time - OLD.end_time)
+    END,
     user_id = NEW.user_id,
     is_plain = false,
     settled = m.settled AND NEW.end_time IS NOT NULL
   WHERE m.session_id = NEW.id
-    AND (NEW.end_time IS NOT NULL AND m.is_plain OR NEW.end_time IS NULL AND m.settled
+    AND (NEW.end_time IS NOT NULL AND m.is_plain OR NEW.end_time IS NULL AND m.settled OR m.by_page AND moves_end
       OR (NEW.start_time, NEW.user_id) IS DISTINCT FROM (OLD.start_time, OLD.user_id));
   RETURN NULL;
 END
@@ -2286,7 +2342,11 @@ BEGIN
     RETURN OLD;
   END IF;
   meter := oblivion.final_meter(meter, OLD.used_turn);
-  until := coalesce(OLD.end_time - oblivion.page_lag(meter, OLD.start_time), greatest(clock_timestamp(), meter.seen_at));
+  until := CASE
+    WHEN OLD.end_time IS NULL THEN oblivion.last_moment(meter)
+    WHEN meter.by_page THEN meter.seen_at
+    ELSE OLD.end_time
+  END;
   bill := oblivion.bill_call(meter, until, true, 'delete');
   IF bill.status = 'unsettled' THEN
     RAISE object_not_in_prerequisite_state
@@ -2303,15 +2363,15 @@ COMMENT ON FUNCTION oblivion.settle_deleted_call() IS 'Trigger: bills a metered 
 EXECUTE $statement$-- Gives a call of a page its meter, with the rates of its start. A call of nobody, or of an anonymous user, gets none,
 -- and neither does a call without a rate: a page's INSERT never fails because of billing.
 -- While the call goes on it is charged at the lower of both rates, because only its end says whether TURN was used.
-CREATE FUNCTION oblivion.meter_call(call public.call_sessions, started timestamptz)
+CREATE FUNCTION oblivion.meter_call(call uuid, payer text, mode text, started timestamptz)
 RETURNS void
 LANGUAGE plpgsql
 SET search_path = ''
 AS $$
 DECLARE
-  priced CONSTANT pg_catalog.text := CASE call.mode WHEN 'voice-only' THEN 'voice' ELSE call.mode END;
+  priced CONSTANT pg_catalog.text := CASE mode WHEN 'voice-only' THEN 'voice' ELSE mode END;
 BEGIN
-  IF call.user_id IS NULL OR starts_with(call.user_id, 'anonymous_') THEN
+  IF payer IS NULL OR starts_with(payer, 'anonymous_') THEN
     RETURN;
   END IF;
   INSERT INTO oblivion.call_meters (
@@ -2319,8 +2379,8 @@ BEGIN
     direct_rate, direct_rate_from, turn_rate, turn_rate_from
   )
   SELECT
-    call.id, call.user_id, priced, started, started, call.used_turn, least(d.tokens_per_minute, t.tokens_per_minute),
-    true, true, d.tokens_per_minute, d.effective_from, t.tokens_per_minute, t.effective_from
+    call, payer, priced, started, started, t.tokens_per_minute < d.tokens_per_minute,
+    least(d.tokens_per_minute, t.tokens_per_minute), true, true, d.tokens_per_minute, d.effective_from, t.tokens_per_minute, t.effective_from
   FROM (
     SELECT r.tokens_per_minute, r.effective_from
     FROM public.token_rates AS r
@@ -2338,7 +2398,7 @@ BEGIN
 END
 $$$statement$;
 
-COMMENT ON FUNCTION oblivion.meter_call(public.call_sessions, timestamptz) IS
+COMMENT ON FUNCTION oblivion.meter_call(uuid, text, text, timestamptz) IS
   'Meters a call that a page inserted, from the time started.';
 
 EXECUTE $statement$-- Undoes what the engine billed, because the page bills the call by itself: each call is billed once.
@@ -2382,7 +2442,7 @@ SET search_path = ''
 AS $$
 BEGIN
   IF oblivion.page_billing() = 'metered' AND oblivion.is_page() THEN
-    PERFORM oblivion.meter_call(NEW, clock_timestamp());
+    PERFORM oblivion.meter_call(NEW.id, NEW.user_id, NEW.mode, clock_timestamp());
     IF NEW.end_time IS NOT NULL THEN
       UPDATE oblivion.call_meters AS m SET is_plain = false, settled = true WHERE m.session_id = NEW.id;
     END IF;
@@ -2412,13 +2472,15 @@ BEGIN
   SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = NEW.id AND m.by_page;
   IF meter.session_id IS NULL THEN
     RETURN NULL;
-  ELSIF NEW.end_time IS NOT NULL AND (OLD.end_time IS NULL OR meter.reaped AND NEW.end_time <> OLD.end_time) THEN
+  ELSIF NEW.end_time IS NOT NULL
+    AND (OLD.end_time IS NULL OR meter.reaped AND NEW.end_time <> OLD.end_time AND oblivion.is_fresh(meter))
+  THEN
     state := oblivion.end_call(NEW.id, 'service_role');
     IF state.session_id IS NOT NULL THEN
       RETURN NULL;
     END IF;
     SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = NEW.id FOR NO KEY UPDATE;
-    until := greatest(clock_timestamp(), meter.seen_at);
+    until := oblivion.last_moment(meter);
     meter := oblivion.final_meter(meter, NEW.used_turn);
     bill := oblivion.bill_call(meter, until, true, 'end');
     PERFORM oblivion.note_outcome(meter, bill.status, until, true, false);
@@ -2473,8 +2535,8 @@ COMMENT ON FUNCTION oblivion.update_account() IS
   'Trigger: sets updated_at to the server''s clock; a page''s write of a balance has no effect if pages are metered.';
 
 EXECUTE $statement$-- A new account that a page opens has at most what the column gives by default. An account that was closed has at most
--- what it had then: to delete it and to sign in again is no gain.
-CREATE FUNCTION oblivion.limit_opening()
+-- what it had then. A page that deletes an account would delete its balance, and calls that go on would cost nothing.
+CREATE FUNCTION oblivion.guard_account()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -2485,7 +2547,9 @@ DECLARE
   expression pg_catalog.text;
 BEGIN
   IF oblivion.page_billing() <> 'metered' OR NOT oblivion.is_page() THEN
-    RETURN NEW;
+    RETURN coalesce(NEW, OLD);
+  ELSIF TG_OP = 'DELETE' THEN
+    RETURN NULL;
   END IF;
   SELECT pg_get_expr(d.adbin, d.adrelid)
   INTO expression
@@ -2506,8 +2570,8 @@ BEGIN
 END
 $$$statement$;
 
-COMMENT ON FUNCTION oblivion.limit_opening() IS
-  'Trigger: an account that a page opens has at most the default balance, if pages are metered.';
+COMMENT ON FUNCTION oblivion.guard_account() IS
+  'Trigger: an account that a page opens has at most the default balance, and a page deletes none, if pages are metered.';
 
 CREATE FUNCTION oblivion.call_id(session_id text)
 RETURNS uuid
@@ -2523,78 +2587,9 @@ $$;
 COMMENT ON FUNCTION oblivion.call_id(text) IS
   'The call that token_usage.session_id names; NULL for text that is not the id of a call.';
 
-EXECUTE $statement$-- The ledger has what a page wrote to a balance. A write that had no effect is not there. It was a moment ago, so it is
--- among the last rows.
-CREATE FUNCTION oblivion.page_took(usage public.token_usage, since timestamptz)
-RETURNS boolean
-LANGUAGE sql
-STABLE
-SET search_path = ''
-RETURN EXISTS (
-  SELECT
-  FROM (
-    SELECT e.role, e.created_at, e.tokens, e.balance
-    FROM public.token_ledger AS e
-    WHERE e.user_id = (usage).user_id
-    ORDER BY e.id DESC
-    LIMIT 50
-  ) AS l
-  WHERE l.role IS NOT NULL AND l.created_at >= since
-    AND (l.tokens = -(usage).tokens_used OR l.tokens < 0 AND l.balance = 0)
-)$statement$;
-
-COMMENT ON FUNCTION oblivion.page_took(public.token_usage, timestamptz) IS
-  'Whether a page has taken from the balance, since then, the tokens that it logs.';
-
-EXECUTE $statement$-- Pages were metered in the middle of the page's requests: its write of the balance had no effect, and now it logs the
--- usage of a call that has no meter.
-CREATE FUNCTION oblivion.take_over_call(usage public.token_usage)
-RETURNS boolean
-LANGUAGE plpgsql
-SET search_path = ''
-AS $$
-DECLARE
-  call public.call_sessions;
-  until timestamp with time zone;
-  meter oblivion.call_meters;
-  bill pg_catalog.record;
-BEGIN
-  SELECT c.*
-  INTO call
-  FROM public.call_sessions AS c
-  WHERE c.id = oblivion.call_id(usage.session_id) AND c.user_id = usage.user_id AND c.end_time IS NOT NULL
-    AND c.updated_at > clock_timestamp() - interval '1 minute'
-    AND NOT EXISTS (SELECT FROM public.token_usage AS u WHERE u.session_id = usage.session_id)
-    AND NOT oblivion.page_took(usage, c.updated_at)
-  FOR NO KEY UPDATE;
-  IF NOT FOUND THEN
-    RETURN false;
-  END IF;
-  -- As in guard_metered_call().
-  until := least(call.updated_at, clock_timestamp());
-  PERFORM oblivion.meter_call(call, greatest(call.created_at, until - interval '12 hours'));
-  SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = call.id FOR NO KEY UPDATE;
-  IF NOT FOUND THEN
-    RETURN false;
-  END IF;
-  meter := oblivion.final_meter(meter, call.used_turn);
-  bill := oblivion.bill_call(meter, until, true, 'end');
-  PERFORM oblivion.note_outcome(meter, bill.status, until, true, false);
-  UPDATE public.call_sessions AS c
-  SET end_time = until + oblivion.page_lag(meter, call.start_time), credit_cost = bill.cost
-  WHERE c.id = call.id;
-  RETURN true;
-END
-$$$statement$;
-
-COMMENT ON FUNCTION oblivion.take_over_call(public.token_usage) IS
-  'Bills a call that its page ended just before pages were metered, and whose bill had no effect. usage: what the page '
-  'logs. Returns whether it did.';
-
 EXECUTE $statement$-- The engine logs the usage of metered calls. A row that the table refuses, or that is about another user in the
 -- authenticated mode, is left to PostgreSQL, so the page gets the error that it got before.
--- Pages may be switched between two requests of a page. What its write of the balance did decides: if it took the tokens
--- that it logs now, the page has billed the call, and the engine has not; otherwise the engine has.
+-- A page that logs usage when pages are trusted again has billed the call: then the engine has not.
 CREATE FUNCTION oblivion.guard_usage()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -2602,37 +2597,37 @@ SECURITY DEFINER
 SET search_path = ''
 AS $$
 DECLARE
-  unchanged CONSTANT public.token_usage := CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
   is_metered CONSTANT boolean := oblivion.page_billing() = 'metered';
-  meter oblivion.call_meters;
+  meter pg_catalog.record;
 BEGIN
   IF NOT oblivion.is_page() THEN
-    RETURN unchanged;
+    RETURN coalesce(NEW, OLD);
   END IF;
-  IF TG_OP <> 'INSERT' THEN
-    SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = oblivion.call_id(OLD.session_id);
-  END IF;
-  IF meter.session_id IS NULL THEN
-    SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = oblivion.call_id(unchanged.session_id);
-  END IF;
-  IF TG_OP <> 'INSERT' THEN
-    RETURN CASE WHEN NOT is_metered OR meter.session_id IS NULL THEN unchanged WHEN TG_OP = 'UPDATE' THEN OLD END;
-  ELSIF (
-    (oblivion.open_access()
-      OR NEW.user_id = oblivion.current_user_id() AND NEW.user_id = coalesce(meter.user_id, NEW.user_id))
+  SELECT m.session_id, m.user_id, m.by_page
+  INTO meter
+  FROM oblivion.call_meters AS m
+  WHERE m.session_id IN (oblivion.call_id(OLD.session_id), oblivion.call_id(NEW.session_id))
+  LIMIT 1;
+  IF NOT FOUND THEN
+    RETURN coalesce(NEW, OLD);
+  ELSIF NOT is_metered THEN
+    IF TG_OP = 'INSERT' AND meter.by_page THEN
+      -- Everybody who writes both locks the call before its meter.
+      PERFORM FROM public.call_sessions AS c WHERE c.id = meter.session_id FOR NO KEY UPDATE;
+      PERFORM oblivion.unmeter_call(meter.session_id);
+      UPDATE public.call_sessions AS c SET credit_cost = 0 WHERE c.id = meter.session_id;
+    END IF;
+    RETURN coalesce(NEW, OLD);
+  ELSIF TG_OP <> 'INSERT' THEN
+    RETURN CASE TG_OP WHEN 'UPDATE' THEN OLD END;
+  ELSIF (oblivion.open_access() OR NEW.user_id = meter.user_id AND NEW.user_id = oblivion.current_user_id())
     AND NEW.id IS NOT NULL AND NEW.used_turn IS NOT NULL AND NEW.tokens_used >= 0 AND NEW.mode IN ('voice', 'video')
     AND coalesce(NEW.duration_seconds, 0) >= 0
     AND EXISTS (SELECT FROM public.user_accounts AS a WHERE a.user_id = NEW.user_id)
-  ) IS NOT TRUE THEN
-    RETURN NEW;
-  ELSIF meter.session_id IS NULL THEN
-    RETURN CASE WHEN is_metered AND oblivion.take_over_call(NEW) THEN NULL ELSE NEW END;
-  ELSIF meter.by_page AND oblivion.page_took(NEW, meter.seen_at) THEN
-    PERFORM oblivion.unmeter_call(meter.session_id);
-    UPDATE public.call_sessions AS c SET credit_cost = 0 WHERE c.id = meter.session_id;
-    RETURN NEW;
+  THEN
+    RETURN NULL;
   END IF;
-  RETURN CASE WHEN is_metered OR meter.by_page THEN NULL ELSE NEW END;
+  RETURN NEW;
 END
 $$$statement$;
 
@@ -2674,7 +2669,10 @@ CREATE TRIGGER guard_metered_call BEFORE UPDATE ON public.call_sessions
 
 CREATE TRIGGER correct_meter AFTER UPDATE OF start_time, end_time, user_id ON public.call_sessions
   FOR EACH ROW
-  WHEN (pg_trigger_depth() > 0 OR NOT starts_with(coalesce(current_setting('oblivion.reason', true), ''), 'charge '))
+  WHEN (
+    has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE')
+    AND (pg_trigger_depth() > 0 OR NOT starts_with(coalesce(current_setting('oblivion.reason', true), ''), 'charge '))
+  )
   EXECUTE FUNCTION oblivion.correct_meter();
 
 CREATE TRIGGER bill_page_call AFTER UPDATE ON public.call_sessions
@@ -2685,9 +2683,9 @@ CREATE TRIGGER meter_page_call AFTER INSERT ON public.call_sessions
   FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
   EXECUTE FUNCTION oblivion.meter_page_call();
 
-CREATE TRIGGER limit_opening BEFORE INSERT ON public.user_accounts
+CREATE TRIGGER guard_account BEFORE INSERT OR DELETE ON public.user_accounts
   FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
-  EXECUTE FUNCTION oblivion.limit_opening();
+  EXECUTE FUNCTION oblivion.guard_account();
 
 CREATE OR REPLACE TRIGGER update_user_accounts_updated_at BEFORE UPDATE ON public.user_accounts
   FOR EACH ROW EXECUTE FUNCTION oblivion.update_account();
@@ -2771,6 +2769,8 @@ DECLARE
     oblivion.note_outcome(oblivion.call_meters, text, timestamptz, boolean, boolean),
     oblivion.final_meter(oblivion.call_meters, boolean),
     oblivion.page_lag(oblivion.call_meters, timestamptz),
+    oblivion.is_fresh(oblivion.call_meters),
+    oblivion.last_moment(oblivion.call_meters),
     oblivion.bill_call(oblivion.call_meters, timestamptz, boolean, text),
     oblivion.turn_call(oblivion.call_meters, boolean, integer, integer, boolean),
     oblivion.rate_card(text, boolean),
@@ -2781,15 +2781,13 @@ DECLARE
     oblivion.settle_deleted_call(),
     oblivion.is_page(),
     oblivion.refuse_pages(),
-    oblivion.meter_call(public.call_sessions, timestamptz),
+    oblivion.meter_call(uuid, text, text, timestamptz),
     oblivion.unmeter_call(uuid),
     oblivion.meter_page_call(),
     oblivion.bill_page_call(),
     oblivion.update_account(),
-    oblivion.limit_opening(),
+    oblivion.guard_account(),
     oblivion.call_id(text),
-    oblivion.page_took(public.token_usage, timestamptz),
-    oblivion.take_over_call(public.token_usage),
     oblivion.guard_usage()
   ';
 BEGIN

@@ -70,6 +70,8 @@ DECLARE
     oblivion.note_outcome(oblivion.call_meters, text, timestamptz, boolean, boolean),
     oblivion.final_meter(oblivion.call_meters, boolean),
     oblivion.page_lag(oblivion.call_meters, timestamptz),
+    oblivion.is_fresh(oblivion.call_meters),
+    oblivion.last_moment(oblivion.call_meters),
     oblivion.bill_call(oblivion.call_meters, timestamptz, boolean, text),
     oblivion.turn_call(oblivion.call_meters, boolean, integer, integer, boolean),
     oblivion.rate_card(text, boolean),
@@ -80,15 +82,13 @@ DECLARE
     oblivion.settle_deleted_call(),
     oblivion.is_page(),
     oblivion.refuse_pages(),
-    oblivion.meter_call(public.call_sessions, timestamptz),
+    oblivion.meter_call(uuid, text, text, timestamptz),
     oblivion.unmeter_call(uuid),
     oblivion.meter_page_call(),
     oblivion.bill_page_call(),
     oblivion.update_account(),
-    oblivion.limit_opening(),
+    oblivion.guard_account(),
     oblivion.call_id(text),
-    oblivion.page_took(public.token_usage, timestamptz),
-    oblivion.take_over_call(public.token_usage),
     oblivion.guard_usage()
   ';
 BEGIN

@@ -17,13 +17,15 @@ BEGIN
   SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = NEW.id AND m.by_page;
   IF meter.session_id IS NULL THEN
     RETURN NULL;
-  ELSIF NEW.end_time IS NOT NULL AND (OLD.end_time IS NULL OR meter.reaped AND NEW.end_time <> OLD.end_time) THEN
+  ELSIF NEW.end_time IS NOT NULL
+    AND (OLD.end_time IS NULL OR meter.reaped AND NEW.end_time <> OLD.end_time AND oblivion.is_fresh(meter))
+  THEN
     state := oblivion.end_call(NEW.id, 'service_role');
     IF state.session_id IS NOT NULL THEN
       RETURN NULL;
     END IF;
     SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = NEW.id FOR NO KEY UPDATE;
-    until := greatest(clock_timestamp(), meter.seen_at);
+    until := oblivion.last_moment(meter);
     meter := oblivion.final_meter(meter, NEW.used_turn);
     bill := oblivion.bill_call(meter, until, true, 'end');
     PERFORM oblivion.note_outcome(meter, bill.status, until, true, false);

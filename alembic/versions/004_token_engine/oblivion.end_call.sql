@@ -38,6 +38,7 @@ BEGIN
       settled = true
     FROM call AS c
     WHERE m.session_id = c.id AND m.is_plain
+      AND (NOT m.by_page OR m.seen_at > clock - interval '12 hours')
       AND (oblivion.open_access() OR oblivion.may_act_for(m.user_id, caller))
     RETURNING
       m.session_id,

@@ -1,7 +1,6 @@
 -- The engine logs the usage of metered calls. A row that the table refuses, or that is about another user in the
 -- authenticated mode, is left to PostgreSQL, so the page gets the error that it got before.
--- Pages may be switched between two requests of a page. What its write of the balance did decides: if it took the tokens
--- that it logs now, the page has billed the call, and the engine has not; otherwise the engine has.
+-- A page that logs usage when pages are trusted again has billed the call: then the engine has not.
 CREATE FUNCTION oblivion.guard_usage()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -9,37 +8,37 @@ SECURITY DEFINER
 SET search_path = ''
 AS $$
 DECLARE
-  unchanged CONSTANT public.token_usage := CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
   is_metered CONSTANT boolean := oblivion.page_billing() = 'metered';
-  meter oblivion.call_meters;
+  meter pg_catalog.record;
 BEGIN
   IF NOT oblivion.is_page() THEN
-    RETURN unchanged;
+    RETURN coalesce(NEW, OLD);
   END IF;
-  IF TG_OP <> 'INSERT' THEN
-    SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = oblivion.call_id(OLD.session_id);
-  END IF;
-  IF meter.session_id IS NULL THEN
-    SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = oblivion.call_id(unchanged.session_id);
-  END IF;
-  IF TG_OP <> 'INSERT' THEN
-    RETURN CASE WHEN NOT is_metered OR meter.session_id IS NULL THEN unchanged WHEN TG_OP = 'UPDATE' THEN OLD END;
-  ELSIF (
-    (oblivion.open_access()
-      OR NEW.user_id = oblivion.current_user_id() AND NEW.user_id = coalesce(meter.user_id, NEW.user_id))
+  SELECT m.session_id, m.user_id, m.by_page
+  INTO meter
+  FROM oblivion.call_meters AS m
+  WHERE m.session_id IN (oblivion.call_id(OLD.session_id), oblivion.call_id(NEW.session_id))
+  LIMIT 1;
+  IF NOT FOUND THEN
+    RETURN coalesce(NEW, OLD);
+  ELSIF NOT is_metered THEN
+    IF TG_OP = 'INSERT' AND meter.by_page THEN
+      -- Everybody who writes both locks the call before its meter.
+      PERFORM FROM public.call_sessions AS c WHERE c.id = meter.session_id FOR NO KEY UPDATE;
+      PERFORM oblivion.unmeter_call(meter.session_id);
+      UPDATE public.call_sessions AS c SET credit_cost = 0 WHERE c.id = meter.session_id;
+    END IF;
+    RETURN coalesce(NEW, OLD);
+  ELSIF TG_OP <> 'INSERT' THEN
+    RETURN CASE TG_OP WHEN 'UPDATE' THEN OLD END;
+  ELSIF (oblivion.open_access() OR NEW.user_id = meter.user_id AND NEW.user_id = oblivion.current_user_id())
     AND NEW.id IS NOT NULL AND NEW.used_turn IS NOT NULL AND NEW.tokens_used >= 0 AND NEW.mode IN ('voice', 'video')
     AND coalesce(NEW.duration_seconds, 0) >= 0
     AND EXISTS (SELECT FROM public.user_accounts AS a WHERE a.user_id = NEW.user_id)
-  ) IS NOT TRUE THEN
-    RETURN NEW;
-  ELSIF meter.session_id IS NULL THEN
-    RETURN CASE WHEN is_metered AND oblivion.take_over_call(NEW) THEN NULL ELSE NEW END;
-  ELSIF meter.by_page AND oblivion.page_took(NEW, meter.seen_at) THEN
-    PERFORM oblivion.unmeter_call(meter.session_id);
-    UPDATE public.call_sessions AS c SET credit_cost = 0 WHERE c.id = meter.session_id;
-    RETURN NEW;
+  THEN
+    RETURN NULL;
   END IF;
-  RETURN CASE WHEN is_metered OR meter.by_page THEN NULL ELSE NEW END;
+  RETURN NEW;
 END
 $$;
 

@@ -7,7 +7,7 @@ SET search_path = ''
 AS $$
 BEGIN
   IF oblivion.page_billing() = 'metered' AND oblivion.is_page() THEN
-    PERFORM oblivion.meter_call(NEW, clock_timestamp());
+    PERFORM oblivion.meter_call(NEW.id, NEW.user_id, NEW.mode, clock_timestamp());
     IF NEW.end_time IS NOT NULL THEN
       UPDATE oblivion.call_meters AS m SET is_plain = false, settled = true WHERE m.session_id = NEW.id;
     END IF;

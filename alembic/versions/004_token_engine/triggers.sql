@@ -16,7 +16,10 @@ CREATE TRIGGER guard_metered_call BEFORE UPDATE ON public.call_sessions
 
 CREATE TRIGGER correct_meter AFTER UPDATE OF start_time, end_time, user_id ON public.call_sessions
   FOR EACH ROW
-  WHEN (pg_trigger_depth() > 0 OR NOT starts_with(coalesce(current_setting('oblivion.reason', true), ''), 'charge '))
+  WHEN (
+    has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE')
+    AND (pg_trigger_depth() > 0 OR NOT starts_with(coalesce(current_setting('oblivion.reason', true), ''), 'charge '))
+  )
   EXECUTE FUNCTION oblivion.correct_meter();
 
 CREATE TRIGGER bill_page_call AFTER UPDATE ON public.call_sessions
@@ -27,9 +30,9 @@ CREATE TRIGGER meter_page_call AFTER INSERT ON public.call_sessions
   FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
   EXECUTE FUNCTION oblivion.meter_page_call();
 
-CREATE TRIGGER limit_opening BEFORE INSERT ON public.user_accounts
+CREATE TRIGGER guard_account BEFORE INSERT OR DELETE ON public.user_accounts
   FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
-  EXECUTE FUNCTION oblivion.limit_opening();
+  EXECUTE FUNCTION oblivion.guard_account();
 
 CREATE OR REPLACE TRIGGER update_user_accounts_updated_at BEFORE UPDATE ON public.user_accounts
   FOR EACH ROW EXECUTE FUNCTION oblivion.update_account();

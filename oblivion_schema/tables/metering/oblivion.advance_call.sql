@@ -42,28 +42,32 @@ BEGIN
   END IF;
   lag := oblivion.page_lag(meter, call.start_time);
   state.credit_cost := meter.cost;
-  IF call.end_time IS NULL OR meter.reaped AND action IN ('tick', 'turn', 'end') THEN
+  IF call.end_time IS NULL
+    OR meter.reaped AND action IN ('tick', 'turn', 'end') AND (NOT meter.by_page OR oblivion.is_fresh(meter))
+  THEN
     -- The client of a reaped call has come back: the time since the reaping is billed now.
     -- The server's clock, read after the locks were taken, but not before what was billed.
     until := CASE action
       WHEN 'reap' THEN greatest(meter.seen_at, meter.started_at)
       WHEN 'burn' THEN meter.seen_at
-      ELSE greatest(clock_timestamp(), meter.seen_at)
+      ELSE oblivion.last_moment(meter)
     END;
     ends := action IN ('end', 'reap');
   ELSIF meter.settled OR action IN ('tick', 'turn') THEN
     state.status := 'ended';
     SELECT a.tokens_remaining INTO state.balance FROM public.user_accounts AS a WHERE a.user_id = meter.user_id;
     IF isfinite(call.end_time) AND isfinite(meter.started_at) THEN
-      state.minutes_billed := ceil(greatest(0, date_part('epoch', call.end_time - lag - meter.started_at)) / 60);
+      until := CASE WHEN meter.by_page THEN meter.seen_at ELSE call.end_time END;
+      state.minutes_billed := ceil(greatest(0, date_part('epoch', until - meter.started_at)) / 60);
     END IF;
     RETURN state;
   ELSE
-    until := call.end_time - lag;
+    until := CASE WHEN meter.by_page THEN meter.seen_at ELSE call.end_time END;
     ends := true;
   END IF;
 
-  IF ends THEN
+  -- What is reaped is charged at the lower rate: the page may end the call after all, and say that it used no TURN.
+  IF ends AND action <> 'reap' AND NOT meter.reaped OR action = 'end' THEN
     meter := oblivion.final_meter(meter, call.used_turn);
   END IF;
   turns := action = 'turn' AND turn <> meter.used_turn AND NOT meter.by_page;
@@ -84,12 +88,14 @@ BEGIN
     meter, bill.status, until, ends, is_reaped => action = 'reap' OR meter.reaped AND action = 'settle'
   );
   IF action NOT IN ('tick', 'burn') OR call.end_time IS NOT NULL THEN
+    PERFORM set_config('oblivion.reason', 'charge ' || session_id, true);
     UPDATE public.call_sessions AS c
     SET
       credit_cost = bill.cost,
       end_time = CASE WHEN ends THEN until + lag END,
       used_turn = CASE action WHEN 'turn' THEN turn ELSE c.used_turn END
     WHERE c.id = advance_call.session_id;
+    PERFORM set_config('oblivion.reason', '', true);
   END IF;
   state.status := bill.status;
   state.charged := bill.charged;

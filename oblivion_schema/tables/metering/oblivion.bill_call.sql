@@ -82,7 +82,10 @@ BEGIN
       THEN
         -- A reaped call that goes on has a row already.
         UPDATE public.token_usage AS u
-        SET tokens_used = total - segment.due_before, duration_seconds = greatest(0, segment.seconds)
+        SET
+          tokens_used = total - segment.due_before,
+          used_turn = segment.used_turn,
+          duration_seconds = greatest(0, segment.seconds)
         WHERE u.id = segment.usage_id;
         IF NOT FOUND THEN
           segment.usage_id := gen_random_uuid();

@@ -43,7 +43,7 @@ BEGIN ATOMIC
       CASE
         WHEN isfinite(m.started_at) THEN
           ceil(
-            date_part('epoch', coalesce(c.end_time - oblivion.page_lag(m, c.start_time), m.seen_at) - m.started_at) / 60
+            date_part('epoch', coalesce(CASE WHEN NOT m.by_page THEN c.end_time END, m.seen_at) - m.started_at) / 60
           )::integer - m.first_minute
         ELSE 0
       END,

@@ -1,7 +1,8 @@
 -- Only the owner can change what the price of a metered call depends on. If another role sets end_time, the call ends and
 -- is billed as by end_call(). What a page sets at the end of its own call stays until bill_page_call() has read it.
 -- How pages are billed when a page ends its call decides: a call that was open when that changed is billed once. A call
--- from before that has no meter. It gets one from its created_at on, which pages could write, so for 12 hours at most.
+-- from before that has no meter. It gets one from its created_at on, unless that is long ago: then its end was lost, and
+-- anybody may write another.
 CREATE OR REPLACE FUNCTION oblivion.guard_metered_call()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -23,13 +24,13 @@ BEGIN
       IF NOT oblivion.open_access() THEN
         NEW.credit_cost := OLD.credit_cost;
       END IF;
-      IF OLD.end_time IS NULL AND NEW.end_time IS NOT NULL THEN
-        PERFORM oblivion.meter_call(OLD, greatest(OLD.created_at, clock_timestamp() - interval '12 hours'));
+      IF OLD.end_time IS NULL AND NEW.end_time IS NOT NULL AND OLD.created_at > clock_timestamp() - interval '12 hours' THEN
+        PERFORM oblivion.meter_call(OLD.id, OLD.user_id, OLD.mode, OLD.created_at);
       END IF;
     END IF;
     RETURN NEW;
-  ELSIF is_page AND meter.by_page AND NEW.end_time IS NOT NULL AND NEW.end_time IS DISTINCT FROM OLD.end_time
-    AND oblivion.page_billing() = 'trusted'
+  ELSIF is_page AND meter.by_page AND NEW.end_time IS DISTINCT FROM OLD.end_time
+    AND (OLD.end_time IS NULL OR meter.reaped) AND oblivion.page_billing() = 'trusted'
   THEN
     PERFORM oblivion.unmeter_call(OLD.id);
     -- What the engine wrote, if the page writes nothing.
@@ -41,7 +42,6 @@ BEGIN
   NEW.user_id := OLD.user_id;
   NEW.created_at := OLD.created_at;
   IF meter.by_page THEN
-    NEW.end_time := coalesce(NEW.end_time, OLD.end_time);
     -- A mode that the table refuses is left to it.
     NEW.mode := CASE WHEN NEW.mode IN ('video', 'voice-only') THEN OLD.mode ELSE NEW.mode END;
     RETURN NEW;

@@ -16,7 +16,11 @@ BEGIN
     RETURN OLD;
   END IF;
   meter := oblivion.final_meter(meter, OLD.used_turn);
-  until := coalesce(OLD.end_time - oblivion.page_lag(meter, OLD.start_time), greatest(clock_timestamp(), meter.seen_at));
+  until := CASE
+    WHEN OLD.end_time IS NULL THEN oblivion.last_moment(meter)
+    WHEN meter.by_page THEN meter.seen_at
+    ELSE OLD.end_time
+  END;
   bill := oblivion.bill_call(meter, until, true, 'delete');
   IF bill.status = 'unsettled' THEN
     RAISE object_not_in_prerequisite_state

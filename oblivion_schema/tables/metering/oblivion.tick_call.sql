@@ -23,6 +23,7 @@ BEGIN
       cost = m.due_before + m.tokens_per_minute
         * (ceil(date_part('epoch', greatest(clock, m.seen_at) - m.started_at) / 60)::integer - m.first_minute)
     WHERE m.session_id = tick_call.session_id AND m.is_plain
+      AND (NOT m.by_page OR m.seen_at > clock - interval '12 hours')
       AND (oblivion.open_access() OR oblivion.may_act_for(m.user_id, caller))
     RETURNING
       m.user_id,
@@ -51,6 +52,7 @@ BEGIN
     FROM oblivion.call_meters AS m
     JOIN public.user_accounts AS a ON a.user_id = m.user_id
     WHERE m.session_id = tick_call.session_id AND m.is_plain AND m.cost = m.cost_before
+      AND (NOT m.by_page OR m.seen_at > clock - interval '12 hours')
       AND (oblivion.open_access() OR oblivion.may_act_for(m.user_id, caller));
   END IF;
   RETURN state;

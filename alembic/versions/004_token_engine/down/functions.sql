@@ -46,6 +46,10 @@ DROP FUNCTION oblivion.turn_call(oblivion.call_meters,boolean,integer,integer,bo
 
 DROP FUNCTION oblivion.bill_call(oblivion.call_meters,timestamptz,boolean,text);
 
+DROP FUNCTION oblivion.is_fresh(oblivion.call_meters);
+
+DROP FUNCTION oblivion.last_moment(oblivion.call_meters);
+
 DROP FUNCTION oblivion.page_lag(oblivion.call_meters,timestamptz);
 
 DROP FUNCTION oblivion.final_meter(oblivion.call_meters,boolean);

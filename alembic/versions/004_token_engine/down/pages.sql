@@ -20,7 +20,7 @@ $$;
 CREATE OR REPLACE TRIGGER update_user_accounts_updated_at BEFORE UPDATE ON public.user_accounts
   FOR EACH ROW EXECUTE FUNCTION public.update_updated_at_column();
 
-DROP TRIGGER limit_opening ON public.user_accounts;
+DROP TRIGGER guard_account ON public.user_accounts;
 
 DROP TRIGGER guard_usage ON public.token_usage;
 
@@ -32,15 +32,11 @@ DROP FUNCTION public.burn_calls(integer);
 
 DROP FUNCTION oblivion.update_account();
 
-DROP FUNCTION oblivion.limit_opening();
+DROP FUNCTION oblivion.guard_account();
 
 DROP FUNCTION oblivion.guard_usage();
 
-DROP FUNCTION oblivion.take_over_call(public.token_usage);
-
 DROP FUNCTION oblivion.call_id(text);
-
-DROP FUNCTION oblivion.page_took(public.token_usage, timestamptz);
 
 DROP FUNCTION oblivion.bill_page_call();
 
@@ -48,7 +44,7 @@ DROP FUNCTION oblivion.meter_page_call();
 
 DROP FUNCTION oblivion.unmeter_call(uuid);
 
-DROP FUNCTION oblivion.meter_call(public.call_sessions, timestamptz);
+DROP FUNCTION oblivion.meter_call(uuid, text, text, timestamptz);
 
 DROP VIEW oblivion.page_calls;
 

@@ -1,6 +1,6 @@
 -- A new account that a page opens has at most what the column gives by default. An account that was closed has at most
--- what it had then: to delete it and to sign in again is no gain.
-CREATE FUNCTION oblivion.limit_opening()
+-- what it had then. A page that deletes an account would delete its balance, and calls that go on would cost nothing.
+CREATE FUNCTION oblivion.guard_account()
 RETURNS trigger
 LANGUAGE plpgsql
 SECURITY DEFINER
@@ -11,7 +11,9 @@ DECLARE
   expression pg_catalog.text;
 BEGIN
   IF oblivion.page_billing() <> 'metered' OR NOT oblivion.is_page() THEN
-    RETURN NEW;
+    RETURN coalesce(NEW, OLD);
+  ELSIF TG_OP = 'DELETE' THEN
+    RETURN NULL;
   END IF;
   SELECT pg_get_expr(d.adbin, d.adrelid)
   INTO expression
@@ -32,5 +34,5 @@ BEGIN
 END
 $$;
 
-COMMENT ON FUNCTION oblivion.limit_opening() IS
-  'Trigger: an account that a page opens has at most the default balance, if pages are metered.';
+COMMENT ON FUNCTION oblivion.guard_account() IS
+  'Trigger: an account that a page opens has at most the default balance, and a page deletes none, if pages are metered.';
