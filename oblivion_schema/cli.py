@@ -124,7 +124,7 @@ def access(config: Config, mode: str | None, *, sql: bool) -> None:
             raise explain(error, connection.engine) from error
 
 
-def pages(config: Config, mode: str | None, days: str, *, sql: bool, json: bool) -> None:
+def pages(config: Config, mode: str | None, days: str | None, *, sql: bool, json: bool) -> None:
     """Report how calls of pages were billed; with trusted or metered, switch who bills them, in all sessions."""
     statement = switch(metadata, pages=parse_pages(mode, f"pages {mode}")) if mode is not None else ""
     if sql:
@@ -132,7 +132,9 @@ def pages(config: Config, mode: str | None, days: str, *, sql: bool, json: bool)
             raise UserError("pages --sql needs a mode: say pages metered --sql or pages trusted --sql.")
         config.print_stdout("%s;", statement)
         return
-    since = number_of_days(days, "--days")
+    if mode is not None and (days is not None or json):
+        raise UserError(f"pages {mode}: --days and --json belong to the report, which is pages without a mode.")
+    since = number_of_days("30" if days is None else days, "--days")
     hear_interrupts()
     with find_database(config).connect() as connection:
         try:
@@ -217,6 +219,9 @@ def burn(config: Config, max_calls: str | None) -> None:
     hear_interrupts()
     with find_database(config).connect() as connection:
         _say(config, connection, "Burnt", run_burn(connection, most))
+        connection.rollback()  # a role that may not read the incidents has an aborted transaction
+        if connection.scalar(text("SELECT page_billing()")) == "trusted":
+            config.print_stdout("Pages are trusted, and bill by themselves: there is nothing to burn.")
 
 
 def reap(config: Config, not_seen_for: str, pages_not_seen_for: str, max_calls: str | None) -> None:
@@ -273,9 +278,7 @@ def _command_line() -> CommandLine:
     switch_access.set_defaults(cmd=(access, ["mode"], ["sql"]))
     switch_pages = line.subparsers.add_parser("pages", help=pages.__doc__, description=pages.__doc__)
     switch_pages.add_argument("mode", nargs="?", help="trusted or metered")
-    switch_pages.add_argument(
-        "--days", metavar="N", default="30", help="the days that the report is about; default: 30"
-    )
+    switch_pages.add_argument("--days", metavar="N", help="the days that the report is about; default: 30")
     switch_pages.add_argument("--json", action="store_true", help="print the report as JSON")
     switch_pages.add_argument("--sql", action="store_true", help="only print the statement that switches")
     switch_pages.set_defaults(cmd=(pages, ["mode", "days"], ["sql", "json"]))

@@ -941,7 +941,7 @@ AS_A_PAGE = {
     ),
     "oblivion.guard_account": (
         "DELETE FROM public.user_accounts WHERE user_id = 'mine';"
-        " INSERT INTO public.user_accounts (user_id, tokens_remaining) VALUES ('mine', 999), ('new', 999)"
+        " INSERT INTO public.user_accounts (user_id, tokens_remaining) VALUES ('new', 999)"
     ),
     "oblivion.guard_usage": (
         "INSERT INTO public.token_usage (user_id, session_id, tokens_used, mode, used_turn)"
@@ -1295,7 +1295,7 @@ def test_gain_is_seen_where_pages_are_trusted(open_with_calls: URL) -> None:
     execute(open_with_calls, REMEMBERED)
     assert query(open_with_calls, AMISS) == []
     assert len(gains(open_with_calls, BALANCES, VISITOR)) >= 30
-    assert len(gains(open_with_calls, AMONG_ALL, VISITOR)) >= 80
+    assert len(gains(open_with_calls, AMONG_ALL, VISITOR)) >= 70
 
 
 def test_attack_on_metered_rows_is_what_the_guards_repel(open_with_calls: URL) -> None:

@@ -62,6 +62,7 @@ def end_unbilled(url: URL) -> None:
 
 
 def test_without_any_call_all_say_so(upgraded: URL) -> None:
+    assert run("pages", "metered", url=upgraded).status == 0
     nothing = "0 calls: 0 tokens charged, a shortfall of 0 tokens.\n"
     for command, done in (("burn", "Burnt"), ("reap", "Reaped"), ("settle", "Settled")):
         result = run(command, url=upgraded)
@@ -236,3 +237,9 @@ def test_time_that_is_none_is_refused(time: str, option: str) -> None:
 def test_number_that_is_none_is_refused(command: str, number: str) -> None:
     error = run(command, f"--max={number}", url="postgresql://127.0.0.1:1/never_asked").error
     assert error == f"FAILED: --max {number}: give a number of calls, such as 1000."
+
+
+def test_burn_says_that_trusted_pages_bill_by_themselves(upgraded: URL) -> None:
+    assert "there is nothing to burn" in run("burn", url=upgraded).out
+    assert run("pages", "metered", url=upgraded).status == 0
+    assert run("burn", url=upgraded).out == "Burnt 0 calls: 0 tokens charged, a shortfall of 0 tokens.\n"

@@ -659,8 +659,8 @@ MUTATIONS: Final = {
     ),
     "tick_call lets everybody bill": Mutation(
         "tick_call",
-        "m.is_plain\n      AND (oblivion.open_access() OR oblivion.may_act_for(m.user_id, caller))\n    RETURNING",
-        "m.is_plain\n    RETURNING",
+        "      AND (oblivion.open_access() OR oblivion.may_act_for(m.user_id, caller))\n    RETURNING",
+        "    RETURNING",
         tick_and_end_of_another_users_call,
         ("ok", "unknown", 96),
     ),
@@ -679,8 +679,8 @@ MUTATIONS: Final = {
     ),
     "end_call lets everybody end": Mutation(
         "end_call",
-        "m.is_plain\n      AND (oblivion.open_access() OR oblivion.may_act_for(m.user_id, caller))\n    RETURNING",
-        "m.is_plain\n    RETURNING",
+        "      AND (oblivion.open_access() OR oblivion.may_act_for(m.user_id, caller))\n    RETURNING",
+        "    RETURNING",
         tick_and_end_of_another_users_call,
         ("unknown", "ok", 96),
     ),
@@ -703,11 +703,11 @@ MUTATIONS: Final = {
         "advance_call", LOCK, f"{LOCK} OF m", turn_beside_an_end, ("ok", "ok", False)
     ),
     "advance_call locks the call only": Mutation("advance_call", LOCK, f"{LOCK} OF c", turn_beside_a_tick, (4, 4, 92)),
-    "advance_call reads the transaction's clock": Mutation(
-        "advance_call", "clock_timestamp()", "now()", turn_of_a_call_younger_than_its_transaction, (1, 2)
+    "last_moment reads the transaction's clock": Mutation(
+        "last_moment", "clock_timestamp()", "now()", turn_of_a_call_younger_than_its_transaction, (1, 2)
     ),
-    "advance_call lets the clock go back": Mutation(
-        "advance_call",
+    "last_moment lets the clock go back": Mutation(
+        "last_moment",
         "greatest(clock_timestamp(), meter.seen_at)",
         "clock_timestamp()",
         short_end_after_the_clock_was_set_back,

@@ -595,3 +595,9 @@ def test_role_that_may_not_look_can_inspect(page: Page) -> None:
         assert "pages bill" not in result.out
     finally:
         execute(page.url, f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+@pytest.mark.parametrize("option", [("--json",), ("--days", "3")])
+def test_options_of_the_report_do_not_go_with_a_switch(upgraded: URL, option: tuple[str, ...]) -> None:
+    assert "belong to the report" in run("pages", "metered", *option, url=upgraded).error
+    assert run("pages", url=upgraded).out.startswith("Pages are trusted")

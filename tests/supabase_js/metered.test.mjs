@@ -122,10 +122,7 @@ const SCRIPTS = {
 };
 // In the authenticated mode policies refuse these, whoever bills.
 const OPEN_SCRIPTS = {
-  "an account that is closed and opened again": [0, 0, async (page) => {
-    await page.ask(page.client.from("user_accounts").delete().eq("user_id", page.user));
-    await page.ask(signIn(page.client, page.user, "e@example.com"));
-  }],
+  "an account that is closed": [0, 0, (page) => page.ask(page.client.from("user_accounts").delete().eq("user_id", page.user))],
   "usage that is refused": [0, 0, async (page) => {
     const { data: { id: session_id } } = await page.ask(begin(page.client, page.user));
     await page.ask(log(page, { session_id, mode: "voice-only" }));
