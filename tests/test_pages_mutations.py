@@ -950,7 +950,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "guard_usage",
-        "oblivion.call_id(OLD.session_id), oblivion.call_id(NEW.session_id)",
+        "oblivion.call_id(coalesce(NEW.session_id, OLD.session_id))",
         "oblivion.call_id(OLD.session_id)",
         usage_that_a_page_gives_to_another_call,
         [(2,)],

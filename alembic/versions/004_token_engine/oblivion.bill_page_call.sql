@@ -14,17 +14,20 @@ DECLARE
   bill pg_catalog.record;
   state oblivion.live_calls;
 BEGIN
-  SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = NEW.id AND m.by_page;
-  IF meter.session_id IS NULL THEN
-    RETURN NULL;
-  ELSIF NEW.end_time IS NOT NULL
-    AND (OLD.end_time IS NULL OR meter.reaped AND NEW.end_time <> OLD.end_time AND oblivion.is_fresh(meter))
+  IF oblivion.page_billing() = 'metered' AND OLD.end_time IS NULL AND NEW.end_time IS NOT NULL
+    AND NOT starts_with(NEW.user_id, 'anonymous_')
   THEN
     state := oblivion.end_call(NEW.id, 'service_role');
     IF state.session_id IS NOT NULL THEN
       RETURN NULL;
     END IF;
-    SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = NEW.id FOR NO KEY UPDATE;
+  END IF;
+  SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = NEW.id AND m.by_page FOR NO KEY UPDATE;
+  IF meter.session_id IS NULL THEN
+    RETURN NULL;
+  ELSIF NEW.end_time IS NOT NULL
+    AND (OLD.end_time IS NULL OR meter.reaped AND NEW.end_time <> OLD.end_time AND oblivion.is_fresh(meter))
+  THEN
     until := oblivion.last_moment(meter);
     meter := oblivion.final_meter(meter, NEW.used_turn);
     bill := oblivion.bill_call(meter, until, true, 'end');

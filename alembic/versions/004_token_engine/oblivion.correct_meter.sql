@@ -11,6 +11,12 @@ AS $$
 DECLARE
   moves_end CONSTANT boolean := pg_trigger_depth() = 1 AND NEW.end_time IS DISTINCT FROM OLD.end_time;
 BEGIN
+  IF OLD.end_time IS NOT NULL AND NEW.end_time IS NOT NULL AND pg_trigger_depth() > 1
+    AND (NEW.start_time, NEW.user_id) IS NOT DISTINCT FROM (OLD.start_time, OLD.user_id)
+  THEN
+    -- The end that a page wrote becomes what is true.
+    RETURN NULL;
+  END IF;
   UPDATE oblivion.call_meters AS m
   SET
     started_at = CASE

@@ -14,7 +14,10 @@ DECLARE
   meter oblivion.call_meters;
   bill pg_catalog.record;
 BEGIN
-  SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = OLD.id;
+  SELECT m.session_id, m.by_page, m.reaped
+  INTO meter.session_id, meter.by_page, meter.reaped
+  FROM oblivion.call_meters AS m
+  WHERE m.session_id = OLD.id;
   IF meter.session_id IS NULL THEN
     IF is_page AND oblivion.page_billing() = 'metered' THEN
       NEW.id := OLD.id;

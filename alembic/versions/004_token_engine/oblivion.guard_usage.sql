@@ -14,12 +14,17 @@ BEGIN
   IF NOT oblivion.is_page() THEN
     RETURN coalesce(NEW, OLD);
   END IF;
-  SELECT m.session_id, m.user_id, m.by_page
+  SELECT m.session_id, m.user_id, m.by_page, m.usage_id
   INTO meter
   FROM oblivion.call_meters AS m
-  WHERE m.session_id IN (oblivion.call_id(OLD.session_id), oblivion.call_id(NEW.session_id))
-  LIMIT 1;
-  IF NOT FOUND THEN
+  WHERE m.session_id = oblivion.call_id(coalesce(NEW.session_id, OLD.session_id));
+  IF NOT FOUND AND TG_OP = 'UPDATE' THEN
+    SELECT m.session_id, m.user_id, m.by_page, m.usage_id
+    INTO meter
+    FROM oblivion.call_meters AS m
+    WHERE m.session_id = oblivion.call_id(OLD.session_id);
+  END IF;
+  IF meter.session_id IS NULL THEN
     RETURN coalesce(NEW, OLD);
   ELSIF NOT is_metered THEN
     IF TG_OP = 'INSERT' AND meter.by_page THEN
@@ -34,7 +39,9 @@ BEGIN
   ELSIF (oblivion.open_access() OR NEW.user_id = meter.user_id AND NEW.user_id = oblivion.current_user_id())
     AND NEW.id IS NOT NULL AND NEW.used_turn IS NOT NULL AND NEW.tokens_used >= 0 AND NEW.mode IN ('voice', 'video')
     AND coalesce(NEW.duration_seconds, 0) >= 0
-    AND EXISTS (SELECT FROM public.user_accounts AS a WHERE a.user_id = NEW.user_id)
+    -- The row of usage that the engine wrote has the account as its foreign key.
+    AND (NEW.user_id = meter.user_id AND meter.usage_id IS NOT NULL
+      OR EXISTS (SELECT FROM public.user_accounts AS a WHERE a.user_id = NEW.user_id))
   THEN
     RETURN NULL;
   END IF;
