@@ -2236,7 +2236,10 @@ DECLARE
   meter oblivion.call_meters;
   bill pg_catalog.record;
 BEGIN
-  SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = OLD.id;
+  SELECT m.session_id, m.by_page, m.reaped
+  INTO meter.session_id, meter.by_page, meter.reaped
+  FROM oblivion.call_meters AS m
+  WHERE m.session_id = OLD.id;
   IF meter.session_id IS NULL THEN
     IF is_page AND oblivion.page_billing() = 'metered' THEN
       NEW.id := OLD.id;
@@ -2300,6 +2303,12 @@ AS $$
 DECLARE
   moves_end CONSTANT boolean := pg_trigger_depth() = 1 AND NEW.end_time IS DISTINCT FROM OLD.end_time;
 BEGIN
+  IF OLD.end_time IS NOT NULL AND NEW.end_time IS NOT NULL AND pg_trigger_depth() > 1
+    AND (NEW.start_time, NEW.user_id) IS NOT DISTINCT FROM (OLD.start_time, OLD.user_id)
+  THEN
+    -- The end that a page wrote becomes what is true.
+    RETURN NULL;
+  END IF;
   UPDATE oblivion.call_meters AS m
   SET
     started_at = CASE
@@ -2469,17 +2478,20 @@ DECLARE
   bill pg_catalog.record;
   state oblivion.live_calls;
 BEGIN
-  SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = NEW.id AND m.by_page;
-  IF meter.session_id IS NULL THEN
-    RETURN NULL;
-  ELSIF NEW.end_time IS NOT NULL
-    AND (OLD.end_time IS NULL OR meter.reaped AND NEW.end_time <> OLD.end_time AND oblivion.is_fresh(meter))
+  IF oblivion.page_billing() = 'metered' AND OLD.end_time IS NULL AND NEW.end_time IS NOT NULL
+    AND NOT starts_with(NEW.user_id, 'anonymous_')
   THEN
     state := oblivion.end_call(NEW.id, 'service_role');
     IF state.session_id IS NOT NULL THEN
       RETURN NULL;
     END IF;
-    SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = NEW.id FOR NO KEY UPDATE;
+  END IF;
+  SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = NEW.id AND m.by_page FOR NO KEY UPDATE;
+  IF meter.session_id IS NULL THEN
+    RETURN NULL;
+  ELSIF NEW.end_time IS NOT NULL
+    AND (OLD.end_time IS NULL OR meter.reaped AND NEW.end_time <> OLD.end_time AND oblivion.is_fresh(meter))
+  THEN
     until := oblivion.last_moment(meter);
     meter := oblivion.final_meter(meter, NEW.used_turn);
     bill := oblivion.bill_call(meter, until, true, 'end');
@@ -2603,12 +2615,17 @@ BEGIN
   IF NOT oblivion.is_page() THEN
     RETURN coalesce(NEW, OLD);
   END IF;
-  SELECT m.session_id, m.user_id, m.by_page
+  SELECT m.session_id, m.user_id, m.by_page, m.usage_id
   INTO meter
   FROM oblivion.call_meters AS m
-  WHERE m.session_id IN (oblivion.call_id(OLD.session_id), oblivion.call_id(NEW.session_id))
-  LIMIT 1;
-  IF NOT FOUND THEN
+  WHERE m.session_id = oblivion.call_id(coalesce(NEW.session_id, OLD.session_id));
+  IF NOT FOUND AND TG_OP = 'UPDATE' THEN
+    SELECT m.session_id, m.user_id, m.by_page, m.usage_id
+    INTO meter
+    FROM oblivion.call_meters AS m
+    WHERE m.session_id = oblivion.call_id(OLD.session_id);
+  END IF;
+  IF meter.session_id IS NULL THEN
     RETURN coalesce(NEW, OLD);
   ELSIF NOT is_metered THEN
     IF TG_OP = 'INSERT' AND meter.by_page THEN
@@ -2623,7 +2640,9 @@ BEGIN
   ELSIF (oblivion.open_access() OR NEW.user_id = meter.user_id AND NEW.user_id = oblivion.current_user_id())
     AND NEW.id IS NOT NULL AND NEW.used_turn IS NOT NULL AND NEW.tokens_used >= 0 AND NEW.mode IN ('voice', 'video')
     AND coalesce(NEW.duration_seconds, 0) >= 0
-    AND EXISTS (SELECT FROM public.user_accounts AS a WHERE a.user_id = NEW.user_id)
+    -- The row of usage that the engine wrote has the account as its foreign key.
+    AND (NEW.user_id = meter.user_id AND meter.usage_id IS NOT NULL
+      OR EXISTS (SELECT FROM public.user_accounts AS a WHERE a.user_id = NEW.user_id))
   THEN
     RETURN NULL;
   END IF;
