@@ -176,9 +176,10 @@ def call_that_nobody_remembers_but_a_changed_page(site: Site) -> object:
     site.ask("UPDATE user_accounts SET tokens_remaining = 100000 WHERE user_id = 'ada'")
     calls = [site.start("ada"), site.start("ada"), site.start("ada")]
     site.pass_minutes(60 * 24)
-    for function in ("tick_call", "end_call"):
-        site.send("ada", f"SELECT {function}('{calls.pop()}')")
-    site.send("ada", "DELETE FROM call_sessions WHERE id = %s", calls.pop())
+    for function in ("tick_call", "tick_call", "set_call_turn", "end_call"):
+        site.send("ada", f"SELECT {function}('{calls[2]}'{', true' * (function == 'set_call_turn')})")
+    site.send("ada", f"SELECT end_call('{calls[1]}')")
+    site.send("ada", "DELETE FROM call_sessions WHERE id = %s", calls[0])
     return 100000 - site.balance("ada")
 
 
@@ -196,6 +197,49 @@ def call_whose_times_the_owner_corrects(site: Site) -> object:
     site.ask("UPDATE call_sessions SET start_time = start_time - interval '30 minutes' WHERE id = %s", call)
     site.ask("UPDATE call_sessions SET end_time = end_time - interval '2 minutes' WHERE id = %s", call)
     return site.ask("SELECT status, charged FROM settle_calls()"), said(site, call)
+
+
+def call_whose_clock_the_owner_corrects(site: Site) -> object:
+    call = site.start("ada", skew="1 hour")
+    site.pass_minutes(4)
+    other = Site(site.url, site.access)
+    with other.owner.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT FROM user_accounts WHERE user_id = 'ada' FOR UPDATE")
+        site.end("ada", call)
+        cursor.execute("ROLLBACK")
+    other.close()
+    site.ask(
+        "UPDATE call_sessions SET start_time = start_time - interval '1 hour', end_time = end_time - interval '1 hour'"
+    )
+    return site.ask("SELECT status, charged FROM settle_calls()"), said(site, call)
+
+
+def call_from_the_future(site: Site) -> object:
+    site.switch("trusted")
+    calls = [site.start("ada"), site.start("ada")]
+    site.ask("UPDATE call_sessions SET created_at = 'infinity' WHERE id = %s", calls[0])
+    site.ask("UPDATE call_sessions SET created_at = '2100-01-01' WHERE id = %s", calls[1])
+    site.switch("metered")
+    return [(len(site.end("ada", call)), site.balance("ada")) for call in calls]
+
+
+def bill_that_cannot_be_undone(site: Site) -> object:
+    """After the switch back; the account is locked meanwhile."""
+    call = site.start("ada")
+    site.end("ada", call)
+    site.switch("trusted")
+    other = Site(site.url, site.access)
+    with other.owner.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("SELECT FROM user_accounts WHERE user_id = 'ada' FOR UPDATE")
+        columns = "user_id, session_id, tokens_used, mode, used_turn"
+        log = f"INSERT INTO token_usage ({columns}) VALUES ('ada', '{call}', 7, 'video', false)"
+        answer = site.send("ada", f"SET LOCAL lock_timeout = '50ms'; {log}")
+        cursor.execute("ROLLBACK")
+    other.close()
+    incidents = site.ask("SELECT action, error_code FROM oblivion.billing_incidents WHERE resolved_at IS NULL")
+    return answer, said(site, call), usage(site), incidents
 
 
 def call_that_the_owner_ends(site: Site) -> object:
@@ -546,6 +590,9 @@ SOUND: Final[dict[Scenario, object]] = {
     call_that_nobody_remembers: [0, 0, 4320],
     call_that_nobody_remembers_but_a_changed_page: 4320,
     call_whose_times_the_owner_corrects: ([("ok", 6)], (3, False, 6)),
+    call_whose_clock_the_owner_corrects: ([("ok", 10)], (5, False, 10)),
+    call_from_the_future: [(1, 98), (1, 96)],
+    bill_that_cannot_be_undone: ([], (1, False, 2), [(2, False)], [("unmeter", "55P03")]),
     call_that_the_owner_ends: ([("ok", 10)], (5, False, 10)),
     second_tab_after_the_switch_back: 98,
     usage_that_a_page_writes: ([[], "23514", [], [], "23503", "23514"], [(2, False)]),
@@ -647,15 +694,15 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "guard_metered_call",
-        "PERFORM oblivion.meter_call(OLD.id, OLD.user_id, OLD.mode, OLD.created_at)",
+        "PERFORM oblivion.meter_call(OLD.id, OLD.user_id, OLD.mode, least(OLD.created_at, clock_timestamp()))",
         "NULL",
         call_from_before_the_switch_that_its_page_does_not_log,
         (100, []),
     ),
     Mutation(
         "guard_metered_call",
-        "OLD.mode, OLD.created_at",
-        "OLD.mode, OLD.start_time",
+        "least(OLD.created_at, clock_timestamp())",
+        "OLD.start_time",
         call_from_before_the_switch,
         (0, [(1440, False)]),
     ),
@@ -856,8 +903,8 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "guard_usage",
-        "    RETURN NULL;",
-        "    RETURN NEW;",
+        "\n  THEN\n    RETURN NULL;",
+        "\n  THEN\n    RETURN NEW;",
         usage_that_a_page_writes,
         ([[], "23514", [], [], "23503", "23514"], [(2, False), (7, False)]),
     ),
@@ -877,8 +924,8 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "guard_usage",
-        "PERFORM oblivion.unmeter_call(meter.session_id);",
-        "NULL;",
+        "IF NOT oblivion.unmeter_call(meter.session_id) THEN",
+        "IF false THEN",
         bill_after_the_switch_back,
         ((98, (1, False, 2)), 91, [(2, False), (7, False)], (1, False, 0)),
     ),
@@ -989,7 +1036,7 @@ MUTATIONS: Final = (
         "m.is_plain\n      AND (NOT m.by_page OR m.seen_at > clock - interval '12 hours')\n      AND (oblivion",
         "m.is_plain\n      AND (oblivion",
         call_that_nobody_remembers_but_a_changed_page,
-        5762,
+        11526,
     ),
     Mutation(
         "settle_deleted_call",
@@ -1007,7 +1054,7 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "correct_meter",
-        "m.seen_at + (NEW.end_time - OLD.end_time)",
+        "m.seen_at + (NEW.end_time - OLD.end_time) - (NEW.start_time - OLD.start_time)",
         "m.seen_at",
         call_whose_times_the_owner_corrects,
         ([("ok", 10)], (5, False, 10)),
@@ -1032,6 +1079,34 @@ MUTATIONS: Final = (
         "",
         call_that_is_ended_after_it_was_reaped_in_its_time,
         [(6, False)],
+    ),
+    Mutation(
+        "advance_call",
+        "OR action IN ('tick', 'turn') AND meter.by_page AND NOT oblivion.is_fresh(meter)",
+        "",
+        call_that_nobody_remembers_but_a_changed_page,
+        11526,
+    ),
+    Mutation(
+        "correct_meter",
+        " - (NEW.start_time - OLD.start_time)",
+        "",
+        call_whose_clock_the_owner_corrects,
+        ([("ok", 0)], (-55, False, 0)),
+    ),
+    Mutation(
+        "guard_metered_call",
+        "least(OLD.created_at, clock_timestamp())",
+        "OLD.created_at",
+        call_from_the_future,
+        [(1, 100), (1, 100)],
+    ),
+    Mutation(
+        "guard_usage",
+        "IF NOT oblivion.unmeter_call(meter.session_id) THEN\n        RETURN NULL;\n      END IF;",
+        "PERFORM oblivion.unmeter_call(meter.session_id);",
+        bill_that_cannot_be_undone,
+        ("55P03", (1, False, 2), [(2, False)], []),
     ),
 )
 

@@ -229,7 +229,11 @@ class BillingIncidentColumns(TypedColumns):
     session_id: Named[UUID] = Column(Uuid, comment="The call that could not be billed; it may have been deleted since.")
     user_id: Named[str | None] = Column(Text, comment="The user of the call.")
     action: Named[str] = Column(
-        Text, comment="The action that could not bill the call: tick, turn, end, reap or settle."
+        Text,
+        comment=(
+            "The action that could not bill the call: tick, turn, end, burn, reap or settle; unmeter if it could not"
+            " undo a bill."
+        ),
     )
     error_code: Named[str] = Column(Text, comment="SQLSTATE of the error.")
     message: Named[str] = Column(Text, comment="Message of the error.")

@@ -744,7 +744,8 @@ COMMENT ON COLUMN oblivion.billing_incidents.session_id IS
 COMMENT ON COLUMN oblivion.billing_incidents.user_id IS 'The user of the call.';
 
 COMMENT ON COLUMN oblivion.billing_incidents.action IS
-  'The action that could not bill the call: tick, turn, end, reap or settle.';
+  'The action that could not bill the call: tick, turn, end, burn, reap or settle; unmeter if it could not undo a '
+  'bill.';
 
 COMMENT ON COLUMN oblivion.billing_incidents.error_code IS 'SQLSTATE of the error.';
 
@@ -1363,7 +1364,9 @@ BEGIN
       WHEN 'burn' THEN meter.seen_at
       ELSE oblivion.last_moment(meter)
     END;
-    ends := action IN ('end', 'reap');
+    -- If nobody remembered a page's call for long, a tick does not go on with it: each would bill as long again.
+    ends := action IN ('end', 'reap')
+      OR action IN ('tick', 'turn') AND meter.by_page AND NOT oblivion.is_fresh(meter);
   ELSIF meter.settled OR action IN ('tick', 'turn') THEN
     state.status := 'ended';
     SELECT a.tokens_remaining INTO state.balance FROM public.user_accounts AS a WHERE a.user_id = meter.user_id;
@@ -1398,7 +1401,7 @@ BEGIN
   meter := oblivion.note_outcome(
     meter, bill.status, until, ends, is_reaped => action = 'reap' OR meter.reaped AND action = 'settle'
   );
-  IF action NOT IN ('tick', 'burn') OR call.end_time IS NOT NULL THEN
+  IF action NOT IN ('tick', 'burn') OR call.end_time IS NOT NULL OR ends THEN
     PERFORM set_config('oblivion.reason', 'charge ' || session_id, true);
     UPDATE public.call_sessions AS c
     SET
@@ -2250,7 +2253,7 @@ BEGIN
         NEW.credit_cost := OLD.credit_cost;
       END IF;
       IF OLD.end_time IS NULL AND NEW.end_time IS NOT NULL AND OLD.created_at > clock_timestamp() - interval '12 hours' THEN
-        PERFORM oblivion.meter_call(OLD.id, OLD.user_id, OLD.mode, OLD.created_at);
+        PERFORM oblivion.meter_call(OLD.id, OLD.user_id, OLD.mode, least(OLD.created_at, clock_timestamp()));
       END IF;
     END IF;
     RETURN NEW;
@@ -2318,6 +2321,8 @@ BEGIN
     seen_at = CASE
       WHEN NOT m.by_page OR NOT moves_end OR NEW.end_time IS NULL THEN m.seen_at
       WHEN OLD.end_time IS NULL OR NOT isfinite(OLD.end_time) THEN NEW.end_time
+      WHEN isfinite(OLD.start_time) AND isfinite(NEW.start_time)
+        THEN m.seen_at + (NEW.end_time - OLD.end_time) - (NEW.start_time - OLD.start_time)
       ELSE m.seen_at + (NEW.end_time - OLD.end_time)
     END,
     user_id = NEW.user_id,
@@ -2412,7 +2417,7 @@ COMMENT ON FUNCTION oblivion.meter_call(uuid, text, text, timestamptz) IS
 
 EXECUTE $statement$-- Undoes what the engine billed, because the page bills the call by itself: each call is billed once.
 CREATE FUNCTION oblivion.unmeter_call(call uuid)
-RETURNS void
+RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = ''
 AS $$
@@ -2432,15 +2437,18 @@ BEGIN
   SET resolved_at = clock_timestamp()
   WHERE i.session_id = meter.session_id AND i.resolved_at IS NULL;
   DELETE FROM oblivion.call_meters AS m WHERE m.session_id = meter.session_id;
+  RETURN true;
 EXCEPTION
   WHEN OTHERS THEN
-    -- The page's own request goes on.
-    RAISE WARNING 'Call % stays metered (%: %)', call, SQLSTATE, SQLERRM;
+    -- The page's own request goes on. The owner reads here that the call is billed twice, and can refund it.
+    PERFORM oblivion.note_incident(call, meter.user_id, 'unmeter', SQLSTATE, SQLERRM);
+    RETURN false;
 END
 $$$statement$;
 
 COMMENT ON FUNCTION oblivion.unmeter_call(uuid) IS
-  'Gives back what a call of a page was charged, and deletes its meter: the page bills the call.';
+  'Gives back what a call of a page was charged, and deletes its meter: the page bills the call. Returns whether it '
+  'could; if not, there is an incident.';
 
 EXECUTE $statement$-- A call that has ended when it is inserted was never seen by the server's clock, and costs nothing.
 CREATE FUNCTION oblivion.meter_page_call()
@@ -2631,7 +2639,9 @@ BEGIN
     IF TG_OP = 'INSERT' AND meter.by_page THEN
       -- Everybody who writes both locks the call before its meter.
       PERFORM FROM public.call_sessions AS c WHERE c.id = meter.session_id FOR NO KEY UPDATE;
-      PERFORM oblivion.unmeter_call(meter.session_id);
+      IF NOT oblivion.unmeter_call(meter.session_id) THEN
+        RETURN NULL;
+      END IF;
       UPDATE public.call_sessions AS c SET credit_cost = 0 WHERE c.id = meter.session_id;
     END IF;
     RETURN coalesce(NEW, OLD);

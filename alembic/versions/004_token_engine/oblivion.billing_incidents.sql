@@ -47,7 +47,8 @@ COMMENT ON COLUMN oblivion.billing_incidents.session_id IS
   'The call that could not be billed; it may have been deleted since.';
 COMMENT ON COLUMN oblivion.billing_incidents.user_id IS 'The user of the call.';
 COMMENT ON COLUMN oblivion.billing_incidents.action IS
-  'The action that could not bill the call: tick, turn, end, reap or settle.';
+  'The action that could not bill the call: tick, turn, end, burn, reap or settle; unmeter if it could not undo a '
+  'bill.';
 COMMENT ON COLUMN oblivion.billing_incidents.error_code IS 'SQLSTATE of the error.';
 COMMENT ON COLUMN oblivion.billing_incidents.message IS 'Message of the error.';
 COMMENT ON COLUMN oblivion.billing_incidents.attempts IS

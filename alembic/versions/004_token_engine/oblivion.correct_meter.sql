@@ -26,6 +26,8 @@ BEGIN
     seen_at = CASE
       WHEN NOT m.by_page OR NOT moves_end OR NEW.end_time IS NULL THEN m.seen_at
       WHEN OLD.end_time IS NULL OR NOT isfinite(OLD.end_time) THEN NEW.end_time
+      WHEN isfinite(OLD.start_time) AND isfinite(NEW.start_time)
+        THEN m.seen_at + (NEW.end_time - OLD.end_time) - (NEW.start_time - OLD.start_time)
       ELSE m.seen_at + (NEW.end_time - OLD.end_time)
     END,
     user_id = NEW.user_id,

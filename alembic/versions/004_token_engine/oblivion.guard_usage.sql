@@ -30,7 +30,9 @@ BEGIN
     IF TG_OP = 'INSERT' AND meter.by_page THEN
       -- Everybody who writes both locks the call before its meter.
       PERFORM FROM public.call_sessions AS c WHERE c.id = meter.session_id FOR NO KEY UPDATE;
-      PERFORM oblivion.unmeter_call(meter.session_id);
+      IF NOT oblivion.unmeter_call(meter.session_id) THEN
+        RETURN NULL;
+      END IF;
       UPDATE public.call_sessions AS c SET credit_cost = 0 WHERE c.id = meter.session_id;
     END IF;
     RETURN coalesce(NEW, OLD);

@@ -52,7 +52,9 @@ BEGIN
       WHEN 'burn' THEN meter.seen_at
       ELSE oblivion.last_moment(meter)
     END;
-    ends := action IN ('end', 'reap');
+    -- If nobody remembered a page's call for long, a tick does not go on with it: each would bill as long again.
+    ends := action IN ('end', 'reap')
+      OR action IN ('tick', 'turn') AND meter.by_page AND NOT oblivion.is_fresh(meter);
   ELSIF meter.settled OR action IN ('tick', 'turn') THEN
     state.status := 'ended';
     SELECT a.tokens_remaining INTO state.balance FROM public.user_accounts AS a WHERE a.user_id = meter.user_id;
@@ -87,7 +89,7 @@ BEGIN
   meter := oblivion.note_outcome(
     meter, bill.status, until, ends, is_reaped => action = 'reap' OR meter.reaped AND action = 'settle'
   );
-  IF action NOT IN ('tick', 'burn') OR call.end_time IS NOT NULL THEN
+  IF action NOT IN ('tick', 'burn') OR call.end_time IS NOT NULL OR ends THEN
     PERFORM set_config('oblivion.reason', 'charge ' || session_id, true);
     UPDATE public.call_sessions AS c
     SET

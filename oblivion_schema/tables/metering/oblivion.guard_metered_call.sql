@@ -28,7 +28,7 @@ BEGIN
         NEW.credit_cost := OLD.credit_cost;
       END IF;
       IF OLD.end_time IS NULL AND NEW.end_time IS NOT NULL AND OLD.created_at > clock_timestamp() - interval '12 hours' THEN
-        PERFORM oblivion.meter_call(OLD.id, OLD.user_id, OLD.mode, OLD.created_at);
+        PERFORM oblivion.meter_call(OLD.id, OLD.user_id, OLD.mode, least(OLD.created_at, clock_timestamp()));
       END IF;
     END IF;
     RETURN NEW;

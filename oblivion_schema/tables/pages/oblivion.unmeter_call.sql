@@ -1,6 +1,6 @@
 -- Undoes what the engine billed, because the page bills the call by itself: each call is billed once.
 CREATE OR REPLACE FUNCTION oblivion.unmeter_call(call uuid)
-RETURNS void
+RETURNS boolean
 LANGUAGE plpgsql
 SET search_path = ''
 AS $$
@@ -20,12 +20,15 @@ BEGIN
   SET resolved_at = clock_timestamp()
   WHERE i.session_id = meter.session_id AND i.resolved_at IS NULL;
   DELETE FROM oblivion.call_meters AS m WHERE m.session_id = meter.session_id;
+  RETURN true;
 EXCEPTION
   WHEN OTHERS THEN
-    -- The page's own request goes on.
-    RAISE WARNING 'Call % stays metered (%: %)', call, SQLSTATE, SQLERRM;
+    -- The page's own request goes on. The owner reads here that the call is billed twice, and can refund it.
+    PERFORM oblivion.note_incident(call, meter.user_id, 'unmeter', SQLSTATE, SQLERRM);
+    RETURN false;
 END
 $$;
 
 COMMENT ON FUNCTION oblivion.unmeter_call(uuid) IS
-  'Gives back what a call of a page was charged, and deletes its meter: the page bills the call.';
+  'Gives back what a call of a page was charged, and deletes its meter: the page bills the call. Returns whether it '
+  'could; if not, there is an incident.';
