@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pytest
@@ -38,6 +39,20 @@ def said(site: Site, call: str) -> tuple[Any, ...]:
         call,
     )
     return row
+
+
+@contextmanager
+def account_locked(site: Site) -> Iterator[None]:
+    """Another session holds the account of `ada`."""
+    other = Site(site.url, site.access)
+    try:
+        with other.owner.cursor() as cursor:
+            cursor.execute("BEGIN")
+            cursor.execute("SELECT FROM user_accounts WHERE user_id = 'ada' FOR UPDATE")
+            yield
+            cursor.execute("ROLLBACK")
+    finally:
+        other.close()
 
 
 def at_once(site: Site, *calls: str) -> None:
@@ -187,13 +202,8 @@ def call_whose_times_the_owner_corrects(site: Site) -> object:
     """By a clock that is an hour off; the account is locked at its end, so it is settled later."""
     call = site.start("ada", skew="1 hour")
     site.pass_minutes(4)
-    other = Site(site.url, site.access)
-    with other.owner.cursor() as cursor:
-        cursor.execute("BEGIN")
-        cursor.execute("SELECT FROM user_accounts WHERE user_id = 'ada' FOR UPDATE")
+    with account_locked(site):
         site.end("ada", call)
-        cursor.execute("ROLLBACK")
-    other.close()
     site.ask("UPDATE call_sessions SET start_time = start_time - interval '30 minutes' WHERE id = %s", call)
     site.ask("UPDATE call_sessions SET end_time = end_time - interval '2 minutes' WHERE id = %s", call)
     return site.ask("SELECT status, charged FROM settle_calls()"), said(site, call)
@@ -202,13 +212,8 @@ def call_whose_times_the_owner_corrects(site: Site) -> object:
 def call_whose_clock_the_owner_corrects(site: Site) -> object:
     call = site.start("ada", skew="1 hour")
     site.pass_minutes(4)
-    other = Site(site.url, site.access)
-    with other.owner.cursor() as cursor:
-        cursor.execute("BEGIN")
-        cursor.execute("SELECT FROM user_accounts WHERE user_id = 'ada' FOR UPDATE")
+    with account_locked(site):
         site.end("ada", call)
-        cursor.execute("ROLLBACK")
-    other.close()
     site.ask(
         "UPDATE call_sessions SET start_time = start_time - interval '1 hour', end_time = end_time - interval '1 hour'"
     )
@@ -229,15 +234,10 @@ def bill_that_cannot_be_undone(site: Site) -> object:
     call = site.start("ada")
     site.end("ada", call)
     site.switch("trusted")
-    other = Site(site.url, site.access)
-    with other.owner.cursor() as cursor:
-        cursor.execute("BEGIN")
-        cursor.execute("SELECT FROM user_accounts WHERE user_id = 'ada' FOR UPDATE")
+    with account_locked(site):
         columns = "user_id, session_id, tokens_used, mode, used_turn"
         log = f"INSERT INTO token_usage ({columns}) VALUES ('ada', '{call}', 7, 'video', false)"
         answer = site.send("ada", f"SET LOCAL lock_timeout = '50ms'; {log}")
-        cursor.execute("ROLLBACK")
-    other.close()
     incidents = site.ask("SELECT action, error_code FROM oblivion.billing_incidents WHERE resolved_at IS NULL")
     return answer, said(site, call), usage(site), incidents
 
@@ -371,14 +371,9 @@ def end_while_the_account_is_locked(site: Site) -> object:
     """By a clock a day off, with TURN; it is settled later."""
     call = site.start("ada", skew="1 day")
     site.pass_minutes(1)
-    other = Site(site.url, site.access)
-    with other.owner.cursor() as cursor:
-        cursor.execute("BEGIN")
-        cursor.execute("SELECT FROM user_accounts WHERE user_id = 'ada' FOR UPDATE")
+    with account_locked(site):
         site.ask("SET lock_timeout = 0")
         ended = len(site.end("ada", call, turn=True))
-        cursor.execute("ROLLBACK")
-    other.close()
     unsettled = site.balance("ada"), site.ask("SELECT error_code FROM oblivion.billing_incidents")
     site.pass_minutes(5)
     return ended, unsettled, site.ask("SELECT status, charged FROM settle_calls()"), said(site, call), usage(site)

@@ -90,13 +90,14 @@ def burn(connection: Connection, max_calls: int | None) -> Tally:
         for size in _batches(max_calls, _BURN_BATCH):
             calls = connection.execute(select(burn_calls(size))).all()
             connection.commit()
-            tally.calls += len({call.session_id for call in calls} - burnt)
+            ids = {call.session_id for call in calls}
+            tally.calls += len(ids - burnt)
             for session_id, status, charged, shortfall in calls:
                 tally.add(session_id, status, charged, shortfall)
             # A call that comes a second time had another heartbeat meanwhile: all others had their turn.
-            if len(calls) < size or burnt & {call.session_id for call in calls}:
+            if len(calls) < size or burnt & ids:
                 break
-            burnt |= {call.session_id for call in calls}
+            burnt |= ids
     except DBAPIError as error:
         raise _explained(error, connection) from error
     return tally
