@@ -30,22 +30,24 @@ from oblivion_schema.commands.maintenance import reap as run_reap
 from oblivion_schema.commands.maintenance import settle as run_settle
 from oblivion_schema.commands.pages import number_of_days
 from oblivion_schema.commands.pages import report as report_on_pages
-from oblivion_schema.commands.verify import verify as run_checks
 from oblivion_schema.deploy import upgrade as migrate
 from oblivion_schema.deploy.export import export as export_revisions
 from oblivion_schema.deploy.export import write
 from oblivion_schema.deploy.options import MODES_ARE_FOR_UPGRADES, Options, find_database, parse_mode, parse_pages
 from oblivion_schema.deploy.turns import alone, wait_for_other_deployers
 from oblivion_schema.drift.check import check_against as run_check_against
-from oblivion_schema.drift.check import require_newest_revision
+from oblivion_schema.drift.check import compare_here, require_newest_revision
+from oblivion_schema.drift.check import script as script_that_mends
 from oblivion_schema.errors import UserError, explain, interrupted
 from oblivion_schema.operations import requests_of
 from oblivion_schema.server import embedded
 from oblivion_schema.server.database import EMBEDDED, TRANSACTION_POOLER, hear_interrupts, parse
 from oblivion_schema.tables.access import current_modes, has_modes, others_policies, switch
 from oblivion_schema.tables.base import metadata
+from oblivion_schema.verification.checklist import verify as run_checks
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Sequence
 
     from sqlalchemy import Connection
@@ -75,8 +77,8 @@ def verify(config: Config) -> None:
     failed = 0
     with find_database(config).connect() as connection:
         try:
-            for check in run_checks(connection):
-                failed += not check.passed
+            for check in run_checks(connection, ScriptDirectory.from_config(config)):
+                failed += check.failed
                 config.print_stdout(str(check))
         except DBAPIError as error:
             raise explain(error, connection.engine) from error
@@ -84,17 +86,23 @@ def verify(config: Config) -> None:
         sys.exit(1)
 
 
-def check_against(config: Config, against: str, scratch: str | None) -> None:
-    """Compare a database, which is only read, with the schema built on another server; exit status 1 if they differ.
+def check(config: Config, against: str | None, scratch: str | None, *, sql: bool) -> None:
+    """Compare a database with the code: print the SQL that mends it, or, of one that is only read, the differences.
 
     Raises UserError as `oblivion_schema.drift.check.check_against()`.
     """
     hear_interrupts()
-    drift = run_check_against(
-        parse(against, "--against"),
-        parse(scratch, "--scratch") if scratch else None,
-        ScriptDirectory.from_config(config),
-    )
+    revisions = ScriptDirectory.from_config(config)
+    if against is None:
+        drift = compare_here(find_database(config), revisions)
+    else:
+        drift = run_check_against(
+            parse(against, "--against"), parse(scratch, "--scratch") if scratch else None, revisions
+        )
+    if sql:
+        for line in script_that_mends(drift):
+            config.print_stdout("%s", line)
+        return
     for line in drift.report():
         config.print_stdout("%s", line)
     if drift.differences:
@@ -307,9 +315,10 @@ def _command_line() -> CommandLine:
     settle_calls.set_defaults(cmd=(settle, ["max_calls"], []))
     for command in (burn_calls, reap_calls, settle_calls):
         command.add_argument("--max", dest="max_calls", metavar="N", help="the most calls of this run; default: all")
-    check = line.subparsers.choices["check"]
-    check.add_argument("--against", metavar="URL", help="only read that database, and build the schema elsewhere")
-    check.add_argument(
+    compare = line.subparsers.choices["check"]
+    compare.add_argument("--sql", action="store_true", help="only print the SQL that mends the differences")
+    compare.add_argument("--against", metavar="URL", help="only read that database, and build the schema elsewhere")
+    compare.add_argument(
         "--scratch", metavar="URL", help="build it there, not on the embedded PostgreSQL; everything is rolled back"
     )
     # The prefix makes argparse take no argument for an option of ours: all of them are psql's.
@@ -317,6 +326,14 @@ def _command_line() -> CommandLine:
     open_psql.add_argument("arguments", nargs="*")
     open_psql.set_defaults(cmd=(psql, ["arguments"], []))
     return line
+
+
+def _take_over_check(options: Namespace) -> None:
+    """Let our own command do what Alembic's check cannot."""
+    if options.scratch is not None and options.against is None:
+        raise UserError("--scratch belongs to check --against URL.")
+    if options.against is not None or options.sql:
+        options.cmd = (check, ["against", "scratch"], ["sql"])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -332,10 +349,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     raises, options.raiseerr = options.raiseerr, True
     try:
         config = migrate.config(options)
-        if getattr(options, "against", None) is not None:
-            options.cmd = (check_against, ["against", "scratch"], [])
-        elif getattr(options, "scratch", None) is not None:
-            raise UserError("--scratch belongs to check --against URL.")
+        if options.cmd[0].__name__ == "check":
+            _take_over_check(options)
         # Checked here, because for commands that only read files Alembic does not run env.py, which checks it too.
         if Options.from_config(config).sets_modes and options.cmd[0].__name__ not in {"export", "upgrade"}:
             raise UserError(MODES_ARE_FOR_UPGRADES)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 import pytest
+from alembic.script import ScriptDirectory
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from legacy_states import STATES, State
@@ -24,8 +25,9 @@ from sqlalchemy.exc import ProgrammingError
 from support import examples, execute, function_sql, libpq, psql, query, request, run, signed_in, wait_until
 
 import oblivion_schema
-from oblivion_schema.commands.verify import verify
+from oblivion_schema.deploy.upgrade import config
 from oblivion_schema.server import embedded
+from oblivion_schema.verification.checklist import verify
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -624,7 +626,11 @@ def test_sum_that_is_off_is_named_and_mended(shared_engine: Engine, spoilt: Spoi
             connection.exec_driver_sql(FOLD)
         assert not wrong(connection.exec_driver_sql)
         connection.exec_driver_sql(spoilt.sql)
-        [line] = [str(check) for check in verify(connection) if "roll-ups" in check.subject]
+        [line] = [
+            str(check)
+            for check in verify(connection, ScriptDirectory.from_config(config()))
+            if "roll-ups" in check.subject
+        ]
         assert line.startswith(f"FAIL  every sum in the roll-ups is that of its rows: {spoilt.sums} sums are wrong (")
         assert spoilt.drift in line
         assert line.endswith("): run SELECT oblivion.rebuild_rollups()")

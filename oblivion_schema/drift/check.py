@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import func, select, text, true
 from sqlalchemy.exc import DBAPIError
 
+from oblivion_schema import operations
 from oblivion_schema.drift.compare import Drift, find_drift
+from oblivion_schema.drift.plan import Call, File
 from oblivion_schema.drift.standin import MayNotBuildError
 from oblivion_schema.errors import UserError, explain, primary_message, sqlstate
 from oblivion_schema.server import embedded
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
 
     from alembic.script import ScriptDirectory
     from sqlalchemy import Connection
+
+    from oblivion_schema.drift.plan import Statement
 
 _FIX = "Upgrade it first."
 
@@ -52,6 +58,47 @@ def check_against(database: Database, scratch: Database | None, revisions: Scrip
                 "The role of --scratch has to own schema public there, and to have CREATE on the database, which must"
                 " not be read-only: connect as the database's owner. Everything that is built is rolled back."
             ) from error
+
+
+def compare_here(database: Database, revisions: ScriptDirectory) -> Drift:
+    """Compare `database` with the schema built in it, which is rolled back. Raises UserError as `find_drift()`."""
+    with database.connect() as connection:
+        try:
+            require_newest_revision(connection, revisions, "This role")
+            connection.execute(select(func.set_config("search_path", "public", true())))
+            drift = find_drift(connection, MigrationContext.configure(connection=connection), metadata, revisions)
+        except DBAPIError as error:
+            raise explain(error, connection.engine) from error
+        connection.rollback()
+    return drift
+
+
+def script(drift: Drift) -> Iterator[str]:
+    """The lines of an SQL script that mends the differences, in one transaction; comments say what it leaves."""
+    for line in drift.report():
+        yield from (f"-- {part}".rstrip() for part in line.split("\n"))
+    statements = drift.upgrade()
+    if not statements:
+        yield "-- Nothing to mend."
+        return
+    yield "BEGIN;"
+    for statement in statements:
+        yield ""
+        yield _sql_of(statement)
+    yield ""
+    yield "COMMIT;"
+
+
+def _sql_of(statement: Statement) -> str:
+    if isinstance(statement, File):
+        return statement.text.rstrip("\n")
+    if isinstance(statement, Call):
+        said = io.StringIO()
+        offline = {"as_sql": True, "output_buffer": said}
+        with Operations.context(MigrationContext.configure(dialect_name="postgresql", opts=offline)):
+            getattr(operations, statement.function)(*statement.arguments)
+        return said.getvalue().strip()
+    return f"{statement};"
 
 
 def require_newest_revision(live: Connection, revisions: ScriptDirectory, role: str) -> None:

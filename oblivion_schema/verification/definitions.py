@@ -1,0 +1,89 @@
+"""Whether objects are as the metadata declares them: all that `oblivion-schema check` compares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from alembic.runtime.migration import MigrationContext
+
+from oblivion_schema.drift.compare import find_drift
+from oblivion_schema.drift.standin import MayNotBuildError
+from oblivion_schema.tables.access import current_modes
+from oblivion_schema.tables.base import metadata
+from oblivion_schema.verification.check import Check, named, not_tried, note, result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from alembic.script import ScriptDirectory
+    from sqlalchemy import Connection
+
+    from oblivion_schema.drift.compare import Difference
+
+SUBJECT: Final = "everything is defined, granted and commented as the code has it"
+_MEND: Final = "oblivion-schema check --sql prints what mends it"
+# Somebody else's objects on our tables that open or change something; all others at most refuse rows, which is tried.
+_OPENS: Final = frozenset({"policy", "row level security", "function", "grant"})
+# Checked as rows, with what they mean for a call.
+_ROWS: Final = "reference row"
+
+
+def check_definitions(
+    connection: Connection, revisions: ScriptDirectory, missing: frozenset[str] = frozenset()
+) -> Iterator[Check]:
+    """A line for each object that differs, and one for all grants; `missing` has the names that were missed before."""
+    try:
+        drift = find_drift(connection, MigrationContext.configure(connection=connection), metadata, revisions)
+    except MayNotBuildError:
+        yield not_tried(
+            SUBJECT,
+            "this role may not build the schema for comparison, or the session is read-only:"
+            " oblivion-schema check --against URL builds it elsewhere",
+        )
+        return
+    differences = [found for found in drift.differences if found.kind != _ROWS and not _is_missed(found, missing)]
+    grants = [found.name for found in differences if found.kind == "grant"]
+    others = [found for found in differences if found.kind != "grant"]
+    mode = current_modes(connection).access
+    failed = [found for found in others if not _is_harmless(found)]
+    if not grants and not failed:
+        yield Check(SUBJECT)
+    if grants:
+        yield result("grants are those of the code", f"{named(grants, len(grants))}: run oblivion-schema access {mode}")
+    for found in failed:
+        yield result(f"{found.kind} {found.name}".strip(), f"{_says(found)}: {_mend(found)}")
+    for found in others:
+        if _is_harmless(found) and found.kind != "trigger":
+            yield note(f"{found.kind} {found.name}".strip(), "it is not ours")
+    if drift.missing_roles:
+        yield not_tried(
+            f"grants to {', '.join(drift.missing_roles)}",
+            f"the server has no such role; once it has, run oblivion-schema access {mode}",
+        )
+
+
+def _is_missed(found: Difference, missing: Iterable[str]) -> bool:
+    """Whether an object was missed before, or belongs to one that was."""
+    if found.kind == "row level security" and found.name.startswith("on "):
+        return True
+    name, _, on = found.name.partition("(")[0].partition(" on ")
+    names = [part.rpartition(" ")[2].removeprefix("public.") for part in (name, on) if part]
+    full = ".".join([*names[1:], names[0].rpartition(".")[2] if on else names[0]])
+    return any(full == other or full.startswith(f"{other}.") or other in names for other in missing)
+
+
+def _mend(found: Difference) -> str:
+    """What mends it; an object of somebody else's is dropped by hand, if at all."""
+    if found.change != "unknown":
+        return _MEND
+    kind = found.kind or found.name.partition(" ")[0]
+    which = found.name.removeprefix(kind).strip()
+    return f"it opens or changes what ours do; if that is not wanted, DROP {kind.upper()} {which}"
+
+
+def _is_harmless(found: Difference) -> bool:
+    return found.change == "unknown" and found.kind not in _OPENS and not found.name.startswith("rule ")
+
+
+def _says(found: Difference) -> str:
+    return repr(found).removeprefix(f"{found.kind} {found.name}".strip()).strip()
