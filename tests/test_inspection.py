@@ -492,3 +492,28 @@ UNSAID = {
     "index dropped": "idx_token_usage_timestamp",
 }
 """What is not told: it is no news, or of ours alone."""
+
+
+def test_what_the_upgrade_leaves_wrong_is_told_with_its_cure(empty: URL) -> None:
+    execute(
+        empty,
+        f"""
+        {FIRST.script()};
+        ALTER TABLE call_sessions ALTER room_id DROP NOT NULL, ADD must text NOT NULL;
+        ALTER TABLE token_usage ALTER tokens_used DROP NOT NULL, ALTER mode SET DEFAULT 'video';
+        ALTER TABLE token_usage ADD CONSTRAINT second FOREIGN KEY (user_id) REFERENCES user_accounts (user_id);
+        CREATE TABLE audit_log (what text);
+        GRANT INSERT ON audit_log TO PUBLIC;
+        CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN INSERT INTO audit_log VALUES (TG_OP); RETURN NEW; END
+        $$;
+        CREATE TRIGGER audit AFTER INSERT OR UPDATE ON token_usage FOR EACH ROW EXECUTE FUNCTION audit()
+        """,
+    )
+    told = [str(finding) for finding in inspected(empty).warnings]
+    cures = [cure[0] for said in told if (cure := re.search(r"ALTER (TABLE|FUNCTION) \S+ [^,]*", said))]
+    assert len(cures) == 6, told
+    execute(empty, "; ".join(cures))
+    assert run("upgrade", "head", url=empty).status == 0
+    assert "FAIL" not in run("verify", url=empty).out
+    assert run("check", url=empty).status == 0

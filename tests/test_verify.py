@@ -7,11 +7,17 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 import pytest
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from support import dump, examples, execute, run
+from test_drift import FIRST_OF_EACH_KIND, MUTATIONS, Mutation
 
 from oblivion_schema.deploy.upgrade import config
+from oblivion_schema.drift.check import script
+from oblivion_schema.drift.compare import find_drift
+from oblivion_schema.tables.base import metadata
+from oblivion_schema.verification.check import Status
 from oblivion_schema.verification.checklist import verify
 from oblivion_schema.verification.data import check_data
 from oblivion_schema.verification.objects import check_objects
@@ -429,3 +435,107 @@ def test_foreign_trigger_that_takes_tokens_is_seen(upgraded: URL) -> None:
 )
 def test_what_is_broken_is_named(upgraded: URL, sql: str, said: str) -> None:
     assert any(said in line for line in broken(upgraded, sql)), broken(upgraded, sql)
+
+
+STRANGERS = """
+    CREATE OR REPLACE FUNCTION oblivion.refuse_pages() RETURNS void LANGUAGE sql AS 'SELECT';
+    GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO PUBLIC
+"""
+
+
+@pytest.mark.parametrize("mode", ["open", "authenticated"])
+def test_money_that_strangers_make_is_seen(upgraded: URL, mode: str) -> None:
+    assert run("access", mode, url=upgraded).status == 0
+    [line] = [line for line in broken(upgraded, STRANGERS) if line.startswith("FAIL  access")]
+    money = ("top_up", "refund_call", "reap_stale_calls", "settle_calls", "burn_calls")
+    assert line.startswith(f"FAIL  access {mode}: "), line
+    assert ", ".join(f"a visitor may call {name}()" for name in money) in line
+    assert f"oblivion-schema access {mode}" in line
+
+
+@pytest.mark.parametrize("table", ["user_accounts", "call_sessions", "token_usage", "token_ledger", "user_presence"])
+def test_rows_that_strangers_reach_in_the_authenticated_mode_are_seen(closed: URL, table: str) -> None:
+    opened = f"""
+        GRANT SELECT ON {table} TO anon;
+        ALTER POLICY {table}_select ON {table} USING (true)
+    """
+    [line] = [line for line in broken(closed, opened) if line.startswith("FAIL  access")]
+    assert f"a visitor reads {table}" in line
+    assert f"another signed-in user reads {table}" in line
+    written = f"""
+        GRANT ALL ON {table} TO authenticated;
+        ALTER POLICY {table}_select ON {table} USING (true);
+        ALTER POLICY {table}_update ON {table} USING (true) WITH CHECK (true);
+        ALTER POLICY {table}_delete ON {table} USING (true)
+    """
+    [line] = [line for line in broken(closed, written) if line.startswith("FAIL  access")]
+    assert f"another signed-in user reads {table}" in line
+    assert failed_in(closed) == []
+
+
+def failed_in(url: URL) -> list[str]:
+    return broken(url, "SELECT")
+
+
+def test_page_that_is_not_billed_as_its_mode_says_is_seen(open_to_both: URL) -> None:
+    assert run("pages", "metered", url=open_to_both).status == 0
+    assert failed_in(open_to_both) == []
+    for sql in (
+        "ALTER TABLE call_sessions DISABLE TRIGGER meter_page_call",
+        "ALTER TABLE call_sessions DISABLE TRIGGER bill_page_call",
+        "ALTER TABLE user_accounts DISABLE TRIGGER update_user_accounts_updated_at",
+        "ALTER TABLE token_usage DISABLE TRIGGER guard_usage",
+    ):
+        assert any(line.startswith("FAIL  pages metered") for line in broken(open_to_both, sql)), sql
+
+
+def test_what_moves_and_restores_leave_behind_is_named_with_its_cure(upgraded: URL) -> None:
+    execute(upgraded, "SELECT start_call('demo_user', 'r', 'video', false, 'k')")
+    past = "SET LOCAL session_replication_role = replica;"
+    cases = {
+        "SELECT setval('token_ledger_id_seq', 1)": "every identity is ahead",
+        "CREATE TABLE t (id integer); INSERT INTO token_usage (user_id, session_id, tokens_used, mode)"
+        " VALUES ('gone', 's', 1, 'video')": "every row that another one names is there",
+        "ALTER TABLE user_accounts REPLICA IDENTITY NOTHING; CREATE PUBLICATION p FOR TABLE user_accounts": (
+            "every published table can be updated"
+        ),
+        "INSERT INTO oblivion.usage_deltas (sessions, tokens, seconds, has_lost_rows)"
+        " SELECT 0, 0, 0, false FROM generate_series(1, 50001)": "changes are folded into the roll-ups",
+    }
+    for sql, subject in cases.items():
+        with create_engine(upgraded, poolclass=NullPool).connect() as connection:
+            connection.exec_driver_sql(f"{past}{sql}")
+            connection.exec_driver_sql("SET LOCAL session_replication_role = origin")
+            [said] = [check.says for check in checks(connection) if check.subject.startswith(subject)]
+            cure = said.rpartition(": ")[2].replace("insert those, or ", "").removesuffix(" in READ COMMITTED")
+            assert cure.split()[0] in {"SELECT", "DELETE", "ALTER"}, said
+            connection.exec_driver_sql(cure)
+            assert not [c.says for c in checks(connection) if c.failed and c.subject.startswith(subject)], cure
+
+
+# One of each kind, and all by which access may be lost.
+BY_HAND = [
+    mutation
+    for mutation in MUTATIONS
+    if not (mutation.setup or mutation.once)
+    and (str(mutation) in FIRST_OF_EACH_KIND or mutation.kind in {"policy", "grant", "trigger state"})
+    and mutation.kind != "schema"
+]
+
+
+@pytest.mark.parametrize("mutation", BY_HAND, ids=[f"{m.change}-{m.kind}".replace(" ", "-") for m in BY_HAND])
+@pytest.mark.few(mutation=FIRST_OF_EACH_KIND[::4])
+@pytest.mark.full
+def test_whatever_check_sees_verify_tells_and_the_script_mends(engine: Engine, mutation: Mutation) -> None:
+    revisions = ScriptDirectory.from_config(config())
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SET LOCAL search_path = public")
+        connection.exec_driver_sql(mutation.sql, execution_options={"no_parameters": True})
+        said = [str(check) for check in checks(connection) if check.status is not Status.PASSED]
+        assert any(mutation.name.partition("(")[0].split(".")[-1] in line for line in said), said
+        for _ in range(2):  # what is made from PostgreSQL's print may be printed differently, once
+            drift = find_drift(connection, MigrationContext.configure(connection), metadata, revisions)
+            lines = list(script(drift))
+            sql = "\n".join(line for line in lines if line not in {"BEGIN;", "COMMIT;"})
+            connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
+        assert [found for found in drift.differences if found.change != "unknown"] == []

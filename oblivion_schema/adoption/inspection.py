@@ -21,6 +21,7 @@ from oblivion_schema.adoption.preparation import dropped_indexes
 from oblivion_schema.adoption.report import Inspection
 from oblivion_schema.adoption.rights import inspect_grants, inspect_rights
 from oblivion_schema.adoption.tables import Table, inspect_table
+from oblivion_schema.adoption.triggers import foreign_triggers
 from oblivion_schema.adoption.views import inspect_view
 from oblivion_schema.operations import requests_of
 from oblivion_schema.operations.adoption import view_in
@@ -134,6 +135,9 @@ def _inspect_own(there: Snapshot, found: Inspection, requests: Sequence[Request]
         inspect_view(there, found, file)
     if any(name == "user_accounts" for name, _ in _adoptions(requests)):
         _inspect_accounts(there, found, demo=demo)
+    for trigger in foreign_triggers(there.connection):
+        if trigger.on_table.removeprefix("public.") in own:
+            found.warn("trigger", trigger.name, f"{trigger}: {trigger.says}")
     inspect_grants(there, found, [*adopted, *(view_in(file)[0] for file in views)])
     inspect_locks(there, found, requests, adopted)
 

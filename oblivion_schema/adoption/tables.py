@@ -10,6 +10,7 @@ from oblivion_schema.adoption.report import number_of_rows
 from oblivion_schema.declare.access import REALTIME
 from oblivion_schema.declare.sql import quoted, unquoted
 from oblivion_schema.operations.adoption import index_sql, others_on
+from oblivion_schema.tables.base import metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from oblivion_schema.adoption.report import Inspection
     from oblivion_schema.adoption.snapshot import Snapshot
     from oblivion_schema.operations import Request
+
+
+TAKEN_OVER_BY_NAME: Final = frozenset({"user_presence"})
+"""Tables whose columns the upgrade renames, fills and adds, all of them."""
 
 
 @dataclass
@@ -54,6 +59,53 @@ def inspect_table(table: Table, requests: Sequence[Request], *, is_new: bool) ->
             _TOLD[request.function](table, request.arguments)
     for index in sorted(table.dropped & table.row.indexes.keys() - table.gone):
         table.found.do("drop index", index)
+    if is_new and table.row.name not in TAKEN_OVER_BY_NAME:
+        _compare_columns(table, requests)
+        _compare_keys(table)
+
+
+def _compare_columns(table: Table, requests: Sequence[Request]) -> None:
+    """Warn of columns that the upgrade leaves as they are, and that are not as ours, or refuse our rows."""
+    asked = {function: _columns_of(requests, function) for function in ("fill_nulls", "set_defaults")}
+    ours = metadata.tables[table.row.name].columns
+    for name, column in table.row.columns.items():
+        on = f"{table.name}.{name}"
+        alter = f"ALTER TABLE {table.name} ALTER {quoted(name)}"
+        if name not in ours:
+            if not column["nullable"] and column["default"] is None:
+                says = (
+                    f"{on} takes no NULL and has no default, so nobody can add a row without it, as pages and functions"
+                )
+                table.found.warn("column", on, f"{says} do: {alter} DROP NOT NULL, or give it a default")
+            continue
+        if column["nullable"] and not ours[name].nullable and name not in asked["fill_nulls"]:
+            says = f"{on} takes NULL, and stays so: alembic check shows it; correct its rows, then {alter} SET NOT NULL"
+            table.found.warn("column", on, says)
+        if column["default"] is not None and ours[name].server_default is None and name not in asked["set_defaults"]:
+            says = (
+                f"{on} has the default {column['default']}, and keeps it: alembic check shows it; {alter} DROP DEFAULT"
+            )
+            table.found.warn("column", on, says)
+
+
+def _columns_of(requests: Sequence[Request], function: str) -> set[str]:
+    return {unquoted(name) for asked in requests if asked.function == function for name in asked.arguments["columns"]}
+
+
+def _compare_keys(table: Table) -> None:
+    """Warn of a second foreign key on a column that has ours."""
+    ours = {key.name: key.column_keys for key in metadata.tables[table.row.name].foreign_key_constraints}
+    for name, constraint in table.row.constraints.items():
+        on = [column for columns in ours.values() for column in columns]
+        if constraint["kind"] == "f" and name not in ours and any(f"({key})" in constraint["definition"] for key in on):
+            says = (
+                f"{name} on {table.name} is a second foreign key beside ours: each row is looked up twice, and its own"
+            )
+            table.found.warn(
+                "foreign key",
+                name,
+                f"{says} rule for deletions holds, too: ALTER TABLE {table.name} DROP CONSTRAINT {name}",
+            )
 
 
 def _take_over(table: Table, requests: Sequence[Request]) -> bool:

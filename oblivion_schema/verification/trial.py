@@ -306,9 +306,19 @@ def _play_billing(trial: _Trial, subject: str) -> Iterable[Check]:
     yield _compared(trial, subject, expected)
 
 
+# Why the engine could not bill, which it does not let its caller feel.
+_REASONS: Final = (
+    "SELECT string_agg(DISTINCT message, ', ') AS said FROM oblivion.billing_incidents WHERE user_id = :user"
+)
+
+
 def _compared(trial: _Trial, subject: str, expected: dict[str, tuple[Any, Any]]) -> Check:
     wrong = [f"{name} {found}, not {right}" for name, (found, right) in expected.items() if found != right]
-    return result(subject, f"{', '.join(wrong)}{_suspects(trial.connection)}" if wrong else "")
+    if not wrong:
+        return Check(subject)
+    reasons = trial.run(_REASONS)
+    why = f" ({reasons.said})" if reasons and reasons.said else ""
+    return result(subject, f"{', '.join(wrong)}{why}{_suspects(trial.connection)}")
 
 
 def _suspects(connection: Connection) -> str:
