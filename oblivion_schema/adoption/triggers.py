@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import text
 
@@ -12,14 +12,14 @@ from oblivion_schema.declare.ddl import declared
 from oblivion_schema.tables.base import metadata
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, MetaData, Table
+    from sqlalchemy import Connection
 
 _SQL: Final = (Path(__file__).with_suffix("") / "foreign.sql").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
 class ForeignTrigger:
-    """A trigger on one of our tables that calls a function which is not ours; names are quoted as SQL needs it.
+    """A trigger on one of our tables that is not ours; names are quoted as SQL needs it.
 
     `has_path`: whether the function sets a search_path of its own.
     """
@@ -48,8 +48,12 @@ class ForeignTrigger:
 
 def foreign_triggers(connection: Connection) -> list[ForeignTrigger]:
     """The enabled triggers of somebody else on our tables, by table and name."""
-    tables = [table.fullname if table.schema else f"public.{table.name}" for table in metadata.tables.values()]
-    owners: list[Table[Any] | MetaData] = [metadata, *metadata.tables.values()]
-    ours = [item.name.partition("(")[0] for owner in owners for item in declared(owner) if item.kind == "function"]
+    tables = [f"{table.schema or 'public'}.{table.name}" for table in metadata.tables.values()]
+    ours = [
+        f"{item.name} on {table.schema or 'public'}.{table.name}"
+        for table in metadata.tables.values()
+        for item in declared(table)
+        if item.kind == "trigger"
+    ]
     found = connection.execute(text(_SQL), {"tables": tables, "ours": ours})
     return [ForeignTrigger(**row) for row in found.mappings()]

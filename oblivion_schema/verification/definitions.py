@@ -64,7 +64,7 @@ def check_definitions(
 
 def _is_missed(found: Difference, missing: Iterable[str]) -> bool:
     """Whether an object was missed before, or belongs to one that was."""
-    if found.kind == "row level security" and found.name.startswith("on "):
+    if found.kind == "row level security" and not found.name.endswith(", forced"):
         return True
     name, _, on = found.name.partition("(")[0].partition(" on ")
     names = [part.rpartition(" ")[2].removeprefix("public.") for part in (name, on) if part]

@@ -1,4 +1,4 @@
--- The triggers on the tables :tables whose functions are not among :ours. Names of functions come with their schema.
+-- The triggers on the tables :tables that are not among :ours, which are written as trigger on schema.table.
 SELECT
   t.tgname::text AS name,
   format('%I.%I', tn.nspname, c.relname) AS on_table,
@@ -10,9 +10,8 @@ JOIN pg_class AS c ON c.oid = t.tgrelid
 JOIN pg_namespace AS tn ON tn.oid = c.relnamespace
 JOIN pg_proc AS p ON p.oid = t.tgfoid
 JOIN pg_namespace AS pn ON pn.oid = p.pronamespace
-JOIN pg_language AS l ON l.oid = p.prolang
 WHERE NOT t.tgisinternal
   AND t.tgenabled <> 'D'
   AND format('%s.%s', tn.nspname, c.relname) = ANY (CAST(:tables AS text[]))
-  AND format('%s.%s', pn.nspname, p.proname) <> ALL (CAST(:ours AS text[]))
+  AND format('%s on %s.%s', t.tgname, tn.nspname, c.relname) <> ALL (CAST(:ours AS text[]))
 ORDER BY 2, 1
