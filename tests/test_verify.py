@@ -10,7 +10,7 @@ import pytest
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
-from support import dump, examples, execute, run
+from support import PROJECT, dump, examples, execute, run
 from test_drift import FIRST_OF_EACH_KIND, MUTATIONS, Mutation
 
 from oblivion_schema.deploy.upgrade import config
@@ -545,3 +545,10 @@ def test_whatever_check_sees_verify_tells_and_the_script_mends(engine: Engine, m
                 sql = "\n".join(line for line in lines if line not in {"BEGIN;", "COMMIT;"})
                 connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
         assert [found for found in drift.differences if found.change != "unknown"] == []
+
+
+def test_docs_show_what_verify_prints(upgraded: URL) -> None:
+    shown = (PROJECT / "docs" / "verify.md").read_text().partition("$ oblivion-schema verify\n")[2].partition("```")[0]
+    printed = run("verify", url=upgraded).out.splitlines()
+    assert len(shown.splitlines()) > 10
+    assert all(line in {"...", *printed} for line in shown.splitlines())
