@@ -3,8 +3,9 @@
     python benchmarks/check.py [--runs 15]
 
 It compares this project's `alembic check` with Alembic's own check of the same tables: an env.py as in Alembic's
-template, and a metadata of the tables with columns, constraints and indexes only. Both run on one upgraded database of
-the embedded PostgreSQL. They alternate (A B A B ...), so that a machine that slows down slows both.
+template, and a metadata of the tables with columns, constraints and indexes only; and `oblivion-schema verify` with
+`alembic check`. All run on one upgraded database of the embedded PostgreSQL. They alternate (A B A B ...), so that a
+machine that slows down slows both.
 """
 
 from __future__ import annotations
@@ -78,6 +79,13 @@ def main() -> None:
         1.5,
         lambda: seconds([*alembic, "-x", f"url={url}", "check"]),
         lambda: seconds([*alembic, "-c", ini, "check"]),
+        runs,
+    )
+    compare(
+        "verify / alembic check",
+        3,
+        lambda: seconds([sys.executable, "-m", "oblivion_schema", "-x", f"url={url}", "verify"]),
+        lambda: seconds([*alembic, "-x", f"url={url}", "check"]),
         runs,
     )
     server.cleanup()
