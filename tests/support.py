@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, func, select, true
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, func, make_url, select, true
 
 from oblivion_schema import cli, metadata
 from oblivion_schema.declare.sql import statements_of
@@ -136,12 +136,24 @@ def wait_until(condition: Callable[[], object]) -> None:
         time.sleep(0.02)  # a look costs the server a session
 
 
+@cache
+def program(name: str) -> Path:
+    """A program of PostgreSQL: the embedded one, or the server's own if that is newer, which pg_dump would refuse."""
+    [(major, folder)] = query(
+        make_url(os.environ[SERVER_VARIABLE]).set(drivername="postgresql+psycopg2"),
+        "SELECT current_setting('server_version_num')::integer / 10000, setting FROM pg_config WHERE name = 'BINDIR'",
+    )
+    newer = int(str(major)) > embedded.VERSIONS[-1]
+    found = Path(str(folder), name) if newer else embedded.binary(name)
+    assert found is not None
+    assert found.exists(), f"PostgreSQL {major} needs its own {name}"
+    return found
+
+
 def dump(url: URL) -> str:
     """The database as pg_dump prints it, reference rows included, without what differs from run to run."""
-    program = embedded.binary("pg_dump")
-    assert program is not None
     printed = subprocess.run(
-        [program, "--no-sync", "--inserts", libpq(url)], capture_output=True, text=True, check=True
+        [program("pg_dump"), "--no-sync", "--inserts", libpq(url)], capture_output=True, text=True, check=True
     ).stdout
     printed = re.sub(r"^(\\(un)?restrict|SET|SELECT pg_catalog.set_config|--).*\n", "", printed, flags=re.MULTILINE)
     # When an account was opened is the one value here that a clock gives.
@@ -151,9 +163,7 @@ def dump(url: URL) -> str:
 
 def psql(url: URL, script: str) -> None:
     """Run a script."""
-    program = embedded.binary("psql")
-    assert program is not None
-    subprocess.run([program, "-Xq", "-v", "ON_ERROR_STOP=1", libpq(url)], input=script, text=True, check=True)
+    subprocess.run([program("psql"), "-Xq", "-v", "ON_ERROR_STOP=1", libpq(url)], input=script, text=True, check=True)
 
 
 def libpq(url: URL) -> str:

@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import psycopg2
 import pytest
 from sqlalchemy.exc import DBAPIError
-from support import ROWS_OF_TWO_USERS, examples, execute, libpq, psql, query, request, run, signed_in
+from support import ROWS_OF_TWO_USERS, examples, execute, libpq, program, psql, query, request, run, signed_in
 
 import oblivion_schema
 from oblivion_schema.errors import sqlstate
-from oblivion_schema.server import embedded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -1508,9 +1507,8 @@ def test_nobody_makes_money_where_privileges_were_lost_in_a_restore(
     assert run("access", access, url=upgraded).status == 0
     execute(upgraded, f"{ROWS_OF_TWO_USERS}; {METERED_CALLS}")
     restored = new_database()
-    program = embedded.binary("pg_dump")
     dumped = subprocess.run(
-        [str(program), "--no-sync", "-x", "-O", libpq(upgraded)], check=True, capture_output=True, text=True
+        [program("pg_dump"), "--no-sync", "-x", "-O", libpq(upgraded)], check=True, capture_output=True, text=True
     ).stdout
     psql(restored, re.sub(r"(?m)^\\\\(un)?restrict.*\n|^SET transaction_timeout.*\n", "", dumped))
     opened = (

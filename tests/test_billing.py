@@ -1010,7 +1010,8 @@ def test_clock_set_back_prices_no_minute_anew(both: Client) -> None:
 
 def test_who_is_anonymous_does_not_hang_on_a_setting_of_strings(both: Client) -> None:
     both.owner.run("INSERT INTO user_accounts (user_id) VALUES ('anonymousX')")
-    both.run("SET LOCAL standard_conforming_strings = off")
+    if both.rows("SELECT WHERE current_setting('server_version_num')::integer < 190000"):  # 19 refuses it
+        both.run("SET LOCAL standard_conforming_strings = off")
     call = both.start(user="anonymousX")
     both.age(call, 61)
     assert both.call(end_call(call)).charged == 4

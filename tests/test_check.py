@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import Column, ForeignKey, Integer, NullPool, Table, Text, create_engine, event
-from support import API_ROLES, PROJECT, declared, dump, execute, libpq, psql, query, run, spawn, temporary_home
+from support import API_ROLES, PROJECT, declared, dump, execute, libpq, program, psql, query, run, spawn, temporary_home
 
 from oblivion_schema import metadata
 from oblivion_schema.declare.access import EVERYBODY, READ, grant, row_level_security
@@ -361,9 +361,7 @@ def test_restored_database_is_not_a_difference(new_database: Callable[..., URL])
     assert run("upgrade", "head", url=first).status == 0
     odd = "ALTER TABLE call_sessions ADD odd varchar DEFAULT 'a' CONSTRAINT odd CHECK (odd IN ('a', 'b'))"
     execute(first, odd)
-    program = embedded.binary("pg_dump")
-    assert program is not None
-    script = subprocess.run([program, libpq(first)], capture_output=True, text=True, check=True).stdout
+    script = subprocess.run([program("pg_dump"), libpq(first)], capture_output=True, text=True, check=True).stdout
     psql(second, re.sub(r"^\\(un)?restrict.*\n|^SET transaction_timeout.*\n", "", script, flags=re.MULTILINE))
     printed = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'odd'"
     assert query(first, printed) != query(second, printed)

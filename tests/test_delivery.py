@@ -21,12 +21,11 @@ from conftest import SORTS
 from legacy_states import STATES, State
 from pushing import Project, SupabaseCLI, by_tcp
 from sqlalchemy import NullPool, create_engine, text
-from support import PROJECT, dump, execute, libpq, query, run, wait_until
+from support import PROJECT, dump, execute, libpq, program, query, run, wait_until
 
 from oblivion_schema.deploy import upgrade as migrate
 from oblivion_schema.deploy.export import statements
 from oblivion_schema.deploy.turns import ADVISORY_LOCK
-from oblivion_schema.server import embedded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -300,9 +299,7 @@ class RefusedError(Exception):
 
 
 def psql(url: URL, *arguments: str) -> str:
-    program = embedded.binary("psql")
-    assert program is not None
-    command = [str(program), "-Xq", "-v", "ON_ERROR_STOP=1", *arguments, libpq(url)]
+    command = [str(program("psql")), "-Xq", "-v", "ON_ERROR_STOP=1", *arguments, libpq(url)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
         raise RefusedError(ended.stderr)

@@ -22,11 +22,10 @@ from legacy_states import STATES, State
 from plain_reports import PLAIN, REPORTS, wrong
 from psycopg import IsolationLevel
 from sqlalchemy.exc import ProgrammingError
-from support import examples, execute, function_sql, libpq, psql, query, request, run, signed_in, wait_until
+from support import examples, execute, function_sql, libpq, program, psql, query, request, run, signed_in, wait_until
 
 import oblivion_schema
 from oblivion_schema.deploy.upgrade import config
-from oblivion_schema.server import embedded
 from oblivion_schema.verification.checklist import verify
 
 if TYPE_CHECKING:
@@ -700,13 +699,14 @@ def test_restored_database_has_right_reports_and_goes_on(
     )
     execute(upgraded, "INSERT INTO call_sessions (room_id, mode, credit_cost) VALUES ('r', 'video', 1)")
     dumped = tmp_path / "dump"
-    pg_dump, pg_restore = embedded.binary("pg_dump"), embedded.binary("pg_restore")
-    subprocess.run([str(pg_dump), "--no-sync", f"--format={form}", f"--file={dumped}", libpq(upgraded)], check=True)
+    subprocess.run(
+        [program("pg_dump"), "--no-sync", f"--format={form}", f"--file={dumped}", libpq(upgraded)], check=True
+    )
     script = dumped
     if form != "plain":
         script = tmp_path / "script"
-        subprocess.run([str(pg_restore), f"--file={script}", dumped], check=True)
-    # The programs are the newest server's; up to 16 there is no such setting.
+        subprocess.run([program("pg_restore"), f"--file={script}", dumped], check=True)
+    # The programs may be a newer server's; up to 16 there is no such setting.
     psql(restored, re.sub(r"(?m)^SET transaction_timeout.*\n", "", script.read_text(encoding="utf-8")))
     assert wrong(lambda sql: query(restored, sql)) == []
     reports = [f"TABLE {view}" for view in ("daily_token_usage", "daily_billing_summary", "user_token_summary")]

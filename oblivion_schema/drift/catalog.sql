@@ -434,6 +434,8 @@ found AS (
   JOIN pg_publication AS p ON p.oid = prpubid
   JOIN relation AS r ON r.oid = prrelid
   WHERE pubname = ANY (CAST(:publications AS text[]))
+    -- Of all tables, it lists those that it leaves out.
+    AND NOT puballtables
     -- An upgrade cannot change a publication that another role owns.
     AND pg_has_role(coalesce((SELECT role FROM deployer), r.relowner), pubowner, 'USAGE')
   UNION ALL

@@ -475,7 +475,7 @@ _OTHERS = """\
   SELECT 'publication', format('%I of public.<table>', pubname), NULL
   FROM pg_catalog.pg_publication_rel
   JOIN pg_catalog.pg_publication AS p ON p.oid = prpubid
-  WHERE prrelid = 'public.<table>'::regclass AND pubname NOT IN (<ours>)
+  WHERE prrelid = 'public.<table>'::regclass AND NOT puballtables AND pubname NOT IN (<ours>)
   UNION ALL
   SELECT 'grant', format('%s on table public.<table> to %s', string_agg(privilege_type, ', '), grantee::regrole), NULL
   FROM pg_catalog.pg_class, aclexplode(relacl)

@@ -747,7 +747,7 @@ FROM (
   SELECT 'publication', format('%I of public.call_sessions', pubname), NULL
   FROM pg_catalog.pg_publication_rel
   JOIN pg_catalog.pg_publication AS p ON p.oid = prpubid
-  WHERE prrelid = 'public.call_sessions'::regclass AND pubname NOT IN ('call_sessions_pkey', 'call_sessions_mode_check', 'idx_call_sessions_room_id', 'idx_call_sessions_start_time', 'idx_call_sessions_user_id', 'idx_call_sessions_billing', 'idx_call_sessions_active', 'update_call_sessions_updated_at', 'supabase_realtime', 'call_sessions_select', 'call_sessions_insert', 'call_sessions_update', 'call_sessions_delete')
+  WHERE prrelid = 'public.call_sessions'::regclass AND NOT puballtables AND pubname NOT IN ('call_sessions_pkey', 'call_sessions_mode_check', 'idx_call_sessions_room_id', 'idx_call_sessions_start_time', 'idx_call_sessions_user_id', 'idx_call_sessions_billing', 'idx_call_sessions_active', 'update_call_sessions_updated_at', 'supabase_realtime', 'call_sessions_select', 'call_sessions_insert', 'call_sessions_update', 'call_sessions_delete')
   UNION ALL
   SELECT 'grant', format('%s on table public.call_sessions to %s', string_agg(privilege_type, ', '), grantee::regrole), NULL
   FROM pg_catalog.pg_class, aclexplode(relacl)

@@ -488,7 +488,7 @@ FROM (
   SELECT 'publication', format('%I of public.user_presence', pubname), NULL
   FROM pg_catalog.pg_publication_rel
   JOIN pg_catalog.pg_publication AS p ON p.oid = prpubid
-  WHERE prrelid = 'public.user_presence'::regclass AND pubname NOT IN ('user_presence_pkey', 'idx_user_presence_host_unique', 'update_user_presence_updated_at_trigger', 'supabase_realtime', 'user_presence_select', 'user_presence_insert', 'user_presence_update', 'user_presence_delete')
+  WHERE prrelid = 'public.user_presence'::regclass AND NOT puballtables AND pubname NOT IN ('user_presence_pkey', 'idx_user_presence_host_unique', 'update_user_presence_updated_at_trigger', 'supabase_realtime', 'user_presence_select', 'user_presence_insert', 'user_presence_update', 'user_presence_delete')
   UNION ALL
   SELECT 'grant', format('%s on table public.user_presence to %s', string_agg(privilege_type, ', '), grantee::regrole), NULL
   FROM pg_catalog.pg_class, aclexplode(relacl)

@@ -936,7 +936,7 @@ FROM (
   SELECT 'publication', format('%I of public.user_accounts', pubname), NULL
   FROM pg_catalog.pg_publication_rel
   JOIN pg_catalog.pg_publication AS p ON p.oid = prpubid
-  WHERE prrelid = 'public.user_accounts'::regclass AND pubname NOT IN ('user_accounts_pkey', 'positive_tokens', 'user_accounts_subscription_tier_check', 'idx_user_accounts_email', 'update_user_accounts_updated_at', 'supabase_realtime', 'user_accounts_select', 'user_accounts_insert', 'user_accounts_update', 'user_accounts_delete')
+  WHERE prrelid = 'public.user_accounts'::regclass AND NOT puballtables AND pubname NOT IN ('user_accounts_pkey', 'positive_tokens', 'user_accounts_subscription_tier_check', 'idx_user_accounts_email', 'update_user_accounts_updated_at', 'supabase_realtime', 'user_accounts_select', 'user_accounts_insert', 'user_accounts_update', 'user_accounts_delete')
   UNION ALL
   SELECT 'grant', format('%s on table public.user_accounts to %s', string_agg(privilege_type, ', '), grantee::regrole), NULL
   FROM pg_catalog.pg_class, aclexplode(relacl)
@@ -1002,7 +1002,7 @@ FROM (
   SELECT 'publication', format('%I of public.token_usage', pubname), NULL
   FROM pg_catalog.pg_publication_rel
   JOIN pg_catalog.pg_publication AS p ON p.oid = prpubid
-  WHERE prrelid = 'public.token_usage'::regclass AND pubname NOT IN ('token_usage_pkey', 'fk_token_usage_user_id', 'positive_token_usage', 'token_usage_mode_check', 'valid_duration', 'idx_token_usage_session_id', 'idx_token_usage_timestamp', 'idx_token_usage_user_date', 'idx_token_usage_billing', 'token_usage_select', 'token_usage_insert', 'token_usage_update', 'token_usage_delete')
+  WHERE prrelid = 'public.token_usage'::regclass AND NOT puballtables AND pubname NOT IN ('token_usage_pkey', 'fk_token_usage_user_id', 'positive_token_usage', 'token_usage_mode_check', 'valid_duration', 'idx_token_usage_session_id', 'idx_token_usage_timestamp', 'idx_token_usage_user_date', 'idx_token_usage_billing', 'token_usage_select', 'token_usage_insert', 'token_usage_update', 'token_usage_delete')
   UNION ALL
   SELECT 'grant', format('%s on table public.token_usage to %s', string_agg(privilege_type, ', '), grantee::regrole), NULL
   FROM pg_catalog.pg_class, aclexplode(relacl)
