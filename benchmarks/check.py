@@ -32,14 +32,16 @@ tables = MetaData()
 for table in metadata.tables.values():
     if not table.is_view:
         table.to_metadata(tables)
+indexes = {index.name for table in tables.tables.values() for index in table.indexes}
 
 with create_engine(context.config.get_main_option("sqlalchemy.url"), poolclass=pool.NullPool).connect() as connection:
     context.configure(
         connection=connection,
         target_metadata=tables,
         version_table_schema="oblivion",
-        # The index that the package declares as SQL, which the metadata of this comparison lacks.
-        include_name=lambda name, kind, parents: name != "idx_call_sessions_active",
+        include_schemas=True,
+        # The metadata of this comparison lacks the indexes that the package declares as SQL.
+        include_name=lambda name, kind, parents: kind != "index" or name in indexes,
     )
     with context.begin_transaction():
         context.run_migrations()
