@@ -236,7 +236,7 @@ def test_time_that_is_none_is_refused(time: str, option: str) -> None:
 @pytest.mark.parametrize("number", ["", "x", "-1", "1.5", "99999999999"])
 def test_number_that_is_none_is_refused(command: str, number: str) -> None:
     error = run(command, f"--max={number}", url="postgresql://127.0.0.1:1/never_asked").error
-    assert error == f"FAILED: --max {number}: give a number of calls, such as 1000."
+    assert error == f"FAILED: --max {number}: give a number of calls above zero, such as 1000."
 
 
 def test_burn_says_that_trusted_pages_bill_by_themselves(upgraded: URL) -> None:
