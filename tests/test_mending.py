@@ -74,7 +74,11 @@ DAMAGE: Final = {
         [-108],
     ),
     "rows in another order": (
-        "UPDATE token_ledger SET id = -id WHERE user_id = 'ada' AND kind = 'top_up'",
+        (
+            "WITH moved AS (DELETE FROM token_ledger WHERE user_id = 'ada' AND kind = 'top_up' RETURNING *)"
+            " INSERT INTO token_ledger (user_id, id, kind, tokens, balance) OVERRIDING SYSTEM VALUE"
+            " SELECT user_id, -id, kind, tokens, balance FROM moved"
+        ),
         0,
         [0],
     ),

@@ -14,7 +14,7 @@ FROM (
     0 AS balance,
     sum(tokens) AS ledger,
     CASE
-      WHEN max(id) FILTER (WHERE is_gap) > coalesce(max(id) FILTER (WHERE kind = 'correction'), 0)
+      WHEN max(id) FILTER (WHERE is_gap) > coalesce(max(id) FILTER (WHERE kind = 'correction'), min(id) - 1)
         THEN count(*) FILTER (WHERE is_gap)
       ELSE 0
     END AS gaps

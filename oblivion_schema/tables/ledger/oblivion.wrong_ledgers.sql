@@ -14,7 +14,8 @@ DECLARE
 BEGIN
   IF wrong <> '{}' THEN
     RAISE WARNING 'The ledgers of % accounts are wrong, and left alone: %',
-      cardinality(wrong), left(array_to_string(wrong[1:5], ', '), 1000) || CASE WHEN cardinality(wrong) > 5 THEN ', ...' ELSE '' END
+      cardinality(wrong),
+      left(array_to_string(wrong[1:5], ', '), 1000) || CASE WHEN cardinality(wrong) > 5 THEN ', ...' ELSE '' END
       USING HINT = 'Run SELECT oblivion.rebuild_ledger(), and repeat it; oblivion.balance_audit has all of them';
   END IF;
   RETURN wrong;
