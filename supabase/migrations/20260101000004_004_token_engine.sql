@@ -341,7 +341,7 @@ FROM (
     0 AS balance,
     sum(tokens) AS ledger,
     CASE
-      WHEN max(id) FILTER (WHERE is_gap) > coalesce(max(id) FILTER (WHERE kind = 'correction'), 0)
+      WHEN max(id) FILTER (WHERE is_gap) > coalesce(max(id) FILTER (WHERE kind = 'correction'), min(id) - 1)
         THEN count(*) FILTER (WHERE is_gap)
       ELSE 0
     END AS gaps
@@ -400,7 +400,8 @@ DECLARE
 BEGIN
   IF wrong <> '{}' THEN
     RAISE WARNING 'The ledgers of % accounts are wrong, and left alone: %',
-      cardinality(wrong), left(array_to_string(wrong[1:5], ', '), 1000) || CASE WHEN cardinality(wrong) > 5 THEN ', ...' ELSE '' END
+      cardinality(wrong),
+      left(array_to_string(wrong[1:5], ', '), 1000) || CASE WHEN cardinality(wrong) > 5 THEN ', ...' ELSE '' END
       USING HINT = 'Run SELECT oblivion.rebuild_ledger(), and repeat it; oblivion.balance_audit has all of them';
   END IF;
   RETURN wrong;
