@@ -630,7 +630,7 @@ def test_sum_that_is_off_is_named_and_mended(shared_engine: Engine, spoilt: Spoi
         [line] = [
             str(check)
             for check in verify(connection, ScriptDirectory.from_config(config()))
-            if "roll-ups" in check.subject
+            if "sum in the roll-ups" in check.subject
         ]
         assert line.startswith(f"FAIL  every sum in the roll-ups is that of its rows: {spoilt.sums} sums are wrong (")
         assert spoilt.drift in line
