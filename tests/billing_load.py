@@ -106,6 +106,7 @@ class Load:
     wrong: list[str] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
     rounds: int = 0
+    between_kills: float = 0.1  # seconds, at most
 
     def prepare(self) -> None:
         """Open accounts and start calls."""
@@ -140,7 +141,7 @@ class Load:
     def kill(self) -> None:
         """Terminate sessions, whatever they are at."""
         chance = random.Random(f"{self.seed} {self.rounds} killer")
-        while not self.over.wait(chance.uniform(0.02, 0.1)):
+        while not self.over.wait(chance.uniform(0.2, 1) * self.between_kills):
             with suppress(OperationalError):
                 killed = query(
                     self.url,

@@ -23,7 +23,8 @@ PLAIN: Final = {
           count(*) FILTER (WHERE mode = 'video'),
           count(*) FILTER (WHERE mode = 'voice-only'),
           sum(credit_cost),
-          sum(extract(epoch FROM end_time - start_time)) FILTER (WHERE isfinite(start_time) AND isfinite(end_time))
+          sum(greatest(0, extract(epoch FROM end_time - start_time)))
+            FILTER (WHERE isfinite(start_time) AND isfinite(end_time))
             / (60 * count(*) FILTER (WHERE isfinite(start_time) AND isfinite(end_time)))
         FROM public.call_sessions
         GROUP BY call_date

@@ -128,9 +128,9 @@ def spawn(*command: str | Path, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_until(condition: Callable[[], object]) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
     """Wait for `condition`, which comes true soon or not at all."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come to that"
         time.sleep(0.02)  # a look costs the server a session

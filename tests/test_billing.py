@@ -688,10 +688,12 @@ def test_unknown_call_is_a_status(client: Client, function: Callable[[UUID | Non
     ("argument", "value"), [("not_seen_for", timedelta(-1)), ("not_seen_for", None), ("max_calls", -1)]
 )
 def test_maintenance_takes_nothing_below_zero(both: Client, argument: str, value: Any) -> None:
-    both.refused(reap_stale_calls(**{argument: value}), "22023", "Give an interval and a number of zero or more")
+    both.refused(
+        reap_stale_calls(**{argument: value}), "22023", "Give intervals of zero or more, and a number above zero"
+    )
     if argument == "max_calls":
-        both.refused(settle_calls(value), "22023", "Give a number of zero or more")
-        both.refused(settle_calls(None), "22023", "Give a number of zero or more")  # type: ignore[arg-type]
+        both.refused(settle_calls(value), "22023", "Give a number above zero")
+        both.refused(settle_calls(None), "22023", "Give a number above zero")  # type: ignore[arg-type]
 
 
 # -- Who may

@@ -807,14 +807,14 @@ MUTATIONS: Final = {
     ),
     "trim_ledger takes no turns": Mutation(
         "trim_ledger",
-        "SELECT pg_advisory_xact_lock(hashtextextended('oblivion.trim_ledger', 0));",
+        "PERFORM pg_advisory_xact_lock(hashtextextended('oblivion.trim_ledger', 0));",
         "",
         two_trimmings_of_the_ledger,
         -110,
     ),
     "fold_charges takes no turns": Mutation(
         "fold_charges",
-        "SELECT pg_advisory_xact_lock(hashtextextended('oblivion.trim_ledger', 0));",
+        "PERFORM pg_advisory_xact_lock(hashtextextended('oblivion.trim_ledger', 0));",
         "",
         folding_beside_trimming,
         4,

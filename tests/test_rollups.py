@@ -465,7 +465,9 @@ def write(connection: psycopg.Connection[tuple[Any, ...]], chance: random.Random
     with connection.transaction() as everything:
         for _ in range(chance.randrange(1, 5)):
             with connection.transaction() as savepoint:
-                connection.execute(chance.choice(statements).replace("'by hand'", f"'{mine}'"))
+                # From an old snapshot a fold may have to be repeated (40001).
+                able = statements if connection.isolation_level is None else statements[:-2]
+                connection.execute(chance.choice(able).replace("'by hand'", f"'{mine}'"))
                 if chance.random() < 0.2:
                     raise psycopg.Rollback(savepoint)
         if chance.random() < 0.2:
@@ -628,7 +630,7 @@ def test_sum_that_is_off_is_named_and_mended(shared_engine: Engine, spoilt: Spoi
         [line] = [
             str(check)
             for check in verify(connection, ScriptDirectory.from_config(config()))
-            if "roll-ups" in check.subject
+            if "sum in the roll-ups" in check.subject
         ]
         assert line.startswith(f"FAIL  every sum in the roll-ups is that of its rows: {spoilt.sums} sums are wrong (")
         assert spoilt.drift in line
@@ -964,6 +966,10 @@ def sqlstate(connection: psycopg.Connection[tuple[Any, ...]], sql: str) -> str |
     return None
 
 
+# So many that their trigger folds, and not by chance.
+MANY_DAYS: Final = "now() - n * interval '1 day' FROM generate_series(1, 1200) AS n"
+
+
 def fold_from_an_old_snapshot(url: URL) -> object:
     unfolded(url, usage("demo_user"))
     with session(url) as old, session(url) as other:
@@ -971,7 +977,13 @@ def fold_from_an_old_snapshot(url: URL) -> object:
         with old.transaction():
             old.execute("SELECT FROM token_usage")
             other.execute(FOLD)
-            return sqlstate(old, "SELECT oblivion.fold_usage(1)")
+            return sqlstate(
+                old,
+                f"""
+                INSERT INTO token_usage (user_id, session_id, tokens_used, mode, used_turn, timestamp)
+                SELECT 'demo_user', 'by hand', 1, 'voice', false, {MANY_DAYS}
+            """,
+            )
 
 
 def fold_calls_from_an_old_snapshot(url: URL) -> object:
@@ -981,7 +993,9 @@ def fold_calls_from_an_old_snapshot(url: URL) -> object:
         with old.transaction():
             old.execute("SELECT FROM call_sessions")
             other.execute(FOLD)
-            return sqlstate(old, "SELECT oblivion.fold_calls(1)")
+            return sqlstate(
+                old, f"INSERT INTO call_sessions (room_id, mode, start_time) SELECT 'r', 'video', {MANY_DAYS}"
+            )
 
 
 def two_folds(url: URL) -> object:
@@ -994,7 +1008,8 @@ def two_folds(url: URL) -> object:
 def rebuild_from_an_old_snapshot(url: URL) -> object:
     unfolded(url, usage("demo_user"), "DELETE FROM oblivion.usage_deltas")
     rebuild = "SELECT oblivion.rebuild_rollups()"
-    with session(url) as old, session(url) as other:
+    # A fold of what the other one has folded would fail, which is not what is tried here.
+    with nothing_folded(url), session(url) as old, session(url) as other:
         old.isolation_level = IsolationLevel.REPEATABLE_READ
         with suppress(psycopg.Error), old.transaction():
             old.execute("SELECT FROM token_usage")
@@ -1151,8 +1166,8 @@ MUTATIONS: Final = {
     ),
     "a length without end stays": Mutation(
         "call_amounts",
-        "isfinite(end_time)\n        THEN extract",
-        "true\n        THEN extract",
+        "isfinite(end_time)\n        THEN greatest",
+        "true\n        THEN greatest",
         CALLS_OF_NO_LENGTH,
     ),
     "a length without end is one": Mutation(

@@ -77,8 +77,8 @@ def at_most(given: str | None, name: str) -> int | None:
     """Parse a number of calls; None means no limit. Raises UserError, which names the option `name`."""
     if given is None:
         return None
-    if not re.fullmatch(r"[0-9]{1,9}", given):
-        raise UserError(f"{name} {given}: give a number of calls, such as 1000.")
+    if not re.fullmatch(r"[0-9]{1,9}", given) or not int(given):
+        raise UserError(f"{name} {given}: give a number of calls above zero, such as 1000.")
     return int(given)
 
 

@@ -38,7 +38,7 @@ class TokenLedgerColumns(TypedColumns):
         Text,
         comment=(
             "opening or closing (of the account); charge, refund, top_up; direct (any other change); carried "
-            "(sum of trimmed rows)."
+            "(sum of trimmed rows); correction (what the ledger lacked, by rebuild_ledger())."
         ),
     )
     tokens: Named[int] = Column(Integer, comment="Tokens added to the balance; negative if they were taken.")
@@ -52,7 +52,7 @@ class TokenLedgerColumns(TypedColumns):
     )
 
 
-# No CHECK constraints: only the triggers, trim_ledger() and fold_charges() write rows.
+# No CHECK constraints: only the triggers, trim_ledger(), fold_charges() and rebuild_ledger() write rows.
 token_ledger: Final = Table(
     "token_ledger",
     metadata,
@@ -88,7 +88,10 @@ class BalanceAuditColumns(TypedColumns):
     )
     gaps: Named[int] = Column(
         BigInteger,
-        comment="Ledger rows whose balance is not the previous balance plus tokens; not 0 if rows are missing.",
+        comment=(
+            "Ledger rows whose balance is not the previous balance plus tokens; not 0 if rows are missing, until a"
+            " correction comes after all of them."
+        ),
     )
 
 
@@ -97,4 +100,6 @@ balance_audit: Final = view(
 )
 grants(balance_audit, "balance_audit", f"TABLE {qualified(balance_audit)}", {})
 
+function(token_ledger, SQL / "oblivion.wrong_ledgers.sql")
 function(token_ledger, SQL / "oblivion.trim_ledger.sql")
+function(token_ledger, SQL / "oblivion.rebuild_ledger.sql")

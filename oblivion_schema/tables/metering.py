@@ -210,7 +210,7 @@ class LiveCallColumns(TypedColumns):
     minutes_left: Named[int | None] = Column(
         Integer, comment="Whole minutes that the balance covers; NULL if nobody pays, or at a rate of zero."
     )
-    credit_cost: Named[Decimal] = Column(Numeric, comment="Tokens due so far.")
+    credit_cost: Named[Decimal] = Column(Numeric(10, 4), comment="Tokens due so far.")
 
 
 live_calls: Final = view(
@@ -272,6 +272,8 @@ for _table in (token_rates, token_ledger, token_usage, call_segments, live_calls
 
 # It is the ledger's, but asks call_meters which calls are over.
 function(billing_incidents, LEDGER_SQL / "oblivion.fold_charges.sql")
+# Of all tables that have one, this is the last.
+function(billing_incidents, LEDGER_SQL / "oblivion.restart_identities.sql")
 
 # Internal functions of the engine.
 function(billing_incidents, ACCESS_SQL / "oblivion.is_page.sql")

@@ -212,6 +212,8 @@ BEGIN
     VALUES (OLD.user_id, 'closing', -OLD.tokens_remaining, 0);
   END IF;
   IF TG_OP <> 'DELETE' THEN
+    -- rebuild_ledger() waits for this where it corrects the ledger of an account that is gone.
+    PERFORM pg_advisory_xact_lock_shared(hashtextextended('oblivion.open_ledger', 0));
     INSERT INTO public.token_ledger (user_id, kind, tokens, balance)
     VALUES (NEW.user_id, 'opening', NEW.tokens_remaining, NEW.tokens_remaining);
   END IF;
@@ -309,7 +311,7 @@ COMMENT ON COLUMN public.token_ledger.created_at IS 'When the balance changed.';
 
 COMMENT ON COLUMN public.token_ledger.kind IS
   'opening or closing (of the account); charge, refund, top_up; direct (any other change); carried (sum of trimmed '
-  'rows).';
+  'rows); correction (what the ledger lacked, by rebuild_ledger()).';
 
 COMMENT ON COLUMN public.token_ledger.tokens IS 'Tokens added to the balance; negative if they were taken.';
 
@@ -323,61 +325,35 @@ COMMENT ON COLUMN public.token_ledger.key IS
 COMMENT ON COLUMN public.token_ledger.role IS
   'anon or authenticated if a page wrote the balance by itself; NULL for other rows.';
 
-EXECUTE $statement$-- Retention, for the owner. For each account one row replaces all rows up to the last one before that moment. It
--- carries their sum, and has the id and the time of the last one.
--- Idempotency keys are deleted with their rows: a credit that is retried after that is credited again.
-CREATE FUNCTION oblivion.trim_ledger(before timestamptz)
-RETURNS bigint
-LANGUAGE sql
-SET search_path = ''
-BEGIN ATOMIC
-  -- One session trims at a time: the next one has to see the rows that this one wrote.
-  SELECT pg_advisory_xact_lock(hashtextextended('oblivion.trim_ledger', 0));
-  WITH past AS (
-    SELECT l.user_id, max(l.id) AS last
-    FROM public.token_ledger AS l
-    WHERE l.created_at < trim_ledger.before
-    GROUP BY l.user_id
-    HAVING count(*) > 1
-  ),
-  trimmed AS (
-    DELETE FROM public.token_ledger AS l
-    USING past AS p
-    WHERE l.user_id = p.user_id AND l.id <= p.last
-    RETURNING l.user_id, l.id, l.created_at, l.balance, l.id = p.last AS is_last
-  ),
-  carried AS (
-    INSERT INTO public.token_ledger (user_id, id, created_at, kind, tokens, balance)
-    OVERRIDING SYSTEM VALUE
-    SELECT t.user_id, t.id, t.created_at, 'carried', t.balance, t.balance
-    FROM trimmed AS t
-    WHERE t.is_last
-    RETURNING 1
-  )
-  SELECT (SELECT count(*) FROM trimmed) - (SELECT count(*) FROM carried);
-END$statement$;
-
-COMMENT ON FUNCTION oblivion.trim_ledger(timestamptz) IS
-  'Retention, for the owner: replaces the rows of each account that are older than before by one row with their sum. '
-  'Returns by how many rows the ledger shrank.';
-
 CREATE VIEW oblivion.balance_audit WITH (security_invoker = true) AS
 SELECT
-  COALESCE(a.user_id, l.user_id) AS user_id,
-  COALESCE(a.tokens_remaining, 0) AS balance,
-  COALESCE(l.tokens, 0::bigint) AS ledger,
-  COALESCE(a.tokens_remaining, 0) - COALESCE(l.tokens, 0::bigint) AS drift,
-  COALESCE(l.gaps, 0::bigint) AS gaps
-FROM public.user_accounts a
-FULL JOIN ( SELECT entries.user_id,
-          sum(entries.tokens) AS tokens,
-          count(*) FILTER (WHERE entries.balance <> (COALESCE(entries.before, 0) + entries.tokens)) AS gaps
-         FROM ( SELECT token_ledger.user_id,
-                  token_ledger.tokens,
-                  token_ledger.balance,
-                  lag(token_ledger.balance) OVER (PARTITION BY token_ledger.user_id ORDER BY token_ledger.id) AS before
-                 FROM public.token_ledger) entries
-        GROUP BY entries.user_id) l ON l.user_id = a.user_id;
+  user_id,
+  sum(balance)::integer AS balance,
+  sum(ledger)::bigint AS ledger,
+  (sum(balance) - sum(ledger))::bigint AS drift,
+  sum(gaps)::bigint AS gaps
+FROM (
+  SELECT user_id, tokens_remaining AS balance, 0 AS ledger, 0 AS gaps
+  FROM public.user_accounts
+  UNION ALL
+  SELECT
+    user_id,
+    0 AS balance,
+    sum(tokens) AS ledger,
+    CASE
+      WHEN max(id) FILTER (WHERE is_gap) > coalesce(max(id) FILTER (WHERE kind = 'correction'), min(id) - 1)
+        THEN count(*) FILTER (WHERE is_gap)
+      ELSE 0
+    END AS gaps
+  FROM (
+    SELECT
+      user_id, id, kind, tokens,
+      balance - tokens::bigint <> coalesce(lag(balance) OVER (PARTITION BY user_id ORDER BY id), 0) AS is_gap
+    FROM public.token_ledger
+  ) AS entries
+  GROUP BY user_id
+) AS sides
+GROUP BY user_id;
 
 DO $$
 DECLARE
@@ -405,7 +381,135 @@ COMMENT ON COLUMN oblivion.balance_audit.drift IS
   'balance minus ledger; not 0 if a balance was changed past the triggers.';
 
 COMMENT ON COLUMN oblivion.balance_audit.gaps IS
-  'Ledger rows whose balance is not the previous balance plus tokens; not 0 if rows are missing.';
+  'Ledger rows whose balance is not the previous balance plus tokens; not 0 if rows are missing, until a correction '
+  'comes after all of them.';
+
+EXECUTE $statement$-- Retention would delete what shows when and how a ledger went wrong.
+CREATE FUNCTION oblivion.wrong_ledgers()
+RETURNS text[]
+LANGUAGE plpgsql
+SET search_path = ''
+AS $$
+DECLARE
+  wrong CONSTANT pg_catalog.text[] := ARRAY(
+    SELECT a.user_id
+    FROM oblivion.balance_audit AS a
+    WHERE a.drift <> 0 OR a.gaps <> 0
+    ORDER BY a.user_id
+  );
+BEGIN
+  IF wrong <> '{}' THEN
+    RAISE WARNING 'The ledgers of % accounts are wrong, and left alone: %',
+      cardinality(wrong),
+      left(array_to_string(wrong[1:5], ', '), 1000) || CASE WHEN cardinality(wrong) > 5 THEN ', ...' ELSE '' END
+      USING HINT = 'Run SELECT oblivion.rebuild_ledger(), and repeat it; oblivion.balance_audit has all of them';
+  END IF;
+  RETURN wrong;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.wrong_ledgers() IS
+  'The accounts whose ledger trim_ledger() and fold_charges() leave alone, because it is wrong; warns of them.';
+
+EXECUTE $statement$-- Retention, for the owner. For each account one row replaces all rows up to the last one before that moment. It
+-- carries their sum, and has the id and the time of the last one.
+-- Idempotency keys are deleted with their rows: a credit that is retried after that is credited again.
+CREATE FUNCTION oblivion.trim_ledger(before timestamptz)
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = ''
+AS $$
+DECLARE
+  wrong pg_catalog.text[];
+  shrank bigint;
+BEGIN
+  PERFORM oblivion.refuse_pages();
+  -- One session trims at a time: the next one has to see the rows that this one wrote.
+  PERFORM pg_advisory_xact_lock(hashtextextended('oblivion.trim_ledger', 0));
+  wrong := oblivion.wrong_ledgers();
+  WITH past AS (
+    SELECT l.user_id, max(l.id) FILTER (WHERE l.created_at < trim_ledger.before) AS last
+    FROM public.token_ledger AS l
+    WHERE l.user_id <> ALL (wrong)
+    GROUP BY l.user_id
+    HAVING count(*) FILTER (WHERE l.created_at < trim_ledger.before) > 1
+      -- Only with a correction do the rows before it add up to the balance.
+      AND count(*) FILTER (WHERE l.created_at >= trim_ledger.before AND l.kind = 'correction') = 0
+  ),
+  trimmed AS (
+    DELETE FROM public.token_ledger AS l
+    USING past AS p
+    WHERE l.user_id = p.user_id AND l.id <= p.last
+    RETURNING l.user_id, l.id, l.created_at, l.balance, l.id = p.last AS is_last
+  ),
+  carried AS (
+    INSERT INTO public.token_ledger (user_id, id, created_at, kind, tokens, balance)
+    OVERRIDING SYSTEM VALUE
+    SELECT t.user_id, t.id, t.created_at, 'carried', t.balance, t.balance
+    FROM trimmed AS t
+    WHERE t.is_last
+    RETURNING 1
+  )
+  SELECT (SELECT count(*) FROM trimmed) - (SELECT count(*) FROM carried) INTO shrank;
+  RETURN shrank;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.trim_ledger(timestamptz) IS
+  'Retention, for the owner: replaces the rows of each account that are older than before by one row with their sum. '
+  'Returns by how many rows the ledger shrank. Accounts whose ledger is wrong keep all rows; a warning names them.';
+
+EXECUTE $statement$-- The balance is right: it is what the account pays with. So this changes no balance, and no row that is there: those
+-- are answers that were given. It appends a row of kind correction, with the tokens that the ledger lacks, which says
+-- when that was found. balance_audit takes it for the new base.
+-- Writers go on. Those of an account that is wrong wait until this commits; so does whoever opens an account, if rows
+-- are left of accounts that are gone: nothing else can be locked for these.
+CREATE FUNCTION oblivion.rebuild_ledger()
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = ''
+AS $$
+DECLARE
+  wrong pg_catalog.text[];
+  are_gone boolean;
+  mended bigint;
+BEGIN
+  PERFORM oblivion.refuse_pages();
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE active_sql_transaction
+      USING MESSAGE = 'rebuild_ledger() has to see what others have written', HINT = 'Call it in READ COMMITTED';
+  END IF;
+  -- One session folds, trims or rebuilds at a time: a second rebuild would append the same corrections again.
+  PERFORM pg_advisory_xact_lock(hashtextextended('oblivion.trim_ledger', 0));
+  wrong := ARRAY(SELECT a.user_id FROM oblivion.balance_audit AS a WHERE a.drift <> 0 OR a.gaps <> 0);
+  are_gone := EXISTS (SELECT unnest(wrong) EXCEPT SELECT a.user_id FROM public.user_accounts AS a);
+  IF are_gone THEN
+    PERFORM pg_advisory_xact_lock(hashtextextended('oblivion.open_ledger', 0));
+  END IF;
+  -- In the order of a sweep, so that neither waits for the other.
+  PERFORM FROM public.user_accounts AS a WHERE a.user_id = ANY (wrong) ORDER BY a.user_id FOR NO KEY UPDATE;
+  -- A statement of its own: it sees what was committed before the locks were granted.
+  WITH corrections AS (
+    INSERT INTO public.token_ledger (user_id, kind, tokens, balance)
+    SELECT
+      a.user_id, 'correction', sign(a.drift) * least(abs(a.drift) - part * 2147483647, 2147483647), a.balance
+    FROM oblivion.balance_audit AS a
+    -- A drift beyond an integer takes several rows.
+    CROSS JOIN LATERAL generate_series(0, abs(a.drift) / 2147483647) AS part
+    WHERE a.user_id = ANY (wrong)
+      AND (a.drift <> 0 OR a.gaps <> 0)
+      AND (are_gone OR EXISTS (SELECT FROM public.user_accounts AS u WHERE u.user_id = a.user_id))
+    RETURNING user_id
+  )
+  SELECT count(DISTINCT c.user_id) INTO mended FROM corrections AS c;
+  RETURN mended;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.rebuild_ledger() IS
+  'Corrects, while writers go on, the ledger of each account whose balance was changed past the triggers, or whose rows '
+  'are missing or doubled. It changes no balance: it appends a row of kind correction. Returns how many accounts were '
+  'wrong.';
 
 CREATE TABLE oblivion.call_meters (
   session_id uuid NOT NULL,
@@ -606,7 +710,7 @@ SELECT
     WHEN isfinite(m.started_at) THEN greatest(0, ceil(date_part('epoch', m.seen_at - m.started_at) / 60))::integer
   END AS minutes_billed,
   a.tokens_remaining / nullif(m.tokens_per_minute, 0) AS minutes_left,
-  m.cost::numeric AS credit_cost
+  m.cost::numeric(10,4) AS credit_cost
 FROM oblivion.call_meters AS m
 JOIN public.call_sessions AS c ON c.id = m.session_id AND c.end_time IS NULL
 LEFT JOIN public.user_accounts AS a ON a.user_id = m.user_id AND NOT starts_with(a.user_id, 'anonymous_')
@@ -767,11 +871,17 @@ EXECUTE $statement$-- Retention, for the owner. A run is the charges of an accou
 -- rows of an account are committed in the order of their ids, because their writers hold the lock of the account.
 CREATE FUNCTION oblivion.fold_charges(before timestamptz)
 RETURNS bigint
-LANGUAGE sql
+LANGUAGE plpgsql
 SET search_path = ''
-BEGIN ATOMIC
+AS $$
+DECLARE
+  wrong pg_catalog.text[];
+  shrank bigint;
+BEGIN
+  PERFORM oblivion.refuse_pages();
   -- One session folds or trims at a time: the next one has to see the rows that this one wrote.
-  SELECT pg_advisory_xact_lock(hashtextextended('oblivion.trim_ledger', 0));
+  PERFORM pg_advisory_xact_lock(hashtextextended('oblivion.trim_ledger', 0));
+  wrong := oblivion.wrong_ledgers();
   WITH entries AS NOT MATERIALIZED (
     SELECT
       l.user_id,
@@ -789,7 +899,7 @@ BEGIN ATOMIC
     FROM (
       SELECT user_id, session_id, max(id) AS last
       FROM entries
-      WHERE is_charge
+      WHERE is_charge AND user_id <> ALL (wrong)
       GROUP BY user_id, session_id
       HAVING count(*) > 1
     ) AS e
@@ -847,12 +957,49 @@ BEGIN ATOMIC
     WHERE l.user_id = c.user_id AND l.id = c.id AND c.folded IS NULL
     RETURNING 1
   )
-  SELECT count(*) FROM gone;
-END$statement$;
+  SELECT count(*) INTO shrank FROM gone;
+  RETURN shrank;
+END
+$$$statement$;
 
 COMMENT ON FUNCTION oblivion.fold_charges(timestamptz) IS
   'Retention, for the owner: replaces the charges of each call that ended before that time, between two other rows of '
-  'the account, by one row with their sum. Returns by how many rows the ledger shrank.';
+  'the account, by one row with their sum. Returns by how many rows the ledger shrank. Accounts whose ledger is wrong '
+  'keep all rows; a warning names them.';
+
+EXECUTE $statement$-- A copy of rows alone (logical replication, a restore, COPY) leaves the sequences of identities where they were: at 1
+-- in a new database. The next rows would get ids of old ones (23505), or sort before them (gaps in the ledger).
+CREATE FUNCTION oblivion.restart_identities()
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = ''
+AS $$
+DECLARE
+  identity pg_catalog.regclass;
+  sequence pg_catalog.regclass;
+  newest bigint;
+  behind bigint := 0;
+BEGIN
+  PERFORM oblivion.refuse_pages();
+  FOREACH identity IN ARRAY ARRAY['public.token_ledger', 'oblivion.billing_incidents', 'oblivion.adoption_log'] LOOP
+    sequence := pg_get_serial_sequence(identity::pg_catalog.text, 'id');
+    -- This may take a while, and locks nothing: what is written meanwhile gets its id from the sequence.
+    EXECUTE format('SELECT max(id) FROM %s', identity) INTO newest;
+    CONTINUE WHEN newest <= coalesce(pg_sequence_last_value(sequence), 0) OR newest IS NULL;
+    -- Who writes takes a number after he has locked the table: so nobody takes one now, which could be set back.
+    EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', identity);
+    IF newest > coalesce(pg_sequence_last_value(sequence), 0) THEN
+      PERFORM setval(sequence, newest);
+      behind := behind + 1;
+    END IF;
+  END LOOP;
+  RETURN behind;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.restart_identities() IS
+  'Lets each identity go on after the newest id of its table, while writers go on: after a copy of rows alone, such as '
+  'logical replication. Returns how many were behind.';
 
 EXECUTE $statement$-- For functions that run as the owner, where current_user says nothing. A WHEN condition of their triggers could ask
 -- current_user, but it would be parsed on each statement, which costs more than to ask another role than the owner here.
@@ -888,7 +1035,8 @@ COMMENT ON FUNCTION oblivion.refuse_pages() IS
   'Raises an error in the session of a page, whatever privileges it has.';
 
 EXECUTE $statement$-- Whether `caller` may act for a user. Whoever knows the id of a call without a user may act for that call.
--- The engine runs as the owner. A role that is the owner, or may become the owner, is trusted.
+-- The engine runs as the owner. A role that is the owner, or may become the owner, is trusted; but not what a page says
+-- of itself, if somebody gave it the privilege to call the functions of schema oblivion.
 CREATE FUNCTION oblivion.may_act_for(user_id text, caller text)
 RETURNS boolean
 LANGUAGE sql
@@ -897,10 +1045,9 @@ SET search_path = ''
 RETURN oblivion.open_access()
   OR user_id IS NULL
   OR starts_with(user_id, 'anonymous_')
-  OR caller = 'service_role'
   -- Not =: for a visitor that is NULL, and NOT NULL would refuse nobody.
   OR user_id IS NOT DISTINCT FROM oblivion.current_user_id()
-  OR pg_has_role(caller::name, current_user, 'USAGE')$statement$;
+  OR (caller = 'service_role' OR pg_has_role(caller::name, current_user, 'USAGE')) AND NOT oblivion.is_page()$statement$;
 
 COMMENT ON FUNCTION oblivion.may_act_for(text, text) IS
   'Whether the role caller may act for a user; every role may for a call without a user.';
@@ -1738,7 +1885,7 @@ BEGIN
       USING MESSAGE = 'A call cannot be started for another user',
         HINT = 'Give the signed-in user as user_id, or NULL for a visitor';
   END IF;
-  IF room_id IS NULL THEN
+  IF coalesce(room_id, '') = '' THEN
     RAISE invalid_parameter_value USING MESSAGE = 'A call needs a room', HINT = 'Give room_id';
   END IF;
   PERFORM oblivion.check_key(client_key, 'client_key');
@@ -1941,15 +2088,17 @@ AS $$
 DECLARE
   call pg_catalog.record;
   held pg_catalog.text;
+  unsettled integer := 0;
 BEGIN
   PERFORM oblivion.refuse_pages();
-  IF (not_seen_for >= interval '0' AND pages_not_seen_for >= interval '0' AND max_calls >= 0) IS NOT TRUE THEN
+  IF (not_seen_for >= interval '0' AND pages_not_seen_for >= interval '0' AND max_calls > 0) IS NOT TRUE THEN
     RAISE invalid_parameter_value USING
       MESSAGE = CASE action
         WHEN 'reap' THEN format('not_seen_for is %L, pages_not_seen_for %L, ', not_seen_for, pages_not_seen_for)
         ELSE ''
       END || format('max_calls is %L', max_calls),
-      HINT = CASE action WHEN 'reap' THEN 'Give an interval and a number' ELSE 'Give a number' END || ' of zero or more';
+      HINT = CASE action WHEN 'reap' THEN 'Give intervals of zero or more, and a number' ELSE 'Give a number' END
+        || ' above zero';
   END IF;
   FOR call IN
     SELECT s.id, s.user_id, s.heartbeat
@@ -1997,9 +2146,15 @@ BEGIN
         PERFORM oblivion.note_incident(call.id, call.user_id, action, SQLSTATE, SQLERRM);
         UPDATE oblivion.call_meters AS m SET has_incident = true WHERE m.session_id = call.id;
     END;
+    unsettled := unsettled + (status = 'unsettled')::integer;
     SELECT c.end_time INTO end_time FROM public.call_sessions AS c WHERE c.id = call.id;
     RETURN NEXT;
   END LOOP;
+  IF unsettled > 0 THEN
+    -- A scheduler such as pg_cron reads no rows: the server's log has this.
+    RAISE WARNING '% calls could not be billed', unsettled
+      USING HINT = 'oblivion.billing_incidents has the errors; settle_calls() tries again';
+  END IF;
 END
 $$$statement$;
 
@@ -2048,8 +2203,8 @@ COMMENT ON FUNCTION public.start_call(text, text, text, boolean, text) IS
   'first call. Returns one row. session_id: the call. status: ok; short (the balance does not cover one minute); '
   'not_billed (no account pays); ended (the call of client_key has ended). charged, shortfall: 0. balance: tokens '
   'left. minutes_billed: 0, or NULL for a repeated start. minutes_left: whole minutes that the balance covers, NULL '
-  'at a rate of zero. credit_cost: tokens due in all. Errors: 22023 unknown mode, room_id is NULL, or client_key is '
-  'empty or too long; 23505 client_key belongs to a call in another room or mode; 42501 user_id is another user; '
+  'at a rate of zero. credit_cost: tokens due in all. Errors: 22023 unknown mode, room_id is NULL or empty, or '
+  'client_key is empty or too long; 23505 client_key belongs to a call in another room or mode; 42501 user_id is another user; '
   '55000 no rate in token_rates.';
 
 EXECUTE $statement$-- The common case is one statement; advance_call() does all others. PostgreSQL puts this body into the query that calls
@@ -2184,7 +2339,7 @@ COMMENT ON FUNCTION public.burn_calls(integer) IS
   'change. max_calls: 1000 by default. Several sessions may run it at once. Returns one row for each call that had a '
   'heartbeat since it was last billed, and none if pages are trusted. session_id: the call. status: ok, short or '
   'not_billed; unsettled (billing failed: oblivion.billing_incidents has the error). charged, shortfall: tokens. '
-  'Errors: 22023 max_calls is NULL or negative.';
+  'Errors: 22023 max_calls is not above zero.';
 
 EXECUTE $statement$CREATE FUNCTION public.reap_stale_calls(
   not_seen_for interval DEFAULT '5 minutes',
@@ -2206,7 +2361,8 @@ COMMENT ON FUNCTION public.reap_stale_calls(interval, integer, interval) IS
   'reads, 12 hours by default; if its page ends it later, it is billed until then. Several sessions may run it at '
   'once. Returns one row for each call. session_id: the call. status: ok, short or not_billed; '
   'unsettled (billing failed: oblivion.billing_incidents has the error). charged, shortfall: tokens. end_time: when '
-  'the call was last seen, NULL if it could not be ended. Errors: 22023 an argument is NULL or negative.';
+  'the call was last seen, NULL if it could not be ended. Errors: 22023 max_calls is not above zero, or an interval is '
+  'NULL or negative.';
 
 EXECUTE $statement$CREATE FUNCTION public.settle_calls(max_calls integer DEFAULT 1000)
 RETURNS TABLE (session_id uuid, status text, charged integer, shortfall integer)
@@ -2221,7 +2377,7 @@ COMMENT ON FUNCTION public.settle_calls(integer) IS
   'Bills metered calls that have ended but could not be billed then. max_calls: 1000 by default. Several sessions may '
   'run it at once. Returns one row for each call. session_id: the call. status: ok, short or not_billed; unsettled '
   '(billing failed again: oblivion.billing_incidents has the error). charged, shortfall: tokens. Errors: 22023 '
-  'max_calls is NULL or negative.';
+  'max_calls is not above zero.';
 
 EXECUTE $statement$-- Only the owner can change what the price of a metered call depends on. If another role sets end_time, the call ends and
 -- is billed as by end_call(). What a page sets at the end of its own call stays until bill_page_call() has read it.
@@ -2792,6 +2948,9 @@ DECLARE
     oblivion.close_ledger(),
     oblivion.trim_ledger(timestamptz),
     oblivion.fold_charges(timestamptz),
+    oblivion.wrong_ledgers(),
+    oblivion.rebuild_ledger(),
+    oblivion.restart_identities(),
     oblivion.may_act_for(text, text),
     oblivion.check_key(text, text),
     oblivion.note_incident(uuid, text, text, text, text),

@@ -398,7 +398,8 @@ COMMENT ON COLUMN oblivion.call_deltas.ended_calls IS 'Calls that ended, and hav
 COMMENT ON COLUMN oblivion.call_deltas.seconds IS 'Sum of these lengths in seconds.';
 
 EXECUTE $statement$-- The trigger, the reports and the drift view share this definition.
--- NaN and infinite lengths are left out: they would stay in a sum after their row was deleted.
+-- NaN and infinite lengths are left out: they would stay in a sum after their row was deleted. A call that ends before
+-- it starts, because a clock was set back, has no length: it is billed as none, too.
 -- No SET search_path: it would keep PostgreSQL from inlining the function. The names in the body were bound at
 -- creation.
 CREATE FUNCTION oblivion.call_amounts(
@@ -433,7 +434,7 @@ BEGIN ATOMIC
     CASE WHEN isfinite(start_time) AND isfinite(end_time) THEN 1 ELSE 0 END,
     CASE
       WHEN isfinite(start_time) AND isfinite(end_time)
-        THEN extract(epoch FROM end_time) - extract(epoch FROM start_time)
+        THEN greatest(0, extract(epoch FROM end_time) - extract(epoch FROM start_time))
       ELSE 0
     END;
 END$statement$;
@@ -452,11 +453,14 @@ DECLARE
   emptied_days pg_catalog.date[];
   emptied_users pg_catalog.text[];
 BEGIN
-  -- One session folds at a time; the others skip it. Only in READ COMMITTED: an older snapshot may show a delta that
-  -- another session has folded since.
-  IF current_setting('transaction_isolation') <> 'read committed'
-    OR NOT pg_try_advisory_xact_lock(hashtextextended('oblivion.fold_usage', 0))
-  THEN
+  -- One session folds at a time; the others skip it. A trigger folds only in READ COMMITTED: an older snapshot may show a
+  -- delta that another session has folded since, which is an error (40001) that the writer did not ask for.
+  IF pg_trigger_depth() > 0 AND current_setting('transaction_isolation') <> 'read committed' THEN
+    RETURN;
+  ELSIF NOT pg_try_advisory_xact_lock(hashtextextended('oblivion.fold_usage', 0)) THEN
+    IF pg_trigger_depth() = 0 THEN
+      RAISE NOTICE 'Another transaction is folding oblivion.usage_deltas: nothing was folded now' USING HINT = 'Repeat it';
+    END IF;
     RETURN;
   END IF;
   WITH folded AS (
@@ -514,9 +518,12 @@ AS $$
 DECLARE
   emptied pg_catalog.date[];
 BEGIN
-  IF current_setting('transaction_isolation') <> 'read committed'
-    OR NOT pg_try_advisory_xact_lock(hashtextextended('oblivion.fold_calls', 0))
-  THEN
+  IF pg_trigger_depth() > 0 AND current_setting('transaction_isolation') <> 'read committed' THEN
+    RETURN;
+  ELSIF NOT pg_try_advisory_xact_lock(hashtextextended('oblivion.fold_calls', 0)) THEN
+    IF pg_trigger_depth() = 0 THEN
+      RAISE NOTICE 'Another transaction is folding oblivion.call_deltas: nothing was folded now' USING HINT = 'Repeat it';
+    END IF;
     RETURN;
   END IF;
   WITH folded AS (
@@ -742,6 +749,7 @@ DECLARE
   off bigint;
   mended bigint := 0;
 BEGIN
+  PERFORM oblivion.refuse_pages();
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     RAISE active_sql_transaction
       USING MESSAGE = 'rebuild_rollups() has to see what others have repaired', HINT = 'Call it in READ COMMITTED';

@@ -1,20 +1,32 @@
 CREATE VIEW oblivion.balance_audit WITH (security_invoker = true) AS
 SELECT
-  COALESCE(a.user_id, l.user_id) AS user_id,
-  COALESCE(a.tokens_remaining, 0) AS balance,
-  COALESCE(l.tokens, 0::bigint) AS ledger,
-  COALESCE(a.tokens_remaining, 0) - COALESCE(l.tokens, 0::bigint) AS drift,
-  COALESCE(l.gaps, 0::bigint) AS gaps
-FROM public.user_accounts a
-FULL JOIN ( SELECT entries.user_id,
-          sum(entries.tokens) AS tokens,
-          count(*) FILTER (WHERE entries.balance <> (COALESCE(entries.before, 0) + entries.tokens)) AS gaps
-         FROM ( SELECT token_ledger.user_id,
-                  token_ledger.tokens,
-                  token_ledger.balance,
-                  lag(token_ledger.balance) OVER (PARTITION BY token_ledger.user_id ORDER BY token_ledger.id) AS before
-                 FROM public.token_ledger) entries
-        GROUP BY entries.user_id) l ON l.user_id = a.user_id;
+  user_id,
+  sum(balance)::integer AS balance,
+  sum(ledger)::bigint AS ledger,
+  (sum(balance) - sum(ledger))::bigint AS drift,
+  sum(gaps)::bigint AS gaps
+FROM (
+  SELECT user_id, tokens_remaining AS balance, 0 AS ledger, 0 AS gaps
+  FROM public.user_accounts
+  UNION ALL
+  SELECT
+    user_id,
+    0 AS balance,
+    sum(tokens) AS ledger,
+    CASE
+      WHEN max(id) FILTER (WHERE is_gap) > coalesce(max(id) FILTER (WHERE kind = 'correction'), min(id) - 1)
+        THEN count(*) FILTER (WHERE is_gap)
+      ELSE 0
+    END AS gaps
+  FROM (
+    SELECT
+      user_id, id, kind, tokens,
+      balance - tokens::bigint <> coalesce(lag(balance) OVER (PARTITION BY user_id ORDER BY id), 0) AS is_gap
+    FROM public.token_ledger
+  ) AS entries
+  GROUP BY user_id
+) AS sides
+GROUP BY user_id;
 
 DO $$
 DECLARE
@@ -37,4 +49,5 @@ COMMENT ON COLUMN oblivion.balance_audit.ledger IS 'Sum of the account''s ledger
 COMMENT ON COLUMN oblivion.balance_audit.drift IS
   'balance minus ledger; not 0 if a balance was changed past the triggers.';
 COMMENT ON COLUMN oblivion.balance_audit.gaps IS
-  'Ledger rows whose balance is not the previous balance plus tokens; not 0 if rows are missing.';
+  'Ledger rows whose balance is not the previous balance plus tokens; not 0 if rows are missing, until a correction '
+  'comes after all of them.';

@@ -15,7 +15,7 @@ SELECT
     WHEN isfinite(m.started_at) THEN greatest(0, ceil(date_part('epoch', m.seen_at - m.started_at) / 60))::integer
   END AS minutes_billed,
   a.tokens_remaining / nullif(m.tokens_per_minute, 0) AS minutes_left,
-  m.cost::numeric AS credit_cost
+  m.cost::numeric(10,4) AS credit_cost
 FROM oblivion.call_meters AS m
 JOIN public.call_sessions AS c ON c.id = m.session_id AND c.end_time IS NULL
 LEFT JOIN public.user_accounts AS a ON a.user_id = m.user_id AND NOT starts_with(a.user_id, 'anonymous_')

@@ -16,15 +16,17 @@ AS $$
 DECLARE
   call pg_catalog.record;
   held pg_catalog.text;
+  unsettled integer := 0;
 BEGIN
   PERFORM oblivion.refuse_pages();
-  IF (not_seen_for >= interval '0' AND pages_not_seen_for >= interval '0' AND max_calls >= 0) IS NOT TRUE THEN
+  IF (not_seen_for >= interval '0' AND pages_not_seen_for >= interval '0' AND max_calls > 0) IS NOT TRUE THEN
     RAISE invalid_parameter_value USING
       MESSAGE = CASE action
         WHEN 'reap' THEN format('not_seen_for is %L, pages_not_seen_for %L, ', not_seen_for, pages_not_seen_for)
         ELSE ''
       END || format('max_calls is %L', max_calls),
-      HINT = CASE action WHEN 'reap' THEN 'Give an interval and a number' ELSE 'Give a number' END || ' of zero or more';
+      HINT = CASE action WHEN 'reap' THEN 'Give intervals of zero or more, and a number' ELSE 'Give a number' END
+        || ' above zero';
   END IF;
   FOR call IN
     SELECT s.id, s.user_id, s.heartbeat
@@ -72,9 +74,15 @@ BEGIN
         PERFORM oblivion.note_incident(call.id, call.user_id, action, SQLSTATE, SQLERRM);
         UPDATE oblivion.call_meters AS m SET has_incident = true WHERE m.session_id = call.id;
     END;
+    unsettled := unsettled + (status = 'unsettled')::integer;
     SELECT c.end_time INTO end_time FROM public.call_sessions AS c WHERE c.id = call.id;
     RETURN NEXT;
   END LOOP;
+  IF unsettled > 0 THEN
+    -- A scheduler such as pg_cron reads no rows: the server's log has this.
+    RAISE WARNING '% calls could not be billed', unsettled
+      USING HINT = 'oblivion.billing_incidents has the errors; settle_calls() tries again';
+  END IF;
 END
 $$;
 

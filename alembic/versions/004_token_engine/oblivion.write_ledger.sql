@@ -47,6 +47,8 @@ BEGIN
     VALUES (OLD.user_id, 'closing', -OLD.tokens_remaining, 0);
   END IF;
   IF TG_OP <> 'DELETE' THEN
+    -- rebuild_ledger() waits for this where it corrects the ledger of an account that is gone.
+    PERFORM pg_advisory_xact_lock_shared(hashtextextended('oblivion.open_ledger', 0));
     INSERT INTO public.token_ledger (user_id, kind, tokens, balance)
     VALUES (NEW.user_id, 'opening', NEW.tokens_remaining, NEW.tokens_remaining);
   END IF;

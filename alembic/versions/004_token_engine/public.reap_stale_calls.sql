@@ -18,4 +18,5 @@ COMMENT ON FUNCTION public.reap_stale_calls(interval, integer, interval) IS
   'reads, 12 hours by default; if its page ends it later, it is billed until then. Several sessions may run it at '
   'once. Returns one row for each call. session_id: the call. status: ok, short or not_billed; '
   'unsettled (billing failed: oblivion.billing_incidents has the error). charged, shortfall: tokens. end_time: when '
-  'the call was last seen, NULL if it could not be ended. Errors: 22023 an argument is NULL or negative.';
+  'the call was last seen, NULL if it could not be ended. Errors: 22023 max_calls is not above zero, or an interval is '
+  'NULL or negative.';

@@ -13,6 +13,6 @@ COMMENT ON FUNCTION public.start_call(text, text, text, boolean, text) IS
   'first call. Returns one row. session_id: the call. status: ok; short (the balance does not cover one minute); '
   'not_billed (no account pays); ended (the call of client_key has ended). charged, shortfall: 0. balance: tokens '
   'left. minutes_billed: 0, or NULL for a repeated start. minutes_left: whole minutes that the balance covers, NULL '
-  'at a rate of zero. credit_cost: tokens due in all. Errors: 22023 unknown mode, room_id is NULL, or client_key is '
-  'empty or too long; 23505 client_key belongs to a call in another room or mode; 42501 user_id is another user; '
+  'at a rate of zero. credit_cost: tokens due in all. Errors: 22023 unknown mode, room_id is NULL or empty, or '
+  'client_key is empty or too long; 23505 client_key belongs to a call in another room or mode; 42501 user_id is another user; '
   '55000 no rate in token_rates.';

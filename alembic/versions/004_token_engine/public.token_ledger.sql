@@ -65,7 +65,7 @@ COMMENT ON COLUMN public.token_ledger.id IS 'Identifier of the row; it grows wit
 COMMENT ON COLUMN public.token_ledger.created_at IS 'When the balance changed.';
 COMMENT ON COLUMN public.token_ledger.kind IS
   'opening or closing (of the account); charge, refund, top_up; direct (any other change); carried (sum of trimmed '
-  'rows).';
+  'rows); correction (what the ledger lacked, by rebuild_ledger()).';
 COMMENT ON COLUMN public.token_ledger.tokens IS 'Tokens added to the balance; negative if they were taken.';
 COMMENT ON COLUMN public.token_ledger.balance IS 'Balance after the change.';
 COMMENT ON COLUMN public.token_ledger.session_id IS 'The call that was charged or refunded; NULL for other rows.';

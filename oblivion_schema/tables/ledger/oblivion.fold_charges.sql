@@ -5,11 +5,17 @@
 -- rows of an account are committed in the order of their ids, because their writers hold the lock of the account.
 CREATE OR REPLACE FUNCTION oblivion.fold_charges(before timestamptz)
 RETURNS bigint
-LANGUAGE sql
+LANGUAGE plpgsql
 SET search_path = ''
-BEGIN ATOMIC
+AS $$
+DECLARE
+  wrong pg_catalog.text[];
+  shrank bigint;
+BEGIN
+  PERFORM oblivion.refuse_pages();
   -- One session folds or trims at a time: the next one has to see the rows that this one wrote.
-  SELECT pg_advisory_xact_lock(hashtextextended('oblivion.trim_ledger', 0));
+  PERFORM pg_advisory_xact_lock(hashtextextended('oblivion.trim_ledger', 0));
+  wrong := oblivion.wrong_ledgers();
   WITH entries AS NOT MATERIALIZED (
     SELECT
       l.user_id,
@@ -27,7 +33,7 @@ BEGIN ATOMIC
     FROM (
       SELECT user_id, session_id, max(id) AS last
       FROM entries
-      WHERE is_charge
+      WHERE is_charge AND user_id <> ALL (wrong)
       GROUP BY user_id, session_id
       HAVING count(*) > 1
     ) AS e
@@ -85,9 +91,12 @@ BEGIN ATOMIC
     WHERE l.user_id = c.user_id AND l.id = c.id AND c.folded IS NULL
     RETURNING 1
   )
-  SELECT count(*) FROM gone;
-END;
+  SELECT count(*) INTO shrank FROM gone;
+  RETURN shrank;
+END
+$$;
 
 COMMENT ON FUNCTION oblivion.fold_charges(timestamptz) IS
   'Retention, for the owner: replaces the charges of each call that ended before that time, between two other rows of '
-  'the account, by one row with their sum. Returns by how many rows the ledger shrank.';
+  'the account, by one row with their sum. Returns by how many rows the ledger shrank. Accounts whose ledger is wrong '
+  'keep all rows; a warning names them.';

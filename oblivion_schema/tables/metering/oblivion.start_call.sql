@@ -25,7 +25,7 @@ BEGIN
       USING MESSAGE = 'A call cannot be started for another user',
         HINT = 'Give the signed-in user as user_id, or NULL for a visitor';
   END IF;
-  IF room_id IS NULL THEN
+  IF coalesce(room_id, '') = '' THEN
     RAISE invalid_parameter_value USING MESSAGE = 'A call needs a room', HINT = 'Give room_id';
   END IF;
   PERFORM oblivion.check_key(client_key, 'client_key');

@@ -11,4 +11,4 @@ COMMENT ON FUNCTION public.settle_calls(integer) IS
   'Bills metered calls that have ended but could not be billed then. max_calls: 1000 by default. Several sessions may '
   'run it at once. Returns one row for each call. session_id: the call. status: ok, short or not_billed; unsettled '
   '(billing failed again: oblivion.billing_incidents has the error). charged, shortfall: tokens. Errors: 22023 '
-  'max_calls is NULL or negative.';
+  'max_calls is not above zero.';

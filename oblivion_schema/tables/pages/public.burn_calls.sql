@@ -13,4 +13,4 @@ COMMENT ON FUNCTION public.burn_calls(integer) IS
   'change. max_calls: 1000 by default. Several sessions may run it at once. Returns one row for each call that had a '
   'heartbeat since it was last billed, and none if pages are trusted. session_id: the call. status: ok, short or '
   'not_billed; unsettled (billing failed: oblivion.billing_incidents has the error). charged, shortfall: tokens. '
-  'Errors: 22023 max_calls is NULL or negative.';
+  'Errors: 22023 max_calls is not above zero.';

@@ -1,5 +1,6 @@
 -- The trigger, the reports and the drift view share this definition.
--- NaN and infinite lengths are left out: they would stay in a sum after their row was deleted.
+-- NaN and infinite lengths are left out: they would stay in a sum after their row was deleted. A call that ends before
+-- it starts, because a clock was set back, has no length: it is billed as none, too.
 -- No SET search_path: it would keep PostgreSQL from inlining the function. The names in the body were bound at
 -- creation.
 CREATE OR REPLACE FUNCTION oblivion.call_amounts(
@@ -34,7 +35,7 @@ BEGIN ATOMIC
     CASE WHEN isfinite(start_time) AND isfinite(end_time) THEN 1 ELSE 0 END,
     CASE
       WHEN isfinite(start_time) AND isfinite(end_time)
-        THEN extract(epoch FROM end_time) - extract(epoch FROM start_time)
+        THEN greatest(0, extract(epoch FROM end_time) - extract(epoch FROM start_time))
       ELSE 0
     END;
 END;

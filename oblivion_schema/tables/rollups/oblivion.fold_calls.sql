@@ -7,9 +7,12 @@ AS $$
 DECLARE
   emptied pg_catalog.date[];
 BEGIN
-  IF current_setting('transaction_isolation') <> 'read committed'
-    OR NOT pg_try_advisory_xact_lock(hashtextextended('oblivion.fold_calls', 0))
-  THEN
+  IF pg_trigger_depth() > 0 AND current_setting('transaction_isolation') <> 'read committed' THEN
+    RETURN;
+  ELSIF NOT pg_try_advisory_xact_lock(hashtextextended('oblivion.fold_calls', 0)) THEN
+    IF pg_trigger_depth() = 0 THEN
+      RAISE NOTICE 'Another transaction is folding oblivion.call_deltas: nothing was folded now' USING HINT = 'Repeat it';
+    END IF;
     RETURN;
   END IF;
   WITH folded AS (

@@ -9,11 +9,14 @@ DECLARE
   emptied_days pg_catalog.date[];
   emptied_users pg_catalog.text[];
 BEGIN
-  -- One session folds at a time; the others skip it. Only in READ COMMITTED: an older snapshot may show a delta that
-  -- another session has folded since.
-  IF current_setting('transaction_isolation') <> 'read committed'
-    OR NOT pg_try_advisory_xact_lock(hashtextextended('oblivion.fold_usage', 0))
-  THEN
+  -- One session folds at a time; the others skip it. A trigger folds only in READ COMMITTED: an older snapshot may show a
+  -- delta that another session has folded since, which is an error (40001) that the writer did not ask for.
+  IF pg_trigger_depth() > 0 AND current_setting('transaction_isolation') <> 'read committed' THEN
+    RETURN;
+  ELSIF NOT pg_try_advisory_xact_lock(hashtextextended('oblivion.fold_usage', 0)) THEN
+    IF pg_trigger_depth() = 0 THEN
+      RAISE NOTICE 'Another transaction is folding oblivion.usage_deltas: nothing was folded now' USING HINT = 'Repeat it';
+    END IF;
     RETURN;
   END IF;
   WITH folded AS (

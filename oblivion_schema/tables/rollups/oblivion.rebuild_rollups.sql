@@ -9,6 +9,7 @@ DECLARE
   off bigint;
   mended bigint := 0;
 BEGIN
+  PERFORM oblivion.refuse_pages();
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     RAISE active_sql_transaction
       USING MESSAGE = 'rebuild_rollups() has to see what others have repaired', HINT = 'Call it in READ COMMITTED';
