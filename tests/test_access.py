@@ -103,6 +103,7 @@ MATRIX = {
     "function public.page_billing()": ((NONE, EXECUTE, EXECUTE, EXECUTE),) * 2,
     "function oblivion.is_service_role()": ((EXECUTE,) * 4,) * 2,
     "function oblivion.current_user_id()": ((EXECUTE,) * 4,) * 2,
+    "function oblivion.keeps_account(text, integer, text, timestamp with time zone)": ((EXECUTE,) * 4,) * 2,
     # The token engine: whoever calls, and what the functions that he may call stand on.
     "function public.call_quote(text, text, boolean)": ((NONE, EXECUTE, EXECUTE, EXECUTE),) * 2,
     "function public.start_call(text, text, text, boolean, text)": ((NONE, EXECUTE, EXECUTE, EXECUTE),) * 2,
@@ -160,7 +161,9 @@ MATRIX = {
             "last_moment(oblivion.call_meters)",
             "unmeter_call(uuid)",
             "is_page()",
+            "is_intruder()",
             "refuse_pages()",
+            "bar_truncate()",
             "call_id(text)",
             "final_meter(oblivion.call_meters, boolean)",
             "page_lag(oblivion.call_meters, timestamp with time zone)",

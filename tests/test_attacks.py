@@ -927,6 +927,7 @@ DEFINERS = {
     "oblivion.note_usage": "DELETE FROM public.user_accounts",
     "oblivion.note_calls": f"UPDATE public.call_sessions SET room_id = 's', mode = 'video' WHERE id = '{MINE}'",
     "oblivion.clear_rollups": "TRUNCATE public.token_usage",
+    "oblivion.bar_truncate": "TRUNCATE public.user_presence",
     "oblivion.correct_meter": f"UPDATE public.call_sessions SET start_time = start_time WHERE id = '{MINE}'",
 }
 # The same for triggers on what a page sends if pages are metered, and for one that runs with the page's own rights.
@@ -1008,6 +1009,7 @@ SELECT string_agg(state, E'\\n' ORDER BY state) FROM (
   UNION ALL SELECT m::text FROM oblivion.call_meters AS m
   UNION ALL SELECT s::text FROM oblivion.call_segments AS s
   UNION ALL SELECT i::text FROM oblivion.billing_incidents AS i
+  UNION ALL SELECT concat(tgrelid::regclass, tgname, tgenabled) FROM pg_trigger
   UNION ALL SELECT concat(relname, relacl) FROM pg_class
   WHERE relnamespace IN ('public'::regnamespace, 'oblivion'::regnamespace)
   UNION ALL SELECT concat(proname, proacl, prosrc) FROM pg_proc

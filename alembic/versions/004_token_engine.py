@@ -21,7 +21,9 @@ SQL = Path(__file__).with_suffix("")
 
 ENGINE = (
     "oblivion.is_page",
+    "oblivion.is_intruder",
     "oblivion.refuse_pages",
+    "oblivion.bar_truncate",
     "oblivion.may_act_for",
     "oblivion.check_key",
     "oblivion.note_incident",
@@ -100,6 +102,7 @@ def upgrade() -> None:
     run_file(SQL / "oblivion.settle_deleted_call.sql")
     for name in PAGES:
         run_file(SQL / f"{name}.sql")
+    run_file(SQL / "oblivion.keeps_account.sql")
     run_file(SQL / "policies.sql")
     run_file(SQL / "triggers.sql")
     run_file(SQL / "grants.sql")

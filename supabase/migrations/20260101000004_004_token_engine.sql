@@ -177,6 +177,9 @@ DECLARE
   -- Kind, call and key, such as 'refund 0190c0de-0000-7000-8000-000000000000 key'.
   reason CONSTANT pg_catalog.text := current_setting('oblivion.reason', true);
 BEGIN
+  IF TG_RELID <> 'public.user_accounts'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of user_accounts may do that';
+  END IF;
   IF TG_OP = 'UPDATE' AND OLD.user_id = NEW.user_id THEN
     IF OLD.tokens_remaining = NEW.tokens_remaining THEN
       RETURN NULL;
@@ -229,6 +232,9 @@ SECURITY DEFINER
 SET search_path = ''
 AS $$
 BEGIN
+  IF TG_RELID <> 'public.user_accounts'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of user_accounts may do that';
+  END IF;
   INSERT INTO public.token_ledger (user_id, kind, tokens, balance)
   SELECT a.user_id, 'closing', -a.tokens_remaining, 0
   FROM public.user_accounts AS a;
@@ -869,6 +875,23 @@ $$$statement$;
 
 COMMENT ON FUNCTION oblivion.is_page() IS 'Whether a page made the request: whether its role is anon or authenticated.';
 
+EXECUTE $statement$-- Pages have no USAGE on schema oblivion: its functions hear of them from those of schema public, which say in which role
+-- they run. If somebody granted USAGE, a page may call a function there by name, and say that it is another role.
+CREATE FUNCTION oblivion.is_intruder()
+RETURNS boolean
+LANGUAGE plpgsql
+STABLE
+SET search_path = ''
+AS $$
+BEGIN
+  RETURN oblivion.is_page()
+    AND has_schema_privilege(coalesce(nullif(current_setting('role'), 'none'), session_user), 'oblivion', 'USAGE');
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.is_intruder() IS
+  'Whether a page made the request that may call the functions of this schema by name, so that its word counts nothing.';
+
 EXECUTE $statement$-- Grants say it, too. They are lost where a database is restored without privileges: then PUBLIC may execute functions.
 CREATE FUNCTION oblivion.refuse_pages()
 RETURNS void
@@ -887,6 +910,21 @@ $$$statement$;
 COMMENT ON FUNCTION oblivion.refuse_pages() IS
   'Raises an error in the session of a page, whatever privileges it has.';
 
+EXECUTE $statement$-- Row level security does not stop TRUNCATE, and where privileges were opened nothing else does.
+CREATE FUNCTION oblivion.bar_truncate()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = ''
+AS $$
+BEGIN
+  PERFORM oblivion.refuse_pages();
+  RETURN NULL;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.bar_truncate() IS 'Trigger: a page empties no table, whatever privileges it has.';
+
 EXECUTE $statement$-- Whether `caller` may act for a user. Whoever knows the id of a call without a user may act for that call.
 -- The engine runs as the owner. A role that is the owner, or may become the owner, is trusted.
 CREATE FUNCTION oblivion.may_act_for(user_id text, caller text)
@@ -897,10 +935,10 @@ SET search_path = ''
 RETURN oblivion.open_access()
   OR user_id IS NULL
   OR starts_with(user_id, 'anonymous_')
-  OR caller = 'service_role'
+  OR caller = 'service_role' AND NOT oblivion.is_intruder()
   -- Not =: for a visitor that is NULL, and NOT NULL would refuse nobody.
   OR user_id IS NOT DISTINCT FROM oblivion.current_user_id()
-  OR pg_has_role(caller::name, current_user, 'USAGE')$statement$;
+  OR pg_has_role(caller::name, current_user, 'USAGE') AND NOT oblivion.is_intruder()$statement$;
 
 COMMENT ON FUNCTION oblivion.may_act_for(text, text) IS
   'Whether the role caller may act for a user; every role may for a call without a user.';
@@ -1330,6 +1368,9 @@ DECLARE
   turns boolean;
   state oblivion.live_calls;
 BEGIN
+  IF action NOT IN ('tick', 'turn', 'end') THEN
+    PERFORM oblivion.refuse_pages();
+  END IF;
   IF action = 'turn' AND turn IS NULL THEN
     RAISE invalid_parameter_value USING MESSAGE = 'used_turn is NULL', HINT = 'Give true or false';
   END IF;
@@ -2239,6 +2280,9 @@ DECLARE
   meter oblivion.call_meters;
   bill pg_catalog.record;
 BEGIN
+  IF TG_RELID <> 'public.call_sessions'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of call_sessions may do that';
+  END IF;
   SELECT m.session_id, m.by_page, m.reaped
   INTO meter.session_id, meter.by_page, meter.reaped
   FROM oblivion.call_meters AS m
@@ -2306,6 +2350,9 @@ AS $$
 DECLARE
   moves_end CONSTANT boolean := pg_trigger_depth() = 1 AND NEW.end_time IS DISTINCT FROM OLD.end_time;
 BEGIN
+  IF TG_RELID <> 'public.call_sessions'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of call_sessions may do that';
+  END IF;
   IF OLD.end_time IS NOT NULL AND NEW.end_time IS NOT NULL AND pg_trigger_depth() > 1
     AND (NEW.start_time, NEW.user_id) IS NOT DISTINCT FROM (OLD.start_time, OLD.user_id)
   THEN
@@ -2351,6 +2398,9 @@ DECLARE
   until timestamp with time zone;
   bill pg_catalog.record;
 BEGIN
+  IF TG_RELID <> 'public.call_sessions'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of call_sessions may do that';
+  END IF;
   SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = OLD.id AND NOT m.settled FOR NO KEY UPDATE;
   IF NOT FOUND THEN
     RETURN OLD;
@@ -2458,6 +2508,9 @@ SECURITY DEFINER
 SET search_path = ''
 AS $$
 BEGIN
+  IF TG_RELID <> 'public.call_sessions'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of call_sessions may do that';
+  END IF;
   IF oblivion.page_billing() = 'metered' AND oblivion.is_page() THEN
     PERFORM oblivion.meter_call(NEW.id, NEW.user_id, NEW.mode, clock_timestamp());
     IF NEW.end_time IS NOT NULL THEN
@@ -2486,6 +2539,9 @@ DECLARE
   bill pg_catalog.record;
   state oblivion.live_calls;
 BEGIN
+  IF TG_RELID <> 'public.call_sessions'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of call_sessions may do that';
+  END IF;
   IF oblivion.page_billing() = 'metered' AND OLD.end_time IS NULL AND NEW.end_time IS NOT NULL
     AND NOT starts_with(NEW.user_id, 'anonymous_')
   THEN
@@ -2566,6 +2622,9 @@ DECLARE
   allowed integer;
   expression pg_catalog.text;
 BEGIN
+  IF TG_RELID <> 'public.user_accounts'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of user_accounts may do that';
+  END IF;
   IF oblivion.page_billing() <> 'metered' OR NOT oblivion.is_page() THEN
     RETURN coalesce(NEW, OLD);
   ELSIF TG_OP = 'DELETE' THEN
@@ -2583,6 +2642,9 @@ BEGIN
   LEFT JOIN (
     SELECT e.kind, e.tokens FROM public.token_ledger AS e WHERE e.user_id = NEW.user_id ORDER BY e.id DESC LIMIT 1
   ) AS l ON l.kind = 'closing';
+  IF NOT oblivion.open_access() THEN
+    NEW.subscription_tier := 'free';
+  END IF;
   IF NEW.tokens_remaining > allowed THEN
     NEW.tokens_remaining := allowed;
   END IF;
@@ -2620,6 +2682,9 @@ DECLARE
   is_metered CONSTANT boolean := oblivion.page_billing() = 'metered';
   meter pg_catalog.record;
 BEGIN
+  IF TG_RELID <> 'public.token_usage'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of token_usage may do that';
+  END IF;
   IF NOT oblivion.is_page() THEN
     RETURN coalesce(NEW, OLD);
   END IF;
@@ -2663,6 +2728,29 @@ $$$statement$;
 COMMENT ON FUNCTION oblivion.guard_usage() IS
   'Trigger: what a page writes to the usage of a metered call has no effect, if pages are metered.';
 
+EXECUTE $statement$-- A policy sees only the new row. This looks at the row that is there: a user changes neither balance nor tier, even if
+-- somebody granted UPDATE on all columns. It runs with the user's rights, who sees the own row.
+-- VOLATILE, so that it sees a charge that was committed since the statement began.
+CREATE FUNCTION oblivion.keeps_account(
+  account text, tokens integer, tier text, opened timestamptz
+)
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = ''
+AS $$
+BEGIN
+  RETURN EXISTS (
+    SELECT
+    FROM public.user_accounts AS a
+    WHERE a.user_id = account AND (a.subscription_tier, a.created_at) = (tier, opened)
+      AND (tokens IS NULL OR a.tokens_remaining = tokens)
+  );
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.keeps_account(text, integer, text, timestamptz) IS
+  'Whether an account has this balance (any if tokens is NULL), this tier and this created_at.';
+
 EXECUTE $statement$-- If pages are metered, a signed-in user may sign in, and end own calls, as pages do.
 ALTER POLICY call_sessions_update ON public.call_sessions
   USING (
@@ -2680,6 +2768,32 @@ ALTER POLICY user_accounts_insert ON public.user_accounts
     OR (user_id = (SELECT oblivion.current_user_id()) AND oblivion.page_billing() = 'metered')
   );
 
+EXECUTE $statement$-- A user who may write more columns than was meant still changes neither balance nor tier.
+ALTER POLICY user_accounts_update ON public.user_accounts
+  WITH CHECK (
+    oblivion.open_access() OR oblivion.is_service_role()
+    OR (user_id = (SELECT oblivion.current_user_id()) AND oblivion.keeps_account(
+      user_id, CASE WHEN oblivion.page_billing() = 'trusted' THEN tokens_remaining END, subscription_tier, created_at
+    ))
+  )$statement$;
+
+EXECUTE $statement$-- Pages reach no row of a private table, whatever was granted to them.
+ALTER TABLE oblivion.adoption_log ENABLE ROW LEVEL SECURITY$statement$;
+
+CREATE POLICY adoption_log_all ON oblivion.adoption_log FOR ALL TO public USING (current_user NOT IN ('anon', 'authenticated'));
+
+ALTER TABLE oblivion.call_meters ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY call_meters_all ON oblivion.call_meters FOR ALL TO public USING (current_user NOT IN ('anon', 'authenticated'));
+
+ALTER TABLE oblivion.call_segments ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY call_segments_all ON oblivion.call_segments FOR ALL TO public USING (current_user NOT IN ('anon', 'authenticated'));
+
+ALTER TABLE oblivion.billing_incidents ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY billing_incidents_all ON oblivion.billing_incidents FOR ALL TO public USING (current_user NOT IN ('anon', 'authenticated'));
+
 CREATE TRIGGER open_ledger AFTER INSERT ON public.user_accounts
   FOR EACH ROW EXECUTE FUNCTION oblivion.write_ledger();
 
@@ -2693,38 +2807,68 @@ CREATE TRIGGER close_ledger_of_all BEFORE TRUNCATE ON public.user_accounts
   FOR EACH STATEMENT EXECUTE FUNCTION oblivion.close_ledger();
 
 CREATE TRIGGER guard_metered_call BEFORE UPDATE ON public.call_sessions
-  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
+  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE WITH GRANT OPTION'))
   EXECUTE FUNCTION oblivion.guard_metered_call();
 
 CREATE TRIGGER correct_meter AFTER UPDATE OF start_time, end_time, user_id ON public.call_sessions
   FOR EACH ROW
   WHEN (
-    has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE')
+    has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE WITH GRANT OPTION')
     AND (pg_trigger_depth() > 0 OR NOT starts_with(coalesce(current_setting('oblivion.reason', true), ''), 'charge '))
   )
   EXECUTE FUNCTION oblivion.correct_meter();
 
 CREATE TRIGGER bill_page_call AFTER UPDATE ON public.call_sessions
-  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
+  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE WITH GRANT OPTION'))
   EXECUTE FUNCTION oblivion.bill_page_call();
 
 CREATE TRIGGER meter_page_call AFTER INSERT ON public.call_sessions
-  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
+  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE WITH GRANT OPTION'))
   EXECUTE FUNCTION oblivion.meter_page_call();
 
 CREATE TRIGGER guard_account BEFORE INSERT OR DELETE ON public.user_accounts
-  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
+  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE WITH GRANT OPTION'))
   EXECUTE FUNCTION oblivion.guard_account();
 
 CREATE OR REPLACE TRIGGER update_user_accounts_updated_at BEFORE UPDATE ON public.user_accounts
   FOR EACH ROW EXECUTE FUNCTION oblivion.update_account();
 
 CREATE TRIGGER guard_usage BEFORE INSERT OR UPDATE OR DELETE ON public.token_usage
-  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
+  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE WITH GRANT OPTION'))
   EXECUTE FUNCTION oblivion.guard_usage();
 
 CREATE TRIGGER settle_deleted_call BEFORE DELETE ON public.call_sessions
   FOR EACH ROW EXECUTE FUNCTION oblivion.settle_deleted_call();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON public.call_sessions
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON public.user_presence
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON public.user_accounts
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON public.token_usage
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON public.token_rates
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.adoption_log
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON public.token_ledger
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.call_meters
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.call_segments
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.billing_incidents
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
 
 EXECUTE $statement$-- All API roles may execute these.
 DO $$
@@ -2809,7 +2953,9 @@ DECLARE
     oblivion.correct_meter(),
     oblivion.settle_deleted_call(),
     oblivion.is_page(),
+    oblivion.is_intruder(),
     oblivion.refuse_pages(),
+    oblivion.bar_truncate(),
     oblivion.meter_call(uuid, text, text, timestamptz),
     oblivion.unmeter_call(uuid),
     oblivion.meter_page_call(),
@@ -2829,17 +2975,21 @@ BEGIN
 END
 $$$statement$;
 
-EXECUTE $statement$-- Policies ask for it, so every role that may query a table needs EXECUTE, an operator's own role too.
+EXECUTE $statement$-- Policies ask for them, so every role that may query a table needs EXECUTE, an operator's own role too.
 DO $$
 DECLARE
   api_role name;
+  functions CONSTANT text := '
+    oblivion.page_billing(),
+    oblivion.keeps_account(text, integer, text, timestamptz)
+  ';
 BEGIN
   FOR api_role IN
     SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
   LOOP
-    EXECUTE format('REVOKE ALL ON FUNCTION oblivion.page_billing() FROM %I CASCADE', api_role);
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %I CASCADE', functions, api_role);
   END LOOP;
-  GRANT EXECUTE ON FUNCTION oblivion.page_billing() TO PUBLIC;
+  EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO PUBLIC', functions);
 END
 $$$statement$;
 

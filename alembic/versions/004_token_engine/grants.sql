@@ -81,7 +81,9 @@ DECLARE
     oblivion.correct_meter(),
     oblivion.settle_deleted_call(),
     oblivion.is_page(),
+    oblivion.is_intruder(),
     oblivion.refuse_pages(),
+    oblivion.bar_truncate(),
     oblivion.meter_call(uuid, text, text, timestamptz),
     oblivion.unmeter_call(uuid),
     oblivion.meter_page_call(),
@@ -101,17 +103,21 @@ BEGIN
 END
 $$;
 
--- Policies ask for it, so every role that may query a table needs EXECUTE, an operator's own role too.
+-- Policies ask for them, so every role that may query a table needs EXECUTE, an operator's own role too.
 DO $$
 DECLARE
   api_role name;
+  functions CONSTANT text := '
+    oblivion.page_billing(),
+    oblivion.keeps_account(text, integer, text, timestamptz)
+  ';
 BEGIN
   FOR api_role IN
     SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
   LOOP
-    EXECUTE format('REVOKE ALL ON FUNCTION oblivion.page_billing() FROM %I CASCADE', api_role);
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %I CASCADE', functions, api_role);
   END LOOP;
-  GRANT EXECUTE ON FUNCTION oblivion.page_billing() TO PUBLIC;
+  EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO PUBLIC', functions);
 END
 $$;
 

@@ -10,6 +10,9 @@ DECLARE
   allowed integer;
   expression pg_catalog.text;
 BEGIN
+  IF TG_RELID <> 'public.user_accounts'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of user_accounts may do that';
+  END IF;
   IF oblivion.page_billing() <> 'metered' OR NOT oblivion.is_page() THEN
     RETURN coalesce(NEW, OLD);
   ELSIF TG_OP = 'DELETE' THEN
@@ -27,6 +30,9 @@ BEGIN
   LEFT JOIN (
     SELECT e.kind, e.tokens FROM public.token_ledger AS e WHERE e.user_id = NEW.user_id ORDER BY e.id DESC LIMIT 1
   ) AS l ON l.kind = 'closing';
+  IF NOT oblivion.open_access() THEN
+    NEW.subscription_tier := 'free';
+  END IF;
   IF NEW.tokens_remaining > allowed THEN
     NEW.tokens_remaining := allowed;
   END IF;

@@ -1,0 +1,16 @@
+-- Pages have no USAGE on schema oblivion: its functions hear of them from those of schema public, which say in which role
+-- they run. If somebody granted USAGE, a page may call a function there by name, and say that it is another role.
+CREATE FUNCTION oblivion.is_intruder()
+RETURNS boolean
+LANGUAGE plpgsql
+STABLE
+SET search_path = ''
+AS $$
+BEGIN
+  RETURN oblivion.is_page()
+    AND has_schema_privilege(coalesce(nullif(current_setting('role'), 'none'), session_user), 'oblivion', 'USAGE');
+END
+$$;
+
+COMMENT ON FUNCTION oblivion.is_intruder() IS
+  'Whether a page made the request that may call the functions of this schema by name, so that its word counts nothing.';
