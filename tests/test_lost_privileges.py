@@ -110,6 +110,7 @@ def fill(url: URL, mode: Mode, pages: PageBilling) -> None:
     oblivion_schema.upgrade(url, access=mode, pages=pages, demo=False)
     execute(url, ROWS_OF_TWO_USERS)
     execute(url, METERED_CALLS)
+    execute(url, "SELECT oblivion.allow_sign_up(7)")
     execute(url, "ANALYZE")
 
 
@@ -298,6 +299,11 @@ def by_name() -> Iterator[Attack]:
         "SELECT * FROM oblivion.sweep_calls('reap', 1000, '0', '0')",
         "SELECT * FROM oblivion.sweep_calls('settle', 1000)",
         "SELECT * FROM oblivion.top_up('mine', 1000, 'k')",
+        "SELECT oblivion.allow_sign_up(1000)",
+        "SELECT * FROM oblivion.make_account('third', 'mail', false)",
+        "INSERT INTO oblivion.sign_up (tokens) VALUES (1000)",
+        "UPDATE oblivion.sign_up SET tokens = 1000",
+        "DELETE FROM oblivion.sign_up",
         f"SELECT * FROM oblivion.refund_call('{MINE}', 1, 'k')",
         *(f"SELECT * FROM oblivion.{view}" for view in ("live_calls", "page_calls", "balance_audit")),
     )
@@ -405,6 +411,7 @@ TRIGGERS = (
     "oblivion.guard_usage",
     "oblivion.bar_truncate",
     "oblivion.update_account",
+    "oblivion.open_account_of_user",
 )
 
 

@@ -883,9 +883,10 @@ LANGUAGE plpgsql
 STABLE
 SET search_path = ''
 AS $$
+DECLARE
+  caller CONSTANT pg_catalog.text := coalesce(nullif(current_setting('role'), 'none'), session_user);
 BEGIN
-  RETURN oblivion.is_page()
-    AND has_schema_privilege(coalesce(nullif(current_setting('role'), 'none'), session_user), 'oblivion', 'USAGE');
+  RETURN caller IN ('anon', 'authenticated') AND has_schema_privilege(caller::pg_catalog.name, 'oblivion', 'USAGE');
 END
 $$$statement$;
 
@@ -927,18 +928,23 @@ COMMENT ON FUNCTION oblivion.bar_truncate() IS 'Trigger: a page empties no table
 
 EXECUTE $statement$-- Whether `caller` may act for a user. Whoever knows the id of a call without a user may act for that call.
 -- The engine runs as the owner. A role that is the owner, or may become the owner, is trusted.
+-- PL/pgSQL, which keeps its plan: an SQL function with a SET is planned anew by each query.
 CREATE FUNCTION oblivion.may_act_for(user_id text, caller text)
 RETURNS boolean
-LANGUAGE sql
+LANGUAGE plpgsql
 STABLE
 SET search_path = ''
-RETURN oblivion.open_access()
-  OR user_id IS NULL
-  OR starts_with(user_id, 'anonymous_')
-  OR caller = 'service_role' AND NOT oblivion.is_intruder()
-  -- Not =: for a visitor that is NULL, and NOT NULL would refuse nobody.
-  OR user_id IS NOT DISTINCT FROM oblivion.current_user_id()
-  OR pg_has_role(caller::name, current_user, 'USAGE') AND NOT oblivion.is_intruder()$statement$;
+AS $$
+BEGIN
+  RETURN oblivion.open_access()
+    OR user_id IS NULL
+    OR starts_with(user_id, 'anonymous_')
+    OR caller = 'service_role' AND (current_setting('role') = 'service_role' OR NOT oblivion.is_intruder())
+    -- Not =: for a visitor that is NULL, and NOT NULL would refuse nobody.
+    OR user_id IS NOT DISTINCT FROM oblivion.current_user_id()
+    OR pg_has_role(caller::pg_catalog.name, current_user, 'USAGE') AND NOT oblivion.is_intruder();
+END
+$$$statement$;
 
 COMMENT ON FUNCTION oblivion.may_act_for(text, text) IS
   'Whether the role caller may act for a user; every role may for a call without a user.';
@@ -2610,8 +2616,8 @@ $$$statement$;
 COMMENT ON FUNCTION oblivion.update_account() IS
   'Trigger: sets updated_at to the server''s clock; a page''s write of a balance has no effect if pages are metered.';
 
-EXECUTE $statement$-- A new account that a page opens has at most what the column gives by default. An account that was closed has at most
--- what it had then. A page that deletes an account would delete its balance, and calls that go on would cost nothing.
+EXECUTE $statement$-- A new account that a page opens has at most what the column gives by default, and what sign-up gives. An account that
+-- was closed has at most what it had then. A page that deletes an account would delete its balance, and calls that go on would cost nothing.
 CREATE FUNCTION oblivion.guard_account()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -2636,12 +2642,13 @@ BEGIN
   JOIN pg_catalog.pg_attribute AS a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
   WHERE d.adrelid = TG_RELID AND a.attname = 'tokens_remaining';
   EXECUTE 'SELECT ' || coalesce(expression, '0') INTO allowed;
-  SELECT least(allowed, -l.tokens)
+  SELECT least(allowed, -l.tokens, s.tokens)
   INTO allowed
   FROM (SELECT 1) AS one
+  LEFT JOIN oblivion.sign_up AS s ON true
   LEFT JOIN (
     SELECT e.kind, e.tokens FROM public.token_ledger AS e WHERE e.user_id = NEW.user_id ORDER BY e.id DESC LIMIT 1
-  ) AS l ON l.kind = 'closing';
+  ) AS l ON l.kind = 'closing' OR l.kind = 'carried' AND l.tokens = 0;
   IF NOT oblivion.open_access() THEN
     NEW.subscription_tier := 'free';
   END IF;
@@ -2727,6 +2734,196 @@ $$$statement$;
 
 COMMENT ON FUNCTION oblivion.guard_usage() IS
   'Trigger: what a page writes to the usage of a metered call has no effect, if pages are metered.';
+
+CREATE TABLE oblivion.sign_up (
+  is_open boolean DEFAULT true NOT NULL,
+  tokens integer NOT NULL,
+  CONSTRAINT sign_up_pkey PRIMARY KEY (is_open),
+  CONSTRAINT sign_up_is_open_check CHECK (is_open),
+  CONSTRAINT sign_up_tokens_check CHECK (tokens >= 0)
+);
+
+ALTER TABLE oblivion.sign_up ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY sign_up_all ON oblivion.sign_up FOR ALL TO public USING (current_user NOT IN ('anon', 'authenticated'));
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.sign_up
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+DO $$
+DECLARE
+  api_role name;
+BEGIN
+  REVOKE ALL ON TABLE oblivion.sign_up FROM PUBLIC CASCADE;
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON TABLE oblivion.sign_up FROM %I CASCADE', api_role);
+  END LOOP;
+END
+$$;
+
+COMMENT ON TABLE oblivion.sign_up IS
+  'Whether users may open accounts: without a row nobody may. allow_sign_up() writes it.';
+
+COMMENT ON COLUMN oblivion.sign_up.is_open IS 'True: there is one row, or none.';
+
+COMMENT ON COLUMN oblivion.sign_up.tokens IS 'Tokens of a new account.';
+
+CREATE VIEW oblivion.callers_without_account WITH (security_invoker = true) AS
+SELECT
+  c.user_id,
+  count(*) AS calls,
+  count(*) FILTER (WHERE c.end_time IS NULL) AS open_calls,
+  coalesce(
+    sum(ceil(greatest(0, date_part('epoch', c.end_time - c.start_time)) / 60))
+    FILTER (WHERE isfinite(c.start_time) AND isfinite(c.end_time)),
+    0
+  )::bigint AS minutes,
+  max(c.start_time) AS last_call
+FROM public.call_sessions AS c
+WHERE c.user_id IS NOT NULL
+  AND NOT starts_with(c.user_id, 'anonymous_')
+  AND NOT EXISTS (SELECT FROM public.user_accounts AS a WHERE a.user_id = c.user_id)
+GROUP BY c.user_id;
+
+COMMENT ON VIEW oblivion.callers_without_account IS
+  'Users who call, and have no account: nobody pays for their calls. A deleted account leaves its calls here.';
+
+COMMENT ON COLUMN oblivion.callers_without_account.user_id IS 'The user whom the calls name; no account has that id.';
+
+COMMENT ON COLUMN oblivion.callers_without_account.calls IS 'Calls of the user, none of which is billed.';
+
+COMMENT ON COLUMN oblivion.callers_without_account.open_calls IS 'Those that have not ended.';
+
+COMMENT ON COLUMN oblivion.callers_without_account.minutes IS
+  'Started minutes of those that ended, by their own times.';
+
+COMMENT ON COLUMN oblivion.callers_without_account.last_call IS 'When the last one began.';
+
+CREATE FUNCTION oblivion.allow_sign_up(tokens integer)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = ''
+AS $$
+BEGIN
+  IF tokens < 0 THEN
+    RAISE invalid_parameter_value
+      USING MESSAGE = format('tokens is %s', tokens), HINT = 'Give zero or more, or NULL to let nobody sign up';
+  END IF;
+  DELETE FROM oblivion.sign_up;
+  INSERT INTO oblivion.sign_up (tokens) SELECT allow_sign_up.tokens WHERE allow_sign_up.tokens IS NOT NULL;
+END
+$$;
+
+COMMENT ON FUNCTION oblivion.allow_sign_up(integer) IS
+  'For the owner: users may open accounts, each with this many tokens; NULL: nobody may. Accounts that there are stay as '
+  'they are.';
+
+EXECUTE $statement$-- Opens the account empty, and then credits the tokens of a new one. Ledger rows tell who had an account before, which was
+-- deleted or renamed: such a user gets none. The key of the credit is unique for each user, so two sessions that open the
+-- same account at the same time credit it once, even if somebody deletes it in between.
+-- Supabase signs in anonymous users, each of whom is a new one: they would get tokens without end.
+CREATE FUNCTION oblivion.make_account(
+  account text, email text, is_anonymous boolean, OUT status text, OUT balance integer
+)
+LANGUAGE plpgsql
+SET search_path = ''
+AS $$
+DECLARE
+  given CONSTANT integer := (SELECT s.tokens FROM oblivion.sign_up AS s);
+BEGIN
+  status := 'known';
+  SELECT a.tokens_remaining INTO balance FROM public.user_accounts AS a WHERE a.user_id = account;
+  IF FOUND THEN
+    RETURN;
+  ELSIF given IS NULL OR is_anonymous OR starts_with(account, 'anonymous_') THEN
+    status := 'closed';
+    RETURN;
+  END IF;
+  INSERT INTO public.user_accounts AS a (user_id, tokens_remaining, email)
+  VALUES (account, 0, make_account.email)
+  ON CONFLICT (user_id) DO NOTHING
+  RETURNING a.tokens_remaining INTO balance;
+  IF NOT FOUND THEN
+    SELECT a.tokens_remaining INTO balance FROM public.user_accounts AS a WHERE a.user_id = account;
+    RETURN;
+  END IF;
+  status := 'ok';
+  IF given > 0 AND NOT EXISTS (
+    SELECT FROM public.token_ledger AS l WHERE l.user_id = account AND l.kind IN ('closing', 'carried')
+  ) THEN
+    SELECT c.balance INTO balance
+    FROM oblivion.credit_account(account, given, 'oblivion.sign_up', 'top_up', NULL, NULL) AS c
+    WHERE c.status = 'ok';
+    balance := coalesce(balance, 0);
+  END IF;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.make_account(text, text, boolean) IS
+  'Opens the account of a new user, if the owner allows it. The common part of open_account() and '
+  'open_account_of_user().';
+
+CREATE FUNCTION oblivion.open_account(OUT user_id text, OUT status text, OUT balance integer)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = ''
+AS $$
+BEGIN
+  user_id := oblivion.current_user_id();
+  IF user_id IS NULL THEN
+    RAISE insufficient_privilege
+      USING MESSAGE = 'Nobody is signed in', HINT = 'Send the JWT of the user, with its claim sub';
+  END IF;
+  SELECT m.status, m.balance INTO status, balance FROM oblivion.make_account(
+    user_id, NULL, is_anonymous => current_setting('request.jwt.claims')::pg_catalog.jsonb ->> 'is_anonymous' = 'true'
+  ) AS m;
+END
+$$;
+
+COMMENT ON FUNCTION oblivion.open_account() IS 'Implements public.open_account(), as the owner.';
+
+EXECUTE $statement$-- For a trigger on auth.users, which is Supabase's table. Whatever happens here, the user signs up there.
+CREATE FUNCTION oblivion.open_account_of_user()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = ''
+SET lock_timeout = '1s'
+AS $$
+DECLARE
+  new_user pg_catalog.jsonb;
+BEGIN
+  new_user := to_jsonb(NEW);
+  IF (TG_TABLE_SCHEMA, TG_TABLE_NAME) = ('auth', 'users') THEN
+    PERFORM oblivion.make_account(new_user ->> 'id', new_user ->> 'email', new_user ->> 'is_anonymous' = 'true');
+  END IF;
+  RETURN NULL;
+EXCEPTION
+  WHEN OTHERS THEN
+    RAISE WARNING 'User % got no account (%: %): open_account() opens it', new_user ->> 'id', SQLSTATE, SQLERRM;
+    RETURN NULL;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.open_account_of_user() IS
+  'Trigger for auth.users: opens the account of each new user, as open_account() does. A failure is a warning.';
+
+EXECUTE $statement$CREATE FUNCTION public.open_account()
+RETURNS TABLE (user_id text, status text, balance integer)
+LANGUAGE sql
+SET search_path = ''
+BEGIN ATOMIC
+  SELECT a.*
+  FROM oblivion.open_account() AS a;
+END$statement$;
+
+COMMENT ON FUNCTION public.open_account() IS
+  'Opens the account of the signed-in user, if there is none yet. Call it at each sign-in. Returns one row. user_id: the '
+  'user. status: ok (opened now); known (the account was there); closed (there is none, and the owner lets nobody, or no '
+  'anonymous user, open one). balance: tokens left, NULL without an account. A user whose account was deleted gets it '
+  'back with 0 tokens. Errors: 42501 nobody is signed in.';
 
 EXECUTE $statement$-- A policy sees only the new row. This looks at the row that is there: a user changes neither balance nor tier, even if
 -- somebody granted UPDATE on all columns. It runs with the user's rights, who sees the own row.
@@ -2963,7 +3160,10 @@ DECLARE
     oblivion.update_account(),
     oblivion.guard_account(),
     oblivion.call_id(text),
-    oblivion.guard_usage()
+    oblivion.guard_usage(),
+    oblivion.allow_sign_up(integer),
+    oblivion.make_account(text, text, boolean),
+    oblivion.open_account_of_user()
   ';
 BEGIN
   EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC CASCADE', functions);
@@ -3003,6 +3203,24 @@ BEGIN
     GRANT INSERT (user_id, session_id, tokens_used, mode, used_turn, duration_seconds, "timestamp")
       ON public.token_usage TO authenticated;
   END IF;
+END
+$$$statement$;
+
+EXECUTE $statement$-- Only signed-in users may execute these.
+DO $$
+DECLARE
+  api_role name;
+  functions CONSTANT text := 'oblivion.open_account(), public.open_account()';
+BEGIN
+  EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC CASCADE', functions);
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %I CASCADE', functions, api_role);
+    IF api_role = 'authenticated' THEN
+      EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', functions, api_role);
+    END IF;
+  END LOOP;
 END
 $$$statement$;
 

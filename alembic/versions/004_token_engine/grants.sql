@@ -91,7 +91,10 @@ DECLARE
     oblivion.update_account(),
     oblivion.guard_account(),
     oblivion.call_id(text),
-    oblivion.guard_usage()
+    oblivion.guard_usage(),
+    oblivion.allow_sign_up(integer),
+    oblivion.make_account(text, text, boolean),
+    oblivion.open_account_of_user()
   ';
 BEGIN
   EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC CASCADE', functions);
@@ -131,5 +134,23 @@ BEGIN
     GRANT INSERT (user_id, session_id, tokens_used, mode, used_turn, duration_seconds, "timestamp")
       ON public.token_usage TO authenticated;
   END IF;
+END
+$$;
+
+-- Only signed-in users may execute these.
+DO $$
+DECLARE
+  api_role name;
+  functions CONSTANT text := 'oblivion.open_account(), public.open_account()';
+BEGIN
+  EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC CASCADE', functions);
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %I CASCADE', functions, api_role);
+    IF api_role = 'authenticated' THEN
+      EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', functions, api_role);
+    END IF;
+  END LOOP;
 END
 $$;

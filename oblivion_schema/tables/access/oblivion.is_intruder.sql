@@ -6,9 +6,10 @@ LANGUAGE plpgsql
 STABLE
 SET search_path = ''
 AS $$
+DECLARE
+  caller CONSTANT pg_catalog.text := coalesce(nullif(current_setting('role'), 'none'), session_user);
 BEGIN
-  RETURN oblivion.is_page()
-    AND has_schema_privilege(coalesce(nullif(current_setting('role'), 'none'), session_user), 'oblivion', 'USAGE');
+  RETURN caller IN ('anon', 'authenticated') AND has_schema_privilege(caller::pg_catalog.name, 'oblivion', 'USAGE');
 END
 $$;
 
