@@ -145,9 +145,10 @@ def _reference() -> str:
         for relation in members:
             lines += _relation(relation, by_name)
     lines += ["### Functions", "", FUNCTIONS]
+    fired = {_trigger(item).function for table in metadata.tables.values() for item in _of_kind(table, "trigger")}
     lines += _table(
         ["function", "what it does", "who may execute it"],
-        [[f"`{_short(f.name)}({f.arguments})`", f.purpose, f.callers] for f in functions if not f.is_trigger],
+        [[f"`{_short(f.name)}({f.arguments})`", f.purpose, f.callers] for f in functions if f.name not in fired],
     )
     return "\n".join(lines)
 
