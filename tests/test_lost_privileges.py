@@ -462,6 +462,8 @@ def test_attack_does_no_harm(
 @pytest.mark.server
 def test_switch_gives_exactly_what_was_declared(lost: Callable[[], URL], access: Mode, pages: PageBilling) -> None:
     url = lost()
+    verified = run("verify", url=url)
+    assert (verified.status, "oblivion-schema access authenticated" in verified.out) == (1, True)
     assert run("access", access, url=url).status == 0
     mode = -1 if access == "authenticated" and pages == "metered" else ("open", "authenticated").index(access)
     found: dict[object, list[object]] = {}
@@ -469,6 +471,7 @@ def test_switch_gives_exactly_what_was_declared(lost: Callable[[], URL], access:
         found.setdefault(str(name), []).append(privileges)
     assert found == {name: list(by_mode[mode]) for name, by_mode in MATRIX.items()}
     assert run("check", url=url).status == 0, "and policies, and all else, are as declared"
+    assert not [line for line in run("verify", url=url).out.splitlines() if line.startswith("FAIL  access")]
 
 
 def test_switch_refuses_what_another_role_granted(new_sort: Callable[..., URL], templates: Callable[..., URL]) -> None:
