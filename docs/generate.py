@@ -54,7 +54,6 @@ class Function(NamedTuple):
 
     name: str
     arguments: str
-    is_trigger: bool
     comment: str
     callers: str
 
@@ -145,9 +144,10 @@ def _reference() -> str:
         for relation in members:
             lines += _relation(relation, by_name)
     lines += ["### Functions", "", FUNCTIONS]
+    fired = {_trigger(item).function for table in metadata.tables.values() for item in _of_kind(table, "trigger")}
     lines += _table(
         ["function", "what it does", "who may execute it"],
-        [[f"`{_short(f.name)}({f.arguments})`", f.purpose, f.callers] for f in functions if not f.is_trigger],
+        [[f"`{_short(f.name)}({f.arguments})`", f.purpose, f.callers] for f in functions if f.name not in fired],
     )
     return "\n".join(lines)
 
@@ -222,10 +222,9 @@ def _functions() -> Iterator[Function]:
                 continue
             name = item.name.partition("(")[0]
             _, _, definition = definitions[name].partition(f"FUNCTION {name}(")
-            arguments, rest = _to_closing(definition)
-            is_trigger = rest.split()[:2] == ["RETURNS", "trigger"]
+            arguments, _ = _to_closing(definition)
             callers = _callers(grants[f"FUNCTION {item.name}"])
-            yield Function(name, ", ".join(_given(arguments)), is_trigger, _literal(item.create), callers)
+            yield Function(name, ", ".join(_given(arguments)), _literal(item.create), callers)
 
 
 def _callers(by_mode: Mapping[GrantMode, Grants]) -> str:

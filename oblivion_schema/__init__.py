@@ -19,6 +19,7 @@ from oblivion_schema.tables.pages import page_calls
 from oblivion_schema.tables.presence import user_presence
 from oblivion_schema.tables.rates import token_rates, tokens_for
 from oblivion_schema.tables.reports import daily_billing_summary, daily_token_usage, user_token_summary
+from oblivion_schema.tables.sign_up import callers_without_account, sign_up
 from oblivion_schema.tables.usage import token_usage
 
 __version__ = "0.1.0"
@@ -31,11 +32,13 @@ __all__ = [
     "call_meters",
     "call_segments",
     "call_sessions",
+    "callers_without_account",
     "daily_billing_summary",
     "daily_token_usage",
     "live_calls",
     "metadata",
     "page_calls",
+    "sign_up",
     "token_ledger",
     "token_rates",
     "token_usage",

@@ -77,6 +77,8 @@ MATRIX = {
     "table oblivion.call_meters": ((NONE,) * 4, (NONE,) * 4),
     "view oblivion.live_calls": ((NONE,) * 4, (NONE,) * 4),
     "view oblivion.page_calls": ((NONE,) * 4, (NONE,) * 4),
+    "table oblivion.sign_up": ((NONE,) * 4, (NONE,) * 4),
+    "view oblivion.callers_without_account": ((NONE,) * 4, (NONE,) * 4),
     "table oblivion.call_segments": ((NONE,) * 4, (NONE,) * 4),
     "table oblivion.billing_incidents": ((NONE,) * 4, (NONE,) * 4),
     "sequence oblivion.billing_incidents_id_seq": ((NONE,) * 4, (NONE,) * 4),
@@ -103,6 +105,7 @@ MATRIX = {
     "function public.page_billing()": ((NONE, EXECUTE, EXECUTE, EXECUTE),) * 2,
     "function oblivion.is_service_role()": ((EXECUTE,) * 4,) * 2,
     "function oblivion.current_user_id()": ((EXECUTE,) * 4,) * 2,
+    "function oblivion.keeps_account(text, integer, text, timestamp with time zone)": ((EXECUTE,) * 4,) * 2,
     # The token engine: whoever calls, and what the functions that he may call stand on.
     "function public.call_quote(text, text, boolean)": ((NONE, EXECUTE, EXECUTE, EXECUTE),) * 2,
     "function public.start_call(text, text, text, boolean, text)": ((NONE, EXECUTE, EXECUTE, EXECUTE),) * 2,
@@ -116,6 +119,9 @@ MATRIX = {
     "function oblivion.tick_call(uuid, text)": ((NONE, EXECUTE, EXECUTE, EXECUTE),) * 2,
     "function oblivion.end_call(uuid, text)": ((NONE, EXECUTE, EXECUTE, EXECUTE),) * 2,
     "function oblivion.explain_call(uuid, text)": ((NONE, EXECUTE, EXECUTE, EXECUTE),) * 2,
+    # Whoever is signed in.
+    "function public.open_account()": ((NONE, NONE, EXECUTE, NONE),) * 2,
+    "function oblivion.open_account()": ((NONE, NONE, EXECUTE, NONE),) * 2,
     # Whoever keeps the books.
     "function public.top_up(text, integer, text)": ((NONE, NONE, NONE, EXECUTE),) * 2,
     "function public.refund_call(uuid, integer, text)": ((NONE, NONE, NONE, EXECUTE),) * 2,
@@ -163,7 +169,9 @@ MATRIX = {
             "last_moment(oblivion.call_meters)",
             "unmeter_call(uuid)",
             "is_page()",
+            "is_intruder()",
             "refuse_pages()",
+            "bar_truncate()",
             "call_id(text)",
             "final_meter(oblivion.call_meters, boolean)",
             "page_lag(oblivion.call_meters, timestamp with time zone)",
@@ -172,6 +180,10 @@ MATRIX = {
             "update_account()",
             "guard_account()",
             "guard_usage()",
+            # Sign-up.
+            "allow_sign_up(integer)",
+            "make_account(text, text, boolean)",
+            "open_account_of_user()",
         )
     },
     "function oblivion.call_amounts(timestamp with time zone, timestamp with time zone, text, boolean, numeric)": (

@@ -38,7 +38,10 @@ NO_SUCH_COLUMN = "42703"
 NO_AVAIL = ""
 
 TABLES = ("user_accounts", "call_sessions", "token_usage", "user_presence", "token_ledger")
-PRIVATE = ("call_meters", "call_segments", "billing_incidents", "balance_audit", "adoption_log")
+PRIVATE = (
+    *("call_meters", "call_segments", "billing_incidents", "balance_audit", "adoption_log"),
+    *("sign_up", "callers_without_account"),
+)
 VIEWS = ("active_calls", "daily_billing_summary", "daily_token_usage", "user_token_summary")
 OWNERS_COLUMN = {"user_presence": "host_id"}
 
@@ -291,6 +294,8 @@ ON_THE_BOOKS = [
         "SELECT oblivion.fold_charges(now())",
         "SELECT oblivion.rebuild_ledger()",
         "SELECT oblivion.restart_identities()",
+        "SELECT oblivion.allow_sign_up(1000)",
+        "SELECT * FROM oblivion.make_account('third', 'mail', false)",
         "CREATE FUNCTION pg_temp.mine() RETURNS text LANGUAGE sql BEGIN ATOMIC"
         " SELECT status FROM oblivion.top_up('mine', 1, 'k'); END",
         "CREATE TRIGGER mine AFTER UPDATE ON user_accounts FOR EACH ROW EXECUTE FUNCTION oblivion.write_ledger()",
@@ -930,6 +935,7 @@ DEFINERS = {
     "oblivion.note_usage": "DELETE FROM public.user_accounts",
     "oblivion.note_calls": f"UPDATE public.call_sessions SET room_id = 's', mode = 'video' WHERE id = '{MINE}'",
     "oblivion.clear_rollups": "TRUNCATE public.token_usage",
+    "oblivion.bar_truncate": "TRUNCATE public.user_presence",
     "oblivion.correct_meter": f"UPDATE public.call_sessions SET start_time = start_time WHERE id = '{MINE}'",
 }
 # The same for triggers on what a page sends if pages are metered, and for one that runs with the page's own rights.
@@ -951,6 +957,10 @@ AS_A_PAGE = {
     ),
     "oblivion.update_account": "UPDATE public.user_accounts SET tokens_remaining = 9, user_id = 'new'",
 }
+# The same for a signed-in user, and for Supabase's sign-up.
+AS_A_USER = {"oblivion.open_account": "SELECT * FROM public.open_account()"}
+AT_SIGN_UP = {"oblivion.open_account_of_user": "INSERT INTO auth.users VALUES ('new', 'mail')"}
+ALL_DEFINERS = DEFINERS | AS_A_PAGE | AS_A_USER | AT_SIGN_UP
 PATHS = ("pg_temp, public", "pg_temp, pg_catalog, public", "public, pg_temp", "pg_temp")
 
 
@@ -1011,6 +1021,8 @@ SELECT string_agg(state, E'\\n' ORDER BY state) FROM (
   UNION ALL SELECT m::text FROM oblivion.call_meters AS m
   UNION ALL SELECT s::text FROM oblivion.call_segments AS s
   UNION ALL SELECT i::text FROM oblivion.billing_incidents AS i
+  UNION ALL SELECT concat('sign-up ', s) FROM oblivion.sign_up AS s
+  UNION ALL SELECT concat(tgrelid::regclass, tgname, tgenabled) FROM pg_trigger
   UNION ALL SELECT concat(relname, relacl) FROM pg_class
   WHERE relnamespace IN ('public'::regnamespace, 'oblivion'::regnamespace)
   UNION ALL SELECT concat(proname, proacl, prosrc) FROM pg_proc
@@ -1035,6 +1047,7 @@ SELECT string_agg(state, E'\\n' ORDER BY state) FROM (
   UNION ALL SELECT m::text FROM oblivion.call_meters AS m
   UNION ALL SELECT s::text FROM oblivion.call_segments AS s
   UNION ALL SELECT i::text FROM oblivion.billing_incidents AS i
+  UNION ALL SELECT concat('sign-up ', s) FROM oblivion.sign_up AS s
   UNION ALL SELECT concat(tgrelid::regclass, tgname, tgenabled) FROM pg_trigger
   UNION ALL SELECT concat(proname, proacl, proconfig, prosecdef, prosrc) FROM pg_proc
   WHERE pronamespace IN ('public'::regnamespace, 'oblivion'::regnamespace)
@@ -1439,12 +1452,18 @@ ORDER BY 1, 2, 3
 """
 
 
-@pytest.mark.parametrize("function", DEFINERS | AS_A_PAGE)
+@pytest.mark.parametrize("function", ALL_DEFINERS)
 @pytest.mark.server
 @pytest.mark.few(function=(0, 5, 10, 19))
 def test_function_of_the_owner_takes_no_decoy(open_with_calls: URL, function: str) -> None:
     if function in AS_A_PAGE:
         switch(open_with_calls, "pages", "metered")
+    execute(
+        open_with_calls,
+        "SELECT oblivion.allow_sign_up(7); CREATE SCHEMA auth; CREATE TABLE auth.users (id text, email text);"
+        " GRANT USAGE ON SCHEMA auth TO service_role; GRANT INSERT ON auth.users TO service_role;"
+        " CREATE TRIGGER t AFTER INSERT ON auth.users FOR EACH ROW EXECUTE FUNCTION oblivion.open_account_of_user()",
+    )
     execute(
         open_with_calls, f"UPDATE call_sessions SET start_time = start_time - interval '1 hour' WHERE id = '{MINE}'"
     )
@@ -1453,10 +1472,12 @@ def test_function_of_the_owner_takes_no_decoy(open_with_calls: URL, function: st
         connection = psycopg2.connect(libpq(open_with_calls.set(username="authenticator", password="authenticator")))
         try:
             with connection.cursor() as cursor:
-                for sql in (f"SET LOCAL ROLE {'anon' if function in AS_A_PAGE else 'service_role'}", *before):
+                role = {**dict.fromkeys(AS_A_PAGE, "anon"), **dict.fromkeys(AS_A_USER, "authenticated")}
+                claims = f"SET LOCAL request.jwt.claims = '{signed_in('new')}'"
+                for sql in (f"SET LOCAL ROLE {role.get(function, 'service_role')}", claims, *before):
                     cursor.execute(sql)
                 try:
-                    cursor.execute((DEFINERS | AS_A_PAGE)[function])
+                    cursor.execute(ALL_DEFINERS[function])
                 except psycopg2.errors.InsufficientPrivilege as error:
                     return str(error)
                 came = cursor.fetchall() if cursor.description else cursor.rowcount
@@ -1477,7 +1498,7 @@ def test_every_function_with_its_owners_rights_is_attacked(besieged: URL) -> Non
         "SELECT concat(pronamespace::regnamespace, '.', proname) FROM pg_proc WHERE prosecdef"
         " AND pronamespace IN ('public'::regnamespace, 'oblivion'::regnamespace)",
     )
-    assert {name for (name,) in found} == DEFINERS.keys() | AS_A_PAGE.keys() - {"oblivion.update_account"}
+    assert {name for (name,) in found} == ALL_DEFINERS.keys() - {"oblivion.update_account"}
 
 
 @pytest.mark.parametrize(

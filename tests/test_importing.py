@@ -68,7 +68,8 @@ def test_every_public_name_is_there_and_says_what_it_is() -> None:
         "active_calls", "daily_billing_summary", "user_token_summary", "daily_token_usage", "token_ledger",
     }  # fmt: skip
     private = {
-        "adoption_log", "balance_audit", "billing_incidents", "call_meters", "call_segments", "live_calls", "page_calls"
+        "adoption_log", "balance_audit", "billing_incidents", "call_meters", "call_segments", "live_calls",
+        "page_calls", "callers_without_account", "sign_up",
     }  # fmt: skip
     assert documented == tables | private | {"metadata", "upgrade", "tokens_for"}
     # Of the roll-ups a service reads the reports.

@@ -76,12 +76,13 @@ def test_no_client_reaches_a_function_with_its_owners_rights_by_name(
         executable = f"""
         SELECT
           concat(pronamespace::regnamespace, '.', proname),
-          (SELECT string_agg(concat('NULL::', t::regtype), ', ') FROM unnest(proargtypes::oid[]) AS t)
+          coalesce((SELECT string_agg(concat('NULL::', t::regtype), ', ') FROM unnest(proargtypes::oid[]) AS t), '')
         FROM pg_proc
         WHERE prosecdef AND pronamespace {OURS} AND has_function_privilege('{role}', oid, 'EXECUTE')
         """
         found = query(upgraded, executable)
-        assert {name for name, _ in found} == BEHIND
+        its = BEHIND | {"oblivion.open_account"} if role == "authenticated" else BEHIND
+        assert {name for name, _ in found} == its
         for name, arguments in found:
             with (
                 request(upgraded, role) as client,

@@ -894,7 +894,11 @@ MUTATIONS: Final = (
         [(100,)],
     ),
     Mutation(
-        "guard_account", "least(allowed, -l.tokens)", "allowed", account_that_is_closed_and_opened_again, [(100,)]
+        "guard_account",
+        "least(allowed, -l.tokens, s.tokens)",
+        "allowed",
+        account_that_is_closed_and_opened_again,
+        [(100,)],
     ),
     Mutation(
         "guard_usage",

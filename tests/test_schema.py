@@ -153,6 +153,7 @@ NAMES = {
     "call_meters_unsettled",
     "call_segments_pkey", "call_segments_session_id_fkey",
     "billing_incidents_pkey", "billing_incidents_open",
+    "sign_up_pkey", "sign_up_is_open_check", "sign_up_tokens_check",
     "daily_usage_pkey", "user_usage_pkey", "daily_calls_pkey",
 }  # fmt: skip
 
@@ -293,7 +294,7 @@ SERVED_BY = [
 
 
 # Of tables that stay small PostgreSQL reads the pages: their keys are there for what they keep single.
-KEEPS_SINGLE = {"token_rates_pkey", "adoption_log_pkey", "alembic_version_pkc"}
+KEEPS_SINGLE = {"token_rates_pkey", "adoption_log_pkey", "alembic_version_pkc", "sign_up_pkey"}
 
 # Three years of a thousand accounts, a tenth of the calls over TURN, some going on.
 THREE_YEARS = """

@@ -21,7 +21,9 @@ SQL = Path(__file__).with_suffix("")
 
 ENGINE = (
     "oblivion.is_page",
+    "oblivion.is_intruder",
     "oblivion.refuse_pages",
+    "oblivion.bar_truncate",
     "oblivion.may_act_for",
     "oblivion.check_key",
     "oblivion.note_incident",
@@ -70,6 +72,16 @@ PAGES = (
     "oblivion.call_id",
     "oblivion.guard_usage",
 )
+# How accounts come to be.
+SIGN_UP = (
+    "oblivion.sign_up",
+    "oblivion.callers_without_account",
+    "oblivion.allow_sign_up",
+    "oblivion.make_account",
+    "oblivion.open_account",
+    "oblivion.open_account_of_user",
+    "public.open_account",
+)
 
 
 def upgrade() -> None:
@@ -101,8 +113,9 @@ def upgrade() -> None:
     run_file(SQL / "oblivion.guard_metered_call.sql")
     run_file(SQL / "oblivion.correct_meter.sql")
     run_file(SQL / "oblivion.settle_deleted_call.sql")
-    for name in PAGES:
+    for name in (*PAGES, *SIGN_UP):
         run_file(SQL / f"{name}.sql")
+    run_file(SQL / "oblivion.keeps_account.sql")
     run_file(SQL / "policies.sql")
     run_file(SQL / "triggers.sql")
     run_file(SQL / "grants.sql")
@@ -118,6 +131,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     lock_together("call_sessions", "user_accounts", "token_usage")
     run_file(SQL / "down/refuse_to_drop_rows.sql")
+    run_file(SQL / "down/sign_up.sql")
     run_file(SQL / "down/pages.sql")
     run_file(SQL / "down/functions.sql")
     run_sql("DROP FUNCTION oblivion.restart_identities()")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from oblivion_schema.declare.ddl import declare, declared, grants, qualified
+from oblivion_schema.declare.ddl import declare, declared, grants, qualified, trigger
 from oblivion_schema.declare.privileges import API_ROLES, Grants
 from oblivion_schema.declare.sql import add_to_publication, block, quoted
 
@@ -28,10 +28,14 @@ EXECUTE: Final = ("EXECUTE",)
 EVERYBODY: Final = "true"
 SERVICE: Final = "oblivion.is_service_role()"
 WHEN_OPEN: Final = f"oblivion.open_access() OR {SERVICE}"
+IS_NO_PAGE: Final = "current_user NOT IN ('anon', 'authenticated')"
 
 # The WHEN condition of a trigger. PostgreSQL parses it on every statement, so it is kept short.
-IS_NOT_THE_ENGINE: Final = "NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE')"
-"""The current role is not the owner, as whom the token engine runs."""
+IS_NOT_THE_ENGINE: Final = "NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE WITH GRANT OPTION')"
+"""The current role is not the owner, as whom the token engine runs.
+
+Only the owner has the grant option, even where somebody granted all privileges on all tables to everybody.
+"""
 
 METERED: Final = "oblivion.page_billing() = 'metered'"
 """Pages are metered: a policy lets them make writes that have no effect on what a call costs."""
@@ -48,25 +52,45 @@ def own(column: str, *, further: str = "") -> str:
 
 
 def row_level_security(
-    table: Table[Any], *, select: str, insert: str = WHEN_OPEN, update: str = WHEN_OPEN, delete: str = WHEN_OPEN
+    table: Table[Any],
+    *,
+    select: str,
+    insert: str = WHEN_OPEN,
+    update: str | tuple[str, str] = WHEN_OPEN,
+    delete: str = WHEN_OPEN,
 ) -> None:
     """Enable row level security on `table`, and declare a policy `<table>_<command>` for each command.
 
     `select`, `insert`, `update` and `delete` are the conditions that a row has to meet; an updated row has to meet its
-    condition before and after. There is one policy for each command, because PostgreSQL evaluates all policies of a
-    command for each row.
+    condition before and after, or of two conditions one before and one after. There is one policy for each command,
+    because PostgreSQL evaluates all policies of a command for each row.
     """
-    on = qualified(table)
-    declare(table, "row level security", table.name, f"ALTER TABLE {on} ENABLE ROW LEVEL SECURITY")
+    on = _enable_row_level_security(table)
+    before, after = (update, update) if isinstance(update, str) else update
     for command, rows in {
         "select": f"USING ({select})",
         "insert": f"WITH CHECK ({insert})",
-        "update": f"USING ({update}) WITH CHECK ({update})",
+        "update": f"USING ({before}) WITH CHECK ({after})",
         "delete": f"USING ({delete})",
     }.items():
         name = f"{table.name}_{command}"
         create = f"CREATE POLICY {quoted(name)} ON {on} FOR {command.upper()} TO public {rows}"
         declare(table, "policy", name, create)
+
+
+def keep_pages_out(table: Table[Any]) -> None:
+    """Enable row level security on a private table, so that pages reach no row of it, whatever was granted to them."""
+    on = _enable_row_level_security(table)
+    name = f"{table.name}_all"
+    declare(table, "policy", name, f"CREATE POLICY {quoted(name)} ON {on} FOR ALL TO public USING ({IS_NO_PAGE})")
+
+
+def _enable_row_level_security(table: Table[Any]) -> str:
+    """Declare it, and that no page empties the table, which policies would let through; returns the table's name."""
+    on = qualified(table)
+    declare(table, "row level security", table.name, f"ALTER TABLE {on} ENABLE ROW LEVEL SECURITY")
+    trigger(table, "bar_truncate", "BEFORE TRUNCATE", "oblivion.bar_truncate")
+    return on
 
 
 def is_guarded(table: Table[Any]) -> bool:

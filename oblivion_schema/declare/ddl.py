@@ -126,6 +126,16 @@ def granted(metadata: MetaData) -> Iterator[tuple[str, Mapping[GrantMode, Grants
         yield from owner.info.get(_GRANTED, ())
 
 
+def identities(metadata: MetaData) -> Iterator[str]:
+    """The sequences of the identity columns, whose names PostgreSQL makes."""
+    for table in metadata.tables.values():
+        yield from (
+            quoted(table.schema or "public", f"{table.name}_{column.name}_seq")
+            for column in table.columns
+            if column.identity is not None
+        )
+
+
 def function(owner: Table[Any] | MetaData, file: Path, *, granted: Grants = MappingProxyType({})) -> None:
     """Declare the function of an .sql file, which holds CREATE FUNCTION and COMMENT ON FUNCTION.
 

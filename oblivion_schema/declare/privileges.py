@@ -103,6 +103,18 @@ def all_grants(grants: Iterable[tuple[str, Grants]]) -> list[str]:
     return lines
 
 
+def take_back_all(schema: str) -> list[str]:
+    """PL/pgSQL lines that revoke what PUBLIC and the API roles may do with the relations and functions of `schema`."""
+    lines = []
+    for role in (PUBLIC, *API_ROLES):
+        statements = [
+            f"REVOKE ALL ON ALL {kind} IN SCHEMA {schema} FROM {role} CASCADE;"
+            for kind in ("TABLES", "SEQUENCES", "FUNCTIONS")
+        ]
+        lines += [f"  {statement}" for statement in statements] if role == PUBLIC else if_role_exists(role, statements)
+    return lines
+
+
 def _by_mode(target: str, role: str, by_mode: Mapping[GrantMode, Grants], *, indent: str = "") -> list[str]:
     """Statements that give `role` its privileges in the database's mode."""
 

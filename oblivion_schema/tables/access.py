@@ -28,11 +28,19 @@ from oblivion_schema.declare.ddl import (
     describe_function,
     function,
     granted,
+    identities,
     qualified,
 )
-from oblivion_schema.declare.privileges import API_ROLES, PUBLIC, all_grants, if_role_exists, use_schema_public
+from oblivion_schema.declare.privileges import (
+    API_ROLES,
+    PUBLIC,
+    all_grants,
+    if_role_exists,
+    take_back_all,
+    use_schema_public,
+)
 from oblivion_schema.declare.sql import add_to_publication, block, indented, text_literal
-from oblivion_schema.tables.base import metadata
+from oblivion_schema.tables.base import PRIVATE_SCHEMA, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -142,9 +150,10 @@ def others_policies(connection: Connection, metadata: MetaData) -> list[str]:
 def switch(metadata: MetaData, *, access: Mode | None = None, pages: PageBilling | None = None) -> str:
     """One statement that switches modes of a database, in all sessions at once, without a lock that queries wait for.
 
-    With `access` it renews all grants, and adds the tables to Realtime's publication, so that roles and publications
-    that were created since get theirs. It raises object_not_in_prerequisite_state if the mode would not hold: if
-    another role granted more, or row level security is off.
+    With `access` it renews all grants, also those of schema oblivion, and adds the tables to Realtime's publication: so
+    roles and publications that were created since get theirs, and what somebody granted is taken back. It raises
+    object_not_in_prerequisite_state if the mode would not hold: if another role granted more, or row level security is
+    off.
     """
     lines = [] if pages is None else indented(_PAGES.returning(pages), 2)
     if access is None:
@@ -153,7 +162,9 @@ def switch(metadata: MetaData, *, access: Mode | None = None, pages: PageBilling
         grants = [f"  {line}" for line in all_grants(differ)]
         return block([*lines, "  IF NOT oblivion.open_access() THEN", *grants, "  END IF;"])
     lines += indented(_ACCESS.returning(access), 2)
-    lines += all_grants((target, its[access]) for target, its in granted(metadata))
+    lines += take_back_all(PRIVATE_SCHEMA)
+    its_own = ((target, its[access]) for target, its in granted(metadata))
+    lines += all_grants([*its_own, *((f"SEQUENCE {name}", {}) for name in identities(metadata))])
     if access == "authenticated":
         further = [
             f"GRANT {', '.join(more)} ON {target} TO {role};"
@@ -165,7 +176,14 @@ def switch(metadata: MetaData, *, access: Mode | None = None, pages: PageBilling
         lines += ["  END IF;"]
     relations = [table for table in metadata.tables.values() if table.schema is None or is_guarded(table)]
     published = [table for table in relations if is_published(table)]
-    checks = _IS_IN_FORCE.replace("<relations>", ", ".join(text_literal(qualified(table)) for table in relations))
+    checks = _IS_IN_FORCE
+    for name, its_names in {
+        "<relations>": [*map(qualified, relations), *identities(metadata)],
+        "<functions>": [
+            name for kind, _, name in (target.partition(" ") for target, _ in granted(metadata)) if kind == "FUNCTION"
+        ],
+    }.items():
+        checks = checks.replace(name, ", ".join(map(text_literal, its_names)))
     return block(
         [
             *lines,
@@ -187,13 +205,28 @@ def _further(by_mode: Mapping[GrantMode, Grants]) -> dict[str, list[str]]:
 _IS_IN_FORCE: Final = """\
   SELECT string_agg(DISTINCT what, ', ') INTO wrong
   FROM (
-    SELECT format('%s granted %s on %s', grantor::regrole, privilege_type, relation) AS what
+    SELECT format('%s granted %s on %s', grantor::regrole, privilege_type, object) AS what
     FROM (
-      SELECT oid::regclass AS relation, relowner, (aclexplode(relacl)).*
-      FROM pg_catalog.pg_class
-      WHERE oid = ANY (ARRAY[<relations>]::regclass[])
+      SELECT c.oid::regclass::text AS object, c.relowner AS owner, a.*
+      FROM pg_catalog.pg_class AS c
+      CROSS JOIN LATERAL (
+        SELECT * FROM aclexplode(c.relacl)
+        UNION
+        SELECT p.* FROM pg_catalog.pg_attribute AS t CROSS JOIN aclexplode(t.attacl) AS p WHERE t.attrelid = c.oid
+      ) AS a
+      WHERE c.oid = ANY (ARRAY[<relations>]::regclass[]) OR c.relnamespace = 'oblivion'::regnamespace
+      UNION ALL
+      SELECT p.oid::regprocedure::text, p.proowner, a.*
+      FROM pg_catalog.pg_proc AS p
+      CROSS JOIN aclexplode(p.proacl) AS a
+      WHERE p.oid = ANY (ARRAY[<functions>]::regprocedure[])
+      UNION ALL
+      SELECT 'schema oblivion', n.nspowner, a.*
+      FROM pg_catalog.pg_namespace AS n
+      CROSS JOIN aclexplode(n.nspacl) AS a
+      WHERE n.nspname = 'oblivion'
     ) AS given
-    WHERE grantor <> relowner AND (grantee = 0 OR grantee::regrole::text IN ('anon', 'authenticated', 'service_role'))
+    WHERE grantor <> owner AND (grantee = 0 OR grantee::regrole::text IN ('anon', 'authenticated', 'service_role'))
     UNION ALL
     SELECT format('row level security is off on %s', oid::regclass)
     FROM pg_catalog.pg_class

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import CheckConstraint, Column, Index, Integer, Named, Table, Text, TypedColumns, text
 from sqlalchemy.schema import conv
 
 from oblivion_schema.declare.access import (
+    EXECUTE,
     IS_NOT_THE_ENGINE,
     METERED,
     READ,
@@ -18,9 +20,11 @@ from oblivion_schema.declare.access import (
     publish,
     row_level_security,
 )
-from oblivion_schema.declare.ddl import declare, trigger
-from oblivion_schema.declare.privileges import API_ROLES
+from oblivion_schema.declare.ddl import declare, function, trigger
+from oblivion_schema.declare.privileges import API_ROLES, PUBLIC
 from oblivion_schema.tables.base import Timestamp, metadata
+
+SQL: Final = Path(__file__).with_suffix("")
 
 
 class UserAccountColumns(TypedColumns):
@@ -54,7 +58,17 @@ user_accounts: Final = Table(
 declare(user_accounts, "storage parameter", "fillfactor", "ALTER TABLE public.user_accounts SET (fillfactor = 50)")
 # In the authenticated mode a user may change only the email of the account, not the balance or the tier. If pages are
 # metered a user may sign in and write a balance, as clients do: triggers see to it that no balance changes.
-row_level_security(user_accounts, select=own("user_id"), insert=own("user_id", further=METERED), update=own("user_id"))
+_KEEPS = (
+    "oblivion.keeps_account(user_id, CASE WHEN oblivion.page_billing() = 'trusted' THEN tokens_remaining END,"
+    " subscription_tier, created_at)"
+)
+function(user_accounts, SQL / "oblivion.keeps_account.sql", granted={PUBLIC: EXECUTE})
+row_level_security(
+    user_accounts,
+    select=own("user_id"),
+    insert=own("user_id", further=METERED),
+    update=(own("user_id"), own("user_id", further=_KEEPS)),
+)
 grant(
     user_accounts,
     when_open=dict.fromkeys(API_ROLES, READ_WRITE),

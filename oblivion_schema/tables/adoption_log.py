@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import JSON, BigInteger, Column, Identity, Named, Table, Text, TypedColumns, text
 
+from oblivion_schema.declare.access import keep_pages_out
 from oblivion_schema.declare.ddl import grants, qualified
 from oblivion_schema.tables.base import PRIVATE_SCHEMA, Timestamp, metadata
 
@@ -37,4 +38,5 @@ adoption_log: Final = Table(
     schema=PRIVATE_SCHEMA,
     comment="What upgrades found in tables that were made by hand, and what became of it.",
 )
+keep_pages_out(adoption_log)
 grants(adoption_log, "adoption_log", f"TABLE {qualified(adoption_log)}", {})

@@ -94,12 +94,12 @@ declare(
     "idx_call_sessions_active",
     "CREATE INDEX idx_call_sessions_active ON public.call_sessions (start_time) WHERE end_time IS NULL",
 )
-# In the authenticated mode a user may insert own calls, as clients do, but only with a credit_cost of 0. If pages are
-# metered a user may also end own calls, as clients do.
+# In the authenticated mode a user may insert own calls, as clients do, but only open ones, with a credit_cost of 0. If
+# pages are metered a user may also end own calls, as clients do.
 row_level_security(
     call_sessions,
     select=own("user_id"),
-    insert=own("user_id", further="credit_cost = 0"),
+    insert=own("user_id", further="credit_cost = 0 AND end_time IS NULL"),
     update=own("user_id", further=METERED),
 )
 grant(
@@ -125,7 +125,7 @@ trigger(
     "oblivion.correct_meter",
     # Only for the owner: guard_metered_call() does it for others. Not for the engine's own writes, which it labels,
     # unless somebody else's trigger makes the change meanwhile.
-    when="has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE') AND (pg_trigger_depth() > 0"
+    when="has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE WITH GRANT OPTION') AND (pg_trigger_depth() > 0"
     " OR NOT starts_with(coalesce(current_setting('oblivion.reason', true), ''), 'charge '))",
 )
 trigger(call_sessions, "bill_page_call", "AFTER UPDATE", "oblivion.bill_page_call", when=IS_NOT_THE_ENGINE)

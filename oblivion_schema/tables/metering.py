@@ -35,7 +35,7 @@ from sqlalchemy import (
     text,
 )
 
-from oblivion_schema.declare.access import EXECUTE
+from oblivion_schema.declare.access import EXECUTE, keep_pages_out
 from oblivion_schema.declare.ddl import declare, function, grants, qualified, view
 from oblivion_schema.declare.privileges import API_ROLES
 from oblivion_schema.tables.access import SQL as ACCESS_SQL
@@ -157,6 +157,7 @@ declare(
 )
 # A tick updates the meter: free space on the page, and no index on what changes, make that a HOT update.
 declare(call_meters, "storage parameter", "fillfactor", "ALTER TABLE oblivion.call_meters SET (fillfactor = 60)")
+keep_pages_out(call_meters)
 grants(call_meters, "call_meters", f"TABLE {qualified(call_meters)}", {})
 
 
@@ -193,6 +194,7 @@ call_segments: Final = Table(
     schema=PRIVATE_SCHEMA,
     comment="Past segments of metered calls: spans of minutes at one rate, each with its own row of token_usage.",
 )
+keep_pages_out(call_segments)
 grants(call_segments, "call_segments", f"TABLE {qualified(call_segments)}", {})
 
 
@@ -264,6 +266,7 @@ declare(
     "oblivion.billing_incidents_open",
     "CREATE UNIQUE INDEX billing_incidents_open ON oblivion.billing_incidents (session_id) WHERE resolved_at IS NULL",
 )
+keep_pages_out(billing_incidents)
 grants(billing_incidents, "billing_incidents", f"TABLE {qualified(billing_incidents)}", {})
 
 # The engine's functions belong to billing_incidents, so all tables that they name have to be created before it.
@@ -277,7 +280,9 @@ function(billing_incidents, LEDGER_SQL / "oblivion.restart_identities.sql")
 
 # Internal functions of the engine.
 function(billing_incidents, ACCESS_SQL / "oblivion.is_page.sql")
+function(billing_incidents, ACCESS_SQL / "oblivion.is_intruder.sql")
 function(billing_incidents, SQL / "oblivion.refuse_pages.sql")
+function(billing_incidents, ACCESS_SQL / "oblivion.bar_truncate.sql")
 function(billing_incidents, SQL / "oblivion.may_act_for.sql")
 function(billing_incidents, SQL / "oblivion.check_key.sql")
 function(billing_incidents, SQL / "oblivion.note_incident.sql")

@@ -177,6 +177,9 @@ DECLARE
   -- Kind, call and key, such as 'refund 0190c0de-0000-7000-8000-000000000000 key'.
   reason CONSTANT pg_catalog.text := current_setting('oblivion.reason', true);
 BEGIN
+  IF TG_RELID <> 'public.user_accounts'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of user_accounts may do that';
+  END IF;
   IF TG_OP = 'UPDATE' AND OLD.user_id = NEW.user_id THEN
     IF OLD.tokens_remaining = NEW.tokens_remaining THEN
       RETURN NULL;
@@ -231,6 +234,9 @@ SECURITY DEFINER
 SET search_path = ''
 AS $$
 BEGIN
+  IF TG_RELID <> 'public.user_accounts'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of user_accounts may do that';
+  END IF;
   INSERT INTO public.token_ledger (user_id, kind, tokens, balance)
   SELECT a.user_id, 'closing', -a.tokens_remaining, 0
   FROM public.user_accounts AS a;
@@ -1016,6 +1022,24 @@ $$$statement$;
 
 COMMENT ON FUNCTION oblivion.is_page() IS 'Whether a page made the request: whether its role is anon or authenticated.';
 
+EXECUTE $statement$-- Pages have no USAGE on schema oblivion: its functions hear of them from those of schema public, which say in which role
+-- they run. If somebody granted USAGE, a page may call a function there by name, and say that it is another role.
+CREATE FUNCTION oblivion.is_intruder()
+RETURNS boolean
+LANGUAGE plpgsql
+STABLE
+SET search_path = ''
+AS $$
+DECLARE
+  caller CONSTANT pg_catalog.text := coalesce(nullif(current_setting('role'), 'none'), session_user);
+BEGIN
+  RETURN caller IN ('anon', 'authenticated') AND has_schema_privilege(caller::pg_catalog.name, 'oblivion', 'USAGE');
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.is_intruder() IS
+  'Whether a page made the request that may call the functions of this schema by name, so that its word counts nothing.';
+
 EXECUTE $statement$-- Grants say it, too. They are lost where a database is restored without privileges: then PUBLIC may execute functions.
 CREATE FUNCTION oblivion.refuse_pages()
 RETURNS void
@@ -1034,20 +1058,40 @@ $$$statement$;
 COMMENT ON FUNCTION oblivion.refuse_pages() IS
   'Raises an error in the session of a page, whatever privileges it has.';
 
+EXECUTE $statement$-- Row level security does not stop TRUNCATE, and where privileges were opened nothing else does.
+CREATE FUNCTION oblivion.bar_truncate()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = ''
+AS $$
+BEGIN
+  PERFORM oblivion.refuse_pages();
+  RETURN NULL;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.bar_truncate() IS 'Trigger: a page empties no table, whatever privileges it has.';
+
 EXECUTE $statement$-- Whether `caller` may act for a user. Whoever knows the id of a call without a user may act for that call.
--- The engine runs as the owner. A role that is the owner, or may become the owner, is trusted; but not what a page says
--- of itself, if somebody gave it the privilege to call the functions of schema oblivion.
+-- The engine runs as the owner. A role that is the owner, or may become the owner, is trusted.
+-- PL/pgSQL, which keeps its plan: an SQL function with a SET is planned anew by each query.
 CREATE FUNCTION oblivion.may_act_for(user_id text, caller text)
 RETURNS boolean
-LANGUAGE sql
+LANGUAGE plpgsql
 STABLE
 SET search_path = ''
-RETURN oblivion.open_access()
-  OR user_id IS NULL
-  OR starts_with(user_id, 'anonymous_')
-  -- Not =: for a visitor that is NULL, and NOT NULL would refuse nobody.
-  OR user_id IS NOT DISTINCT FROM oblivion.current_user_id()
-  OR (caller = 'service_role' OR pg_has_role(caller::name, current_user, 'USAGE')) AND NOT oblivion.is_page()$statement$;
+AS $$
+BEGIN
+  RETURN oblivion.open_access()
+    OR user_id IS NULL
+    OR starts_with(user_id, 'anonymous_')
+    OR caller = 'service_role' AND (current_setting('role') = 'service_role' OR NOT oblivion.is_intruder())
+    -- Not =: for a visitor that is NULL, and NOT NULL would refuse nobody.
+    OR user_id IS NOT DISTINCT FROM oblivion.current_user_id()
+    OR pg_has_role(caller::pg_catalog.name, current_user, 'USAGE') AND NOT oblivion.is_intruder();
+END
+$$$statement$;
 
 COMMENT ON FUNCTION oblivion.may_act_for(text, text) IS
   'Whether the role caller may act for a user; every role may for a call without a user.';
@@ -1477,6 +1521,9 @@ DECLARE
   turns boolean;
   state oblivion.live_calls;
 BEGIN
+  IF action NOT IN ('tick', 'turn', 'end') THEN
+    PERFORM oblivion.refuse_pages();
+  END IF;
   IF action = 'turn' AND turn IS NULL THEN
     RAISE invalid_parameter_value USING MESSAGE = 'used_turn is NULL', HINT = 'Give true or false';
   END IF;
@@ -2395,6 +2442,9 @@ DECLARE
   meter oblivion.call_meters;
   bill pg_catalog.record;
 BEGIN
+  IF TG_RELID <> 'public.call_sessions'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of call_sessions may do that';
+  END IF;
   SELECT m.session_id, m.by_page, m.reaped
   INTO meter.session_id, meter.by_page, meter.reaped
   FROM oblivion.call_meters AS m
@@ -2462,6 +2512,9 @@ AS $$
 DECLARE
   moves_end CONSTANT boolean := pg_trigger_depth() = 1 AND NEW.end_time IS DISTINCT FROM OLD.end_time;
 BEGIN
+  IF TG_RELID <> 'public.call_sessions'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of call_sessions may do that';
+  END IF;
   IF OLD.end_time IS NOT NULL AND NEW.end_time IS NOT NULL AND pg_trigger_depth() > 1
     AND (NEW.start_time, NEW.user_id) IS NOT DISTINCT FROM (OLD.start_time, OLD.user_id)
   THEN
@@ -2507,6 +2560,9 @@ DECLARE
   until timestamp with time zone;
   bill pg_catalog.record;
 BEGIN
+  IF TG_RELID <> 'public.call_sessions'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of call_sessions may do that';
+  END IF;
   SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = OLD.id AND NOT m.settled FOR NO KEY UPDATE;
   IF NOT FOUND THEN
     RETURN OLD;
@@ -2614,6 +2670,9 @@ SECURITY DEFINER
 SET search_path = ''
 AS $$
 BEGIN
+  IF TG_RELID <> 'public.call_sessions'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of call_sessions may do that';
+  END IF;
   IF oblivion.page_billing() = 'metered' AND oblivion.is_page() THEN
     PERFORM oblivion.meter_call(NEW.id, NEW.user_id, NEW.mode, clock_timestamp());
     IF NEW.end_time IS NOT NULL THEN
@@ -2642,6 +2701,9 @@ DECLARE
   bill pg_catalog.record;
   state oblivion.live_calls;
 BEGIN
+  IF TG_RELID <> 'public.call_sessions'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of call_sessions may do that';
+  END IF;
   IF oblivion.page_billing() = 'metered' AND OLD.end_time IS NULL AND NEW.end_time IS NOT NULL
     AND NOT starts_with(NEW.user_id, 'anonymous_')
   THEN
@@ -2710,8 +2772,8 @@ $$$statement$;
 COMMENT ON FUNCTION oblivion.update_account() IS
   'Trigger: sets updated_at to the server''s clock; a page''s write of a balance has no effect if pages are metered.';
 
-EXECUTE $statement$-- A new account that a page opens has at most what the column gives by default. An account that was closed has at most
--- what it had then. A page that deletes an account would delete its balance, and calls that go on would cost nothing.
+EXECUTE $statement$-- A new account that a page opens has at most what the column gives by default, and what sign-up gives. An account that
+-- was closed has at most what it had then. A page that deletes an account would delete its balance, and calls that go on would cost nothing.
 CREATE FUNCTION oblivion.guard_account()
 RETURNS trigger
 LANGUAGE plpgsql
@@ -2722,6 +2784,9 @@ DECLARE
   allowed integer;
   expression pg_catalog.text;
 BEGIN
+  IF TG_RELID <> 'public.user_accounts'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of user_accounts may do that';
+  END IF;
   IF oblivion.page_billing() <> 'metered' OR NOT oblivion.is_page() THEN
     RETURN coalesce(NEW, OLD);
   ELSIF TG_OP = 'DELETE' THEN
@@ -2733,12 +2798,16 @@ BEGIN
   JOIN pg_catalog.pg_attribute AS a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
   WHERE d.adrelid = TG_RELID AND a.attname = 'tokens_remaining';
   EXECUTE 'SELECT ' || coalesce(expression, '0') INTO allowed;
-  SELECT least(allowed, -l.tokens)
+  SELECT least(allowed, -l.tokens, s.tokens)
   INTO allowed
   FROM (SELECT 1) AS one
+  LEFT JOIN oblivion.sign_up AS s ON true
   LEFT JOIN (
     SELECT e.kind, e.tokens FROM public.token_ledger AS e WHERE e.user_id = NEW.user_id ORDER BY e.id DESC LIMIT 1
-  ) AS l ON l.kind = 'closing';
+  ) AS l ON l.kind = 'closing' OR l.kind = 'carried' AND l.tokens = 0;
+  IF NOT oblivion.open_access() THEN
+    NEW.subscription_tier := 'free';
+  END IF;
   IF NEW.tokens_remaining > allowed THEN
     NEW.tokens_remaining := allowed;
   END IF;
@@ -2776,6 +2845,9 @@ DECLARE
   is_metered CONSTANT boolean := oblivion.page_billing() = 'metered';
   meter pg_catalog.record;
 BEGIN
+  IF TG_RELID <> 'public.token_usage'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of token_usage may do that';
+  END IF;
   IF NOT oblivion.is_page() THEN
     RETURN coalesce(NEW, OLD);
   END IF;
@@ -2819,6 +2891,219 @@ $$$statement$;
 COMMENT ON FUNCTION oblivion.guard_usage() IS
   'Trigger: what a page writes to the usage of a metered call has no effect, if pages are metered.';
 
+CREATE TABLE oblivion.sign_up (
+  is_open boolean DEFAULT true NOT NULL,
+  tokens integer NOT NULL,
+  CONSTRAINT sign_up_pkey PRIMARY KEY (is_open),
+  CONSTRAINT sign_up_is_open_check CHECK (is_open),
+  CONSTRAINT sign_up_tokens_check CHECK (tokens >= 0)
+);
+
+ALTER TABLE oblivion.sign_up ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY sign_up_all ON oblivion.sign_up FOR ALL TO public USING (current_user NOT IN ('anon', 'authenticated'));
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.sign_up
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+DO $$
+DECLARE
+  api_role name;
+BEGIN
+  REVOKE ALL ON TABLE oblivion.sign_up FROM PUBLIC CASCADE;
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON TABLE oblivion.sign_up FROM %I CASCADE', api_role);
+  END LOOP;
+END
+$$;
+
+COMMENT ON TABLE oblivion.sign_up IS
+  'Whether users may open accounts: without a row nobody may. allow_sign_up() writes it.';
+
+COMMENT ON COLUMN oblivion.sign_up.is_open IS 'True: there is one row, or none.';
+
+COMMENT ON COLUMN oblivion.sign_up.tokens IS 'Tokens of a new account.';
+
+CREATE VIEW oblivion.callers_without_account WITH (security_invoker = true) AS
+SELECT
+  c.user_id,
+  count(*) AS calls,
+  count(*) FILTER (WHERE c.end_time IS NULL) AS open_calls,
+  coalesce(
+    sum(ceil(greatest(0, date_part('epoch', c.end_time - c.start_time)) / 60))
+    FILTER (WHERE isfinite(c.start_time) AND isfinite(c.end_time)),
+    0
+  )::bigint AS minutes,
+  max(c.start_time) AS last_call
+FROM public.call_sessions AS c
+WHERE c.user_id IS NOT NULL
+  AND NOT starts_with(c.user_id, 'anonymous_')
+  AND NOT EXISTS (SELECT FROM public.user_accounts AS a WHERE a.user_id = c.user_id)
+GROUP BY c.user_id;
+
+COMMENT ON VIEW oblivion.callers_without_account IS
+  'Users who call, and have no account: nobody pays for their calls. A deleted account leaves its calls here.';
+
+COMMENT ON COLUMN oblivion.callers_without_account.user_id IS 'The user whom the calls name; no account has that id.';
+
+COMMENT ON COLUMN oblivion.callers_without_account.calls IS 'Calls of the user, none of which is billed.';
+
+COMMENT ON COLUMN oblivion.callers_without_account.open_calls IS 'Those that have not ended.';
+
+COMMENT ON COLUMN oblivion.callers_without_account.minutes IS
+  'Started minutes of those that ended, by their own times.';
+
+COMMENT ON COLUMN oblivion.callers_without_account.last_call IS 'When the last one began.';
+
+CREATE FUNCTION oblivion.allow_sign_up(tokens integer)
+RETURNS void
+LANGUAGE plpgsql
+SET search_path = ''
+AS $$
+BEGIN
+  IF tokens < 0 THEN
+    RAISE invalid_parameter_value
+      USING MESSAGE = format('tokens is %s', tokens), HINT = 'Give zero or more, or NULL to let nobody sign up';
+  END IF;
+  DELETE FROM oblivion.sign_up;
+  INSERT INTO oblivion.sign_up (tokens) SELECT allow_sign_up.tokens WHERE allow_sign_up.tokens IS NOT NULL;
+END
+$$;
+
+COMMENT ON FUNCTION oblivion.allow_sign_up(integer) IS
+  'For the owner: users may open accounts, each with this many tokens; NULL: nobody may. Accounts that there are stay as '
+  'they are.';
+
+EXECUTE $statement$-- Opens the account empty, and then credits the tokens of a new one. Ledger rows tell who had an account before, which was
+-- deleted or renamed: such a user gets none. The key of the credit is unique for each user, so two sessions that open the
+-- same account at the same time credit it once, even if somebody deletes it in between.
+-- Supabase signs in anonymous users, each of whom is a new one: they would get tokens without end.
+CREATE FUNCTION oblivion.make_account(
+  account text, email text, is_anonymous boolean, OUT status text, OUT balance integer
+)
+LANGUAGE plpgsql
+SET search_path = ''
+AS $$
+DECLARE
+  given CONSTANT integer := (SELECT s.tokens FROM oblivion.sign_up AS s);
+BEGIN
+  status := 'known';
+  SELECT a.tokens_remaining INTO balance FROM public.user_accounts AS a WHERE a.user_id = account;
+  IF FOUND THEN
+    RETURN;
+  ELSIF given IS NULL OR is_anonymous OR starts_with(account, 'anonymous_') THEN
+    status := 'closed';
+    RETURN;
+  END IF;
+  INSERT INTO public.user_accounts AS a (user_id, tokens_remaining, email)
+  VALUES (account, 0, make_account.email)
+  ON CONFLICT (user_id) DO NOTHING
+  RETURNING a.tokens_remaining INTO balance;
+  IF NOT FOUND THEN
+    SELECT a.tokens_remaining INTO balance FROM public.user_accounts AS a WHERE a.user_id = account;
+    RETURN;
+  END IF;
+  status := 'ok';
+  IF given > 0 AND NOT EXISTS (
+    SELECT FROM public.token_ledger AS l WHERE l.user_id = account AND l.kind IN ('closing', 'carried')
+  ) THEN
+    SELECT c.balance INTO balance
+    FROM oblivion.credit_account(account, given, 'oblivion.sign_up', 'top_up', NULL, NULL) AS c
+    WHERE c.status = 'ok';
+    balance := coalesce(balance, 0);
+  END IF;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.make_account(text, text, boolean) IS
+  'Opens the account of a new user, if the owner allows it. The common part of open_account() and '
+  'open_account_of_user().';
+
+CREATE FUNCTION oblivion.open_account(OUT user_id text, OUT status text, OUT balance integer)
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = ''
+AS $$
+BEGIN
+  user_id := oblivion.current_user_id();
+  IF user_id IS NULL THEN
+    RAISE insufficient_privilege
+      USING MESSAGE = 'Nobody is signed in', HINT = 'Send the JWT of the user, with its claim sub';
+  END IF;
+  SELECT m.status, m.balance INTO status, balance FROM oblivion.make_account(
+    user_id, NULL, is_anonymous => current_setting('request.jwt.claims')::pg_catalog.jsonb ->> 'is_anonymous' = 'true'
+  ) AS m;
+END
+$$;
+
+COMMENT ON FUNCTION oblivion.open_account() IS 'Implements public.open_account(), as the owner.';
+
+EXECUTE $statement$-- For a trigger on auth.users, which is Supabase's table. Whatever happens here, the user signs up there.
+CREATE FUNCTION oblivion.open_account_of_user()
+RETURNS trigger
+LANGUAGE plpgsql
+SECURITY DEFINER
+SET search_path = ''
+SET lock_timeout = '1s'
+AS $$
+DECLARE
+  new_user pg_catalog.jsonb;
+BEGIN
+  new_user := to_jsonb(NEW);
+  IF (TG_TABLE_SCHEMA, TG_TABLE_NAME) = ('auth', 'users') THEN
+    PERFORM oblivion.make_account(new_user ->> 'id', new_user ->> 'email', new_user ->> 'is_anonymous' = 'true');
+  END IF;
+  RETURN NULL;
+EXCEPTION
+  WHEN OTHERS THEN
+    RAISE WARNING 'User % got no account (%: %): open_account() opens it', new_user ->> 'id', SQLSTATE, SQLERRM;
+    RETURN NULL;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.open_account_of_user() IS
+  'Trigger for auth.users: opens the account of each new user, as open_account() does. A failure is a warning.';
+
+EXECUTE $statement$CREATE FUNCTION public.open_account()
+RETURNS TABLE (user_id text, status text, balance integer)
+LANGUAGE sql
+SET search_path = ''
+BEGIN ATOMIC
+  SELECT a.*
+  FROM oblivion.open_account() AS a;
+END$statement$;
+
+COMMENT ON FUNCTION public.open_account() IS
+  'Opens the account of the signed-in user, if there is none yet. Call it at each sign-in. Returns one row. user_id: the '
+  'user. status: ok (opened now); known (the account was there); closed (there is none, and the owner lets nobody, or no '
+  'anonymous user, open one). balance: tokens left, NULL without an account. A user whose account was deleted gets it '
+  'back with 0 tokens. Errors: 42501 nobody is signed in.';
+
+EXECUTE $statement$-- A policy sees only the new row. This looks at the row that is there: a user changes neither balance nor tier, even if
+-- somebody granted UPDATE on all columns. It runs with the user's rights, who sees the own row.
+-- VOLATILE, so that it sees a charge that was committed since the statement began.
+CREATE FUNCTION oblivion.keeps_account(
+  account text, tokens integer, tier text, opened timestamptz
+)
+RETURNS boolean
+LANGUAGE plpgsql
+SET search_path = ''
+AS $$
+BEGIN
+  RETURN EXISTS (
+    SELECT
+    FROM public.user_accounts AS a
+    WHERE a.user_id = account AND (a.subscription_tier, a.created_at) = (tier, opened)
+      AND (tokens IS NULL OR a.tokens_remaining = tokens)
+  );
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.keeps_account(text, integer, text, timestamptz) IS
+  'Whether an account has this balance (any if tokens is NULL), this tier and this created_at.';
+
 EXECUTE $statement$-- If pages are metered, a signed-in user may sign in, and end own calls, as pages do.
 ALTER POLICY call_sessions_update ON public.call_sessions
   USING (
@@ -2836,6 +3121,32 @@ ALTER POLICY user_accounts_insert ON public.user_accounts
     OR (user_id = (SELECT oblivion.current_user_id()) AND oblivion.page_billing() = 'metered')
   );
 
+EXECUTE $statement$-- A user who may write more columns than was meant still changes neither balance nor tier.
+ALTER POLICY user_accounts_update ON public.user_accounts
+  WITH CHECK (
+    oblivion.open_access() OR oblivion.is_service_role()
+    OR (user_id = (SELECT oblivion.current_user_id()) AND oblivion.keeps_account(
+      user_id, CASE WHEN oblivion.page_billing() = 'trusted' THEN tokens_remaining END, subscription_tier, created_at
+    ))
+  )$statement$;
+
+EXECUTE $statement$-- Pages reach no row of a private table, whatever was granted to them.
+ALTER TABLE oblivion.adoption_log ENABLE ROW LEVEL SECURITY$statement$;
+
+CREATE POLICY adoption_log_all ON oblivion.adoption_log FOR ALL TO public USING (current_user NOT IN ('anon', 'authenticated'));
+
+ALTER TABLE oblivion.call_meters ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY call_meters_all ON oblivion.call_meters FOR ALL TO public USING (current_user NOT IN ('anon', 'authenticated'));
+
+ALTER TABLE oblivion.call_segments ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY call_segments_all ON oblivion.call_segments FOR ALL TO public USING (current_user NOT IN ('anon', 'authenticated'));
+
+ALTER TABLE oblivion.billing_incidents ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY billing_incidents_all ON oblivion.billing_incidents FOR ALL TO public USING (current_user NOT IN ('anon', 'authenticated'));
+
 CREATE TRIGGER open_ledger AFTER INSERT ON public.user_accounts
   FOR EACH ROW EXECUTE FUNCTION oblivion.write_ledger();
 
@@ -2849,38 +3160,68 @@ CREATE TRIGGER close_ledger_of_all BEFORE TRUNCATE ON public.user_accounts
   FOR EACH STATEMENT EXECUTE FUNCTION oblivion.close_ledger();
 
 CREATE TRIGGER guard_metered_call BEFORE UPDATE ON public.call_sessions
-  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
+  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE WITH GRANT OPTION'))
   EXECUTE FUNCTION oblivion.guard_metered_call();
 
 CREATE TRIGGER correct_meter AFTER UPDATE OF start_time, end_time, user_id ON public.call_sessions
   FOR EACH ROW
   WHEN (
-    has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE')
+    has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE WITH GRANT OPTION')
     AND (pg_trigger_depth() > 0 OR NOT starts_with(coalesce(current_setting('oblivion.reason', true), ''), 'charge '))
   )
   EXECUTE FUNCTION oblivion.correct_meter();
 
 CREATE TRIGGER bill_page_call AFTER UPDATE ON public.call_sessions
-  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
+  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE WITH GRANT OPTION'))
   EXECUTE FUNCTION oblivion.bill_page_call();
 
 CREATE TRIGGER meter_page_call AFTER INSERT ON public.call_sessions
-  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
+  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE WITH GRANT OPTION'))
   EXECUTE FUNCTION oblivion.meter_page_call();
 
 CREATE TRIGGER guard_account BEFORE INSERT OR DELETE ON public.user_accounts
-  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
+  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE WITH GRANT OPTION'))
   EXECUTE FUNCTION oblivion.guard_account();
 
 CREATE OR REPLACE TRIGGER update_user_accounts_updated_at BEFORE UPDATE ON public.user_accounts
   FOR EACH ROW EXECUTE FUNCTION oblivion.update_account();
 
 CREATE TRIGGER guard_usage BEFORE INSERT OR UPDATE OR DELETE ON public.token_usage
-  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE'))
+  FOR EACH ROW WHEN (NOT has_table_privilege('oblivion.call_meters'::regclass, 'UPDATE WITH GRANT OPTION'))
   EXECUTE FUNCTION oblivion.guard_usage();
 
 CREATE TRIGGER settle_deleted_call BEFORE DELETE ON public.call_sessions
   FOR EACH ROW EXECUTE FUNCTION oblivion.settle_deleted_call();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON public.call_sessions
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON public.user_presence
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON public.user_accounts
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON public.token_usage
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON public.token_rates
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.adoption_log
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON public.token_ledger
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.call_meters
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.call_segments
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.billing_incidents
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
 
 EXECUTE $statement$-- All API roles may execute these.
 DO $$
@@ -2968,7 +3309,9 @@ DECLARE
     oblivion.correct_meter(),
     oblivion.settle_deleted_call(),
     oblivion.is_page(),
+    oblivion.is_intruder(),
     oblivion.refuse_pages(),
+    oblivion.bar_truncate(),
     oblivion.meter_call(uuid, text, text, timestamptz),
     oblivion.unmeter_call(uuid),
     oblivion.meter_page_call(),
@@ -2976,7 +3319,10 @@ DECLARE
     oblivion.update_account(),
     oblivion.guard_account(),
     oblivion.call_id(text),
-    oblivion.guard_usage()
+    oblivion.guard_usage(),
+    oblivion.allow_sign_up(integer),
+    oblivion.make_account(text, text, boolean),
+    oblivion.open_account_of_user()
   ';
 BEGIN
   EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC CASCADE', functions);
@@ -2988,17 +3334,21 @@ BEGIN
 END
 $$$statement$;
 
-EXECUTE $statement$-- Policies ask for it, so every role that may query a table needs EXECUTE, an operator's own role too.
+EXECUTE $statement$-- Policies ask for them, so every role that may query a table needs EXECUTE, an operator's own role too.
 DO $$
 DECLARE
   api_role name;
+  functions CONSTANT text := '
+    oblivion.page_billing(),
+    oblivion.keeps_account(text, integer, text, timestamptz)
+  ';
 BEGIN
   FOR api_role IN
     SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
   LOOP
-    EXECUTE format('REVOKE ALL ON FUNCTION oblivion.page_billing() FROM %I CASCADE', api_role);
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %I CASCADE', functions, api_role);
   END LOOP;
-  GRANT EXECUTE ON FUNCTION oblivion.page_billing() TO PUBLIC;
+  EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO PUBLIC', functions);
 END
 $$$statement$;
 
@@ -3012,6 +3362,24 @@ BEGIN
     GRANT INSERT (user_id, session_id, tokens_used, mode, used_turn, duration_seconds, "timestamp")
       ON public.token_usage TO authenticated;
   END IF;
+END
+$$$statement$;
+
+EXECUTE $statement$-- Only signed-in users may execute these.
+DO $$
+DECLARE
+  api_role name;
+  functions CONSTANT text := 'oblivion.open_account(), public.open_account()';
+BEGIN
+  EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC CASCADE', functions);
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %I CASCADE', functions, api_role);
+    IF api_role = 'authenticated' THEN
+      EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', functions, api_role);
+    END IF;
+  END LOOP;
 END
 $$$statement$;
 

@@ -574,6 +574,9 @@ DECLARE
   noted integer;
   further integer := 0;
 BEGIN
+  IF TG_RELID <> 'public.token_usage'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of token_usage may do that';
+  END IF;
   IF TG_OP = 'INSERT' THEN
     -- Most statements insert one row. The first 100 rows become one delta each; the others are summed.
     INSERT INTO oblivion.usage_deltas (
@@ -651,6 +654,9 @@ AS $$
 DECLARE
   noted integer;
 BEGIN
+  IF TG_RELID <> 'public.call_sessions'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of call_sessions may do that';
+  END IF;
   IF TG_OP = 'INSERT' THEN
     INSERT INTO oblivion.call_deltas (
       call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds
@@ -727,9 +733,9 @@ SECURITY DEFINER
 SET search_path = ''
 AS $$
 BEGIN
-  IF TG_TABLE_NAME = 'token_usage' THEN
+  IF TG_RELID = 'public.token_usage'::pg_catalog.regclass THEN
     TRUNCATE oblivion.usage_deltas, oblivion.daily_usage, oblivion.user_usage;
-  ELSE
+  ELSIF TG_RELID = 'public.call_sessions'::pg_catalog.regclass THEN
     TRUNCATE oblivion.call_deltas, oblivion.daily_calls;
   END IF;
   RETURN NULL;
@@ -1199,6 +1205,21 @@ CREATE TRIGGER clear_rollups AFTER TRUNCATE ON public.token_usage
 
 CREATE OR REPLACE TRIGGER update_user_presence_updated_at_trigger BEFORE INSERT OR UPDATE ON public.user_presence
   FOR EACH ROW EXECUTE FUNCTION public.update_user_presence_updated_at();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.daily_usage
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.user_usage
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.usage_deltas
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.daily_calls
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.call_deltas
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
 
 EXECUTE $statement$-- All API roles may execute these.
 DO $$

@@ -10,7 +10,7 @@ DROP POLICY IF EXISTS call_sessions_insert ON public.call_sessions;
 CREATE POLICY call_sessions_insert ON public.call_sessions FOR INSERT TO public
   WITH CHECK (
     oblivion.open_access() OR oblivion.is_service_role()
-    OR (user_id = (SELECT oblivion.current_user_id()) AND credit_cost = 0)
+    OR (user_id = (SELECT oblivion.current_user_id()) AND credit_cost = 0 AND end_time IS NULL)
   );
 
 DROP POLICY IF EXISTS call_sessions_update ON public.call_sessions;

@@ -84,7 +84,9 @@ DECLARE
     oblivion.correct_meter(),
     oblivion.settle_deleted_call(),
     oblivion.is_page(),
+    oblivion.is_intruder(),
     oblivion.refuse_pages(),
+    oblivion.bar_truncate(),
     oblivion.meter_call(uuid, text, text, timestamptz),
     oblivion.unmeter_call(uuid),
     oblivion.meter_page_call(),
@@ -92,7 +94,10 @@ DECLARE
     oblivion.update_account(),
     oblivion.guard_account(),
     oblivion.call_id(text),
-    oblivion.guard_usage()
+    oblivion.guard_usage(),
+    oblivion.allow_sign_up(integer),
+    oblivion.make_account(text, text, boolean),
+    oblivion.open_account_of_user()
   ';
 BEGIN
   EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC CASCADE', functions);
@@ -104,17 +109,21 @@ BEGIN
 END
 $$;
 
--- Policies ask for it, so every role that may query a table needs EXECUTE, an operator's own role too.
+-- Policies ask for them, so every role that may query a table needs EXECUTE, an operator's own role too.
 DO $$
 DECLARE
   api_role name;
+  functions CONSTANT text := '
+    oblivion.page_billing(),
+    oblivion.keeps_account(text, integer, text, timestamptz)
+  ';
 BEGIN
   FOR api_role IN
     SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
   LOOP
-    EXECUTE format('REVOKE ALL ON FUNCTION oblivion.page_billing() FROM %I CASCADE', api_role);
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %I CASCADE', functions, api_role);
   END LOOP;
-  GRANT EXECUTE ON FUNCTION oblivion.page_billing() TO PUBLIC;
+  EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO PUBLIC', functions);
 END
 $$;
 
@@ -128,5 +137,23 @@ BEGIN
     GRANT INSERT (user_id, session_id, tokens_used, mode, used_turn, duration_seconds, "timestamp")
       ON public.token_usage TO authenticated;
   END IF;
+END
+$$;
+
+-- Only signed-in users may execute these.
+DO $$
+DECLARE
+  api_role name;
+  functions CONSTANT text := 'oblivion.open_account(), public.open_account()';
+BEGIN
+  EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC CASCADE', functions);
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %I CASCADE', functions, api_role);
+    IF api_role = 'authenticated' THEN
+      EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', functions, api_role);
+    END IF;
+  END LOOP;
 END
 $$;

@@ -18,6 +18,9 @@ DECLARE
   turns boolean;
   state oblivion.live_calls;
 BEGIN
+  IF action NOT IN ('tick', 'turn', 'end') THEN
+    PERFORM oblivion.refuse_pages();
+  END IF;
   IF action = 'turn' AND turn IS NULL THEN
     RAISE invalid_parameter_value USING MESSAGE = 'used_turn is NULL', HINT = 'Give true or false';
   END IF;

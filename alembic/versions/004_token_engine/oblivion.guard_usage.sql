@@ -11,6 +11,9 @@ DECLARE
   is_metered CONSTANT boolean := oblivion.page_billing() = 'metered';
   meter pg_catalog.record;
 BEGIN
+  IF TG_RELID <> 'public.token_usage'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of token_usage may do that';
+  END IF;
   IF NOT oblivion.is_page() THEN
     RETURN coalesce(NEW, OLD);
   END IF;

@@ -7,9 +7,9 @@ SECURITY DEFINER
 SET search_path = ''
 AS $$
 BEGIN
-  IF TG_TABLE_NAME = 'token_usage' THEN
+  IF TG_RELID = 'public.token_usage'::pg_catalog.regclass THEN
     TRUNCATE oblivion.usage_deltas, oblivion.daily_usage, oblivion.user_usage;
-  ELSE
+  ELSIF TG_RELID = 'public.call_sessions'::pg_catalog.regclass THEN
     TRUNCATE oblivion.call_deltas, oblivion.daily_calls;
   END IF;
   RETURN NULL;

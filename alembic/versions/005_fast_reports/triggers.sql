@@ -30,3 +30,18 @@ CREATE TRIGGER clear_rollups AFTER TRUNCATE ON public.token_usage
 
 CREATE OR REPLACE TRIGGER update_user_presence_updated_at_trigger BEFORE INSERT OR UPDATE ON public.user_presence
   FOR EACH ROW EXECUTE FUNCTION public.update_user_presence_updated_at();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.daily_usage
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.user_usage
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.usage_deltas
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.daily_calls
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.call_deltas
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();

@@ -6,6 +6,9 @@ SECURITY DEFINER
 SET search_path = ''
 AS $$
 BEGIN
+  IF TG_RELID <> 'public.user_accounts'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of user_accounts may do that';
+  END IF;
   INSERT INTO public.token_ledger (user_id, kind, tokens, balance)
   SELECT a.user_id, 'closing', -a.tokens_remaining, 0
   FROM public.user_accounts AS a;

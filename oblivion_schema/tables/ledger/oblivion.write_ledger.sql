@@ -12,6 +12,9 @@ DECLARE
   -- Kind, call and key, such as 'refund 0190c0de-0000-7000-8000-000000000000 key'.
   reason CONSTANT pg_catalog.text := current_setting('oblivion.reason', true);
 BEGIN
+  IF TG_RELID <> 'public.user_accounts'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of user_accounts may do that';
+  END IF;
   IF TG_OP = 'UPDATE' AND OLD.user_id = NEW.user_id THEN
     IF OLD.tokens_remaining = NEW.tokens_remaining THEN
       RETURN NULL;

@@ -14,6 +14,9 @@ DECLARE
   meter oblivion.call_meters;
   bill pg_catalog.record;
 BEGIN
+  IF TG_RELID <> 'public.call_sessions'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of call_sessions may do that';
+  END IF;
   SELECT m.session_id, m.by_page, m.reaped
   INTO meter.session_id, meter.by_page, meter.reaped
   FROM oblivion.call_meters AS m

@@ -11,6 +11,9 @@ DECLARE
   until timestamp with time zone;
   bill pg_catalog.record;
 BEGIN
+  IF TG_RELID <> 'public.call_sessions'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of call_sessions may do that';
+  END IF;
   SELECT m.* INTO meter FROM oblivion.call_meters AS m WHERE m.session_id = OLD.id AND NOT m.settled FOR NO KEY UPDATE;
   IF NOT FOUND THEN
     RETURN OLD;

@@ -14,6 +14,9 @@ DECLARE
   bill pg_catalog.record;
   state oblivion.live_calls;
 BEGIN
+  IF TG_RELID <> 'public.call_sessions'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of call_sessions may do that';
+  END IF;
   IF oblivion.page_billing() = 'metered' AND OLD.end_time IS NULL AND NEW.end_time IS NOT NULL
     AND NOT starts_with(NEW.user_id, 'anonymous_')
   THEN

@@ -8,6 +8,9 @@ AS $$
 DECLARE
   noted integer;
 BEGIN
+  IF TG_RELID <> 'public.call_sessions'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of call_sessions may do that';
+  END IF;
   IF TG_OP = 'INSERT' THEN
     INSERT INTO oblivion.call_deltas (
       call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds

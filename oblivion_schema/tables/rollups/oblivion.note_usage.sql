@@ -11,6 +11,9 @@ DECLARE
   noted integer;
   further integer := 0;
 BEGIN
+  IF TG_RELID <> 'public.token_usage'::pg_catalog.regclass THEN
+    RAISE insufficient_privilege USING MESSAGE = 'Only a trigger of token_usage may do that';
+  END IF;
   IF TG_OP = 'INSERT' THEN
     -- Most statements insert one row. The first 100 rows become one delta each; the others are summed.
     INSERT INTO oblivion.usage_deltas (

@@ -62,6 +62,8 @@ DROP FUNCTION oblivion.check_key(text,text);
 
 DROP FUNCTION oblivion.may_act_for(text,text);
 
+DROP FUNCTION oblivion.is_intruder();
+
 DROP FUNCTION oblivion.refuse_pages();
 
 DROP FUNCTION oblivion.is_page();

@@ -5,6 +5,15 @@ ALTER POLICY call_sessions_update ON public.call_sessions
 ALTER POLICY user_accounts_insert ON public.user_accounts
   WITH CHECK (oblivion.open_access() OR oblivion.is_service_role());
 
+ALTER POLICY user_accounts_update ON public.user_accounts
+  WITH CHECK (oblivion.open_access() OR oblivion.is_service_role() OR user_id = (SELECT oblivion.current_user_id()));
+
+DROP FUNCTION oblivion.keeps_account(text, integer, text, timestamptz);
+
+DROP POLICY adoption_log_all ON oblivion.adoption_log;
+
+ALTER TABLE oblivion.adoption_log DISABLE ROW LEVEL SECURITY;
+
 DO $$
 BEGIN
   IF to_regrole('authenticated') IS NOT NULL AND NOT oblivion.open_access() THEN

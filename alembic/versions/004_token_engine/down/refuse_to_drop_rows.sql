@@ -13,6 +13,8 @@ BEGIN
     SELECT 'oblivion.call_meters' WHERE EXISTS (SELECT FROM oblivion.call_meters)
     UNION ALL
     SELECT 'oblivion.billing_incidents' WHERE EXISTS (SELECT FROM oblivion.billing_incidents)
+    UNION ALL
+    SELECT 'oblivion.sign_up' WHERE EXISTS (SELECT FROM oblivion.sign_up)
   ) AS tables;
   IF holding IS NOT NULL THEN
     RAISE EXCEPTION '% holds rows, which this downgrade would drop', holding
