@@ -102,23 +102,25 @@ def _watch(ended: Event, label: str, engine: Engine | None, pid: int | None) -> 
             watcher.close()
 
 
+# A terminal is narrow, so the statement comes last, without the comment above it. The first lines of a DO block say
+# little.
 _DOES: Final = """
 SELECT concat_ws(
   ', ',
-  CASE
-    WHEN starts_with(a.application_name, :prefix) THEN substr(a.application_name, length(:prefix) + 1)
-    -- Without the comment above it.
-    ELSE left(regexp_replace(regexp_replace(a.query, '^\\s*(--[^\n]*\n\\s*)+', ''), '\\s+', ' ', 'g'), 100)
-  END,
   p.phase,
   CASE
     WHEN p.blocks_total > 0 THEN format('%s of %s pages', p.blocks_done, p.blocks_total)
     WHEN p.tuples_total > 0 THEN format('%s of %s rows', p.tuples_done, p.tuples_total)
     WHEN p.lockers_total > 0 THEN format('%s of %s sessions', p.lockers_done, p.lockers_total)
   END,
-  CASE WHEN a.wait_event_type = 'Lock' AND p.pid IS NULL THEN 'waits for a lock' END
+  CASE WHEN a.wait_event_type = 'Lock' AND p.pid IS NULL THEN 'waits for a lock' END,
+  CASE
+    WHEN starts_with(a.application_name, :prefix) THEN substr(a.application_name, length(:prefix) + 1)
+    WHEN statement !~ '^DO ' THEN left(regexp_replace(statement, '\\s+', ' ', 'g'), 100)
+  END
 )
 FROM pg_stat_activity AS a
+CROSS JOIN LATERAL regexp_replace(a.query, '^\\s*(--[^\n]*\n\\s*)+', '') AS s (statement)
 LEFT JOIN pg_stat_progress_create_index AS p ON p.pid = a.pid
 WHERE a.pid = :pid AND a.state <> 'idle'
 """
