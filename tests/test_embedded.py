@@ -37,8 +37,8 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_without_a_url_the_embedded_server_is_upgraded_and_keeps_its_data(home: Path) -> None:
     result = run("upgrade", "head")
     assert result.status == 0, result
-    assert f"embedded PostgreSQL at {home}/postgresql-{embedded.version()} (no URL is given)." in result.err
-    assert "Open it: oblivion-schema psql." in result.err
+    assert f"embedded PostgreSQL at {home}/postgresql-{embedded.version()} (no URL is given)." in result.named[0]
+    assert "Open it: oblivion-schema psql." in result.named[0]
     assert run("verify").status == 0
     assert run("stop").out.startswith("Stopped")
     assert run("stop").out.startswith("Not running")

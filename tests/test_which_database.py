@@ -7,7 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from support import PROJECT, query, run, spawn, temporary_home
+from support import NAMES_IT, PROJECT, query, run, spawn, temporary_home
 
 from oblivion_schema.server import embedded
 from oblivion_schema.server.choice import choose, find
@@ -52,7 +52,7 @@ def place(url: URL) -> str:
 
 
 def said(err: str) -> list[str]:
-    return [line for line in err.splitlines() if line.startswith("Database: ")]
+    return [line.removeprefix(NAMES_IT) for line in err.splitlines() if line.startswith(NAMES_IT)]
 
 
 def test_every_command_names_its_database_in_one_line_and_not_on_stdout(empty: URL) -> None:
@@ -60,27 +60,27 @@ def test_every_command_names_its_database_in_one_line_and_not_on_stdout(empty: U
     for command in COMMANDS:
         result = run(*command.split(), url=url)
         assert result.status == 0, result
-        assert said(result.err) == [f"Database: {place(url)} (-x url)"], command
+        assert list(result.named) == [f"{place(url)} (-x url)"], command
         assert "Database:" not in result.out, command
-        assert SECRET not in result.out + result.err, command
+        assert SECRET not in f"{result}", command
 
 
 @pytest.mark.parametrize("module", ["alembic", "oblivion_schema"])
 def test_alembics_own_program_names_it_too_and_psql(upgraded: URL, module: str) -> None:
     program = spawn("python", "-m", module, "current", **{VARIABLE: written(upgraded)})
     out, err = program.communicate(timeout=60)
-    assert said(err) == [f"Database: {place(upgraded)} ({VARIABLE})"]
+    assert said(err) == [f"{place(upgraded)} ({VARIABLE})"]
     assert "Database:" not in out
     if module == "oblivion_schema":
         program = spawn("python", "-m", module, "psql", "-XAtc", "SELECT 1", **{VARIABLE: written(upgraded)})
-        assert program.communicate(timeout=60) == ("1\n", f"Database: {place(upgraded)} ({VARIABLE})\n")
+        assert program.communicate(timeout=60) == ("1\n", f"{NAMES_IT}{place(upgraded)} ({VARIABLE})\n")
 
 
 def test_both_databases_of_a_comparison_are_named(upgraded: URL, empty: URL) -> None:
     result = run("check", "--against", written(upgraded.set(password=SECRET)), "--scratch", written(empty))
     assert result.status == 0, result
-    assert said(result.err) == [f"Database: {place(upgraded)} (--against)", f"Database: {place(empty)} (--scratch)"]
-    assert SECRET not in result.out + result.err
+    assert list(result.named) == [f"{place(upgraded)} (--against)", f"{place(empty)} (--scratch)"]
+    assert SECRET not in f"{result}"
 
 
 def test_what_libpq_adds_to_the_url_is_named(upgraded: URL, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,21 +88,21 @@ def test_what_libpq_adds_to_the_url_is_named(upgraded: URL, monkeypatch: pytest.
     for name, value in {"HOST": host, "PORT": upgraded.port, "USER": upgraded.username}.items():
         monkeypatch.setenv(f"PG{name}", str(value))
     monkeypatch.setenv("DATABASE_URL", f"postgresql:///{upgraded.database}")
-    assert said(run("current").err) == [f"Database: {place(upgraded)} (DATABASE_URL)"]
+    assert list(run("current").named) == [f"{place(upgraded)} (DATABASE_URL)"]
 
 
 def test_database_of_the_configuration_file_is_named(upgraded: URL, tmp_path: Path) -> None:
     ini = tmp_path / "alembic.ini"
     url = written(upgraded).replace("%", "%%")
     ini.write_text(f"[alembic]\nscript_location = {PROJECT}/alembic\nsqlalchemy.url = {url}\n")
-    line = f"Database: {place(upgraded)} (sqlalchemy.url in alembic.ini)"
-    assert said(run("-c", str(ini), "reap").err) == [line]
+    line = f"{place(upgraded)} (sqlalchemy.url in alembic.ini)"
+    assert list(run("-c", str(ini), "reap").named) == [line]
 
 
 def test_url_comes_from_the_first_source_that_names_one(upgraded: URL, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://nowhere.invalid/b")
     monkeypatch.setenv(VARIABLE, written(upgraded))
-    assert said(run("current").err) == [f"Database: {place(upgraded)} ({VARIABLE})"]
+    assert list(run("current").named) == [f"{place(upgraded)} ({VARIABLE})"]
 
 
 @pytest.mark.parametrize("value", ["", "  "])
@@ -145,15 +145,15 @@ def test_misspelled_variable_is_named_and_stops_what_changes(
     monkeypatch.setenv("DATABASE_URL", written(upgraded))
     monkeypatch.setenv(name, value)
     words = f"{name} is not read: did you mean {meant}?"
-    assert said(run("current").err) == [f"Database: {place(upgraded)} (DATABASE_URL). {words}"]
+    assert list(run("current").named) == [f"{place(upgraded)} (DATABASE_URL). {words}"]
     [(before,)] = query(upgraded, "SELECT oblivion.open_access()")
     for command in CHANGING:
         assert run(*command.split()).error.startswith(f"FAILED: {words} Correct its name"), command
     assert query(upgraded, "SELECT oblivion.open_access()") == [(before,)]
     # It would not have come before these.
-    assert words not in run("reap", url=upgraded).err
+    assert words not in run("reap", url=upgraded).named[0]
     monkeypatch.setenv(VARIABLE, written(upgraded))
-    assert words not in run("reap").err
+    assert words not in run("reap").named[0]
 
 
 @pytest.mark.parametrize(
@@ -173,11 +173,11 @@ def test_variable_of_another_program_is_not_taken_for_ours(name: str, value: str
 
 
 def test_quiet_command_says_it_only_if_it_matters(upgraded: URL, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run("-q", "verify", url=upgraded).err == ""
-    assert run("-q", "reap", url=upgraded).err == ""
+    assert run("-q", "verify", url=upgraded).named == ()
+    assert run("-q", "reap", url=upgraded).named == ()
     monkeypatch.setenv("DATABASE_URL", written(upgraded))
     monkeypatch.setenv("OBLIVION_DATBASE_URL", "x")
-    assert "did you mean" in run("-q", "verify").err
+    assert "did you mean" in run("-q", "verify").named[0]
 
 
 def test_quiet_verify_prints_failures_alone(upgraded: URL) -> None:
@@ -216,18 +216,18 @@ def test_no_embedded_server_is_made_or_started_by_what_changes(home: Path) -> No
     directory = embedded.data_directory()
     made = run("upgrade", "head")
     hint = "Open it: oblivion-schema psql. Stop it: oblivion-schema stop."
-    assert said(made.err) == [f"Database: embedded PostgreSQL at {directory} (no URL is given). {hint}"]
+    assert list(made.named) == [f"embedded PostgreSQL at {directory} (no URL is given). {hint}"]
     for command in CHANGING:
         result = run(*command.split())
-        assert (result.status, said(result.err)) == (
+        assert (result.status, list(result.named)) == (
             0,
-            [f"Database: embedded PostgreSQL at {directory} (no URL is given)"],
+            [f"embedded PostgreSQL at {directory} (no URL is given)"],
         ), command
     for command in CHANGING:
         embedded.stop(directory)
         result = run(*command.split())
         if command in {"access open", "pages trusted"}:
-            assert said(result.err)[0].endswith("Stop it: oblivion-schema stop."), command
+            assert result.named[0].endswith("Stop it: oblivion-schema stop."), command
         else:
             assert f"the embedded PostgreSQL in {directory} is not running" in result.error
             assert not (directory / "postmaster.pid").exists(), command

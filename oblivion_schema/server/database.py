@@ -188,7 +188,8 @@ def parse(url: str, source: str) -> Database:
 
 
 def _address(role: object, host: object, port: object, name: object) -> str:
-    return f"{f'{role}@' if role else ''}{host}{f':{port}' if port else ''}/{name}"
+    hosts = ",".join(host) if isinstance(host, tuple) else host
+    return f"{f'{role}@' if role else ''}{hosts}{f':{port}' if port else ''}/{name}"
 
 
 def _malformed(source: str) -> UserError:
