@@ -193,8 +193,9 @@ def inspect(config: Config) -> None:
             raise explain(error, connection.engine) from error
     if database.is_behind_transaction_pooler:
         found.warnings.append(Finding("port", "6543", TRANSACTION_POOLER))
-    for line in found.report():
-        config.print_stdout("%s", line)
+    quiet = config.messaging_opts["quiet"]
+    for line in map(str, found.obstacles) if quiet else found.report():
+        _print(config, line, failed=True)
     if found.obstacles:
         sys.exit(1)
 

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, event, func, select, true
 from sqlalchemy.exc import DBAPIError
 
 from oblivion_schema import progress
+from oblivion_schema.adoption.copies import what_is_missing
 from oblivion_schema.adoption.log import noted, report
 from oblivion_schema.adoption.pages import HINT, pages_bill
 from oblivion_schema.deploy.options import MODES_ARE_FOR_UPGRADES, Options
@@ -121,6 +122,7 @@ def _run_on(connection: Connection, options: Options) -> None:
         with context.begin_transaction():
             if not looks or _command() in {"check", "revision"}:
                 wait_for_other_deployers(connection)
+            _require_whole(connection)
             _migrate(options)
             if not looks:
                 _report(connection, options)
@@ -134,6 +136,13 @@ def _run_on(connection: Connection, options: Options) -> None:
         if fixed := _with_fix(error):
             raise fixed from error
         raise
+
+
+def _require_whole(connection: Connection) -> None:
+    """Raise UserError for an upgrade of a copy that is not whole."""
+    upgrades = _command() in {"", "upgrade"} and not context.get_context().get_current_heads()
+    if upgrades and (missing := what_is_missing(connection)):
+        raise UserError(f"{missing}. Nothing was changed.")
 
 
 def _with_fix(error: CommandError) -> UserError | None:
