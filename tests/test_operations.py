@@ -221,11 +221,15 @@ def test_restore_without_privileges_is_healed_by_the_switch(
 
 
 def loaded(dump: str) -> str:
-    """The script that loads rows, with the two files that the page shows."""
-    before, after = only("Rows alone", "sql")
+    """The script that loads rows."""
     [commands] = only("Rows alone", "sh")
-    files = "".join(f"cat > {name}.sql <<'END'\n{text}END\n" for name, text in (("before", before), ("after", after)))
-    return dump + files + commands
+    return dump + two_files() + commands
+
+
+def two_files() -> str:
+    """What writes the two files that the page shows."""
+    files = zip(("before", "after"), only("Rows alone", "sql"), strict=True)
+    return "".join(f"cat > {name}.sql <<'END OF FILE'\n{written}END OF FILE\n" for name, written in files)
 
 
 @BOTH
@@ -251,9 +255,7 @@ def test_rows_of_another_revision_change_nothing(pair: Callable[..., Pair], shel
 def test_rows_of_schema_public_alone_come_back(pair: Callable[..., Pair], shell: Shell) -> None:
     its = pair("owner")
     [commands] = only("Parts that are not enough", "sh")
-    before, after = only("Rows alone", "sql")
-    files = "".join(f"cat > {name}.sql <<'END'\n{text}END\n" for name, text in (("before", before), ("after", after)))
-    ended_well(shell(files + commands, its.url, its.new))
+    ended_well(shell(two_files() + commands, its.url, its.new))
     now = contents(its.new)
     for table in TABLES:
         if table.startswith("public.") or table == "oblivion.alembic_version":
@@ -295,7 +297,7 @@ def test_rows_of_one_table_come_back(pair: Callable[..., Pair], shell: Shell) ->
     assert query(its.url, report) == there
 
 
-def test_whole_restore_of_accounts_and_calls_that_are_gone(pair: Callable[..., Pair], shell: Shell) -> None:
+def test_accounts_and_calls_that_are_gone_come_back_as_the_table_says(pair: Callable[..., Pair], shell: Shell) -> None:
     """What the table below "One table" says of the others."""
     its = pair("owner")
     [dump], [commands] = only("Backup and restore", "sh"), only("One table", "sh")
@@ -450,15 +452,16 @@ def test_pg_upgrade_keeps_everything(servers: Callable[..., tuple[URL, Path]], s
     its = its.replace("-U postgres\n", f"-U postgres -s {data.parent}\n").replace("--all", f"-h {data.parent} --all")
     environment = {"OLD_BIN": str(FIFTEEN), "NEW_BIN": str(psql.parent), "OLD_DATA": str(data), "NEW_DATA": str(new)}
     nobody = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
-    ended = subprocess.run(
-        ["bash", "-euxc", its],
-        cwd=data.parent,
-        env=os.environ | environment,
-        stdout=(tmp_path / "said").open("w"),
-        stderr=subprocess.STDOUT,
-        check=False,
-        **nobody,  # type: ignore[call-overload]
-    )
+    with (tmp_path / "said").open("w") as said:  # a pipe would stay open as long as the server runs
+        ended = subprocess.run(
+            ["bash", "-euxc", its],
+            cwd=data.parent,
+            env=os.environ | environment,
+            stdout=said,
+            stderr=said,
+            check=False,
+            **nobody,  # type: ignore[call-overload]
+        )
     try:
         assert ended.returncode == 0, (tmp_path / "said").read_text()
         assert query(url, "SELECT current_setting('server_version_num')::integer / 10000") == [(18,)]
@@ -492,12 +495,11 @@ def test_restore_where_the_roles_are_missing(pair: Callable[..., Pair], shell: S
         assert {row[0] for row in query(bare, "SELECT rolname FROM pg_roles")} >= set(API_ROLES)
         assert contents(bare) == its.there
         # The restore of the whole fails without the roles, and leaves nothing.
-        execute(bare, "CREATE DATABASE other")
+        execute(bare, "DROP SCHEMA public, oblivion CASCADE; CREATE SCHEMA public")
         execute(bare, f"DROP OWNED BY {', '.join(API_ROLES)}; DROP ROLE {', '.join(API_ROLES)}")
-        other = bare.set(database="other")
         [whole] = only("The whole", "sh")
-        assert shell(whole, its.url, other).returncode != 0
-        assert query(other, "SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace") == []
+        assert shell(whole, its.url, bare).returncode != 0
+        assert query(bare, "SELECT FROM pg_class WHERE relnamespace = 'public'::regnamespace") == []
     finally:
         started.cleanup()
         shutil.rmtree(home, ignore_errors=True)

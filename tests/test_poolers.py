@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -61,6 +62,25 @@ def test_all_else_works_through_a_transaction_pooler(empty: URL) -> None:
             result = run(*command.split(), url=url)
             assert result.status == 0, (command, result)
         assert query(empty, LOCKS) == []
+
+
+@needs_pooler
+def test_calls_are_billed_through_a_transaction_pooler_by_sessions_that_share_a_few(upgraded: URL) -> None:
+    users = [f"user {number}" for number in range(12)]
+    execute(upgraded, f"INSERT INTO user_accounts (user_id, tokens_remaining) SELECT unnest(ARRAY{users}), 100")
+    with pooled(upgraded, "transaction", default_pool_size="3") as url:
+
+        def call(user: str) -> None:
+            [(started,)] = query(url, f"SELECT session_id FROM start_call('{user}', 'room', 'video')")
+            for status in ("tick_call", "tick_call", "end_call"):
+                assert query(url, f"SELECT status FROM {status}('{started}')") == [("ok",)]
+
+        with ThreadPoolExecutor(12) as threads:
+            list(threads.map(call, users))
+    assert query(
+        upgraded, "SELECT tokens_remaining, count(*) FROM user_accounts WHERE user_id LIKE 'user %' GROUP BY 1"
+    ) == [(98, 12)]
+    assert run("-q", "verify", url=upgraded).out == ""
 
 
 def test_pooler_is_not_seen_where_no_second_connection_is_to_be_had(new_database: object, empty: URL) -> None:
