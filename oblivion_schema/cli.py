@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from alembic.util import CommandError
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
+from oblivion_schema import progress
 from oblivion_schema.adoption.inspection import inspect as run_inspection
 from oblivion_schema.adoption.preparation import run as run_steps
 from oblivion_schema.adoption.preparation import script as script_of
@@ -33,7 +35,8 @@ from oblivion_schema.commands.pages import report as report_on_pages
 from oblivion_schema.deploy import upgrade as migrate
 from oblivion_schema.deploy.export import export as export_revisions
 from oblivion_schema.deploy.export import write
-from oblivion_schema.deploy.options import MODES_ARE_FOR_UPGRADES, Options, find_database, parse_mode, parse_pages
+from oblivion_schema.deploy.options import MODES_ARE_FOR_UPGRADES, Options, parse_mode, parse_pages
+from oblivion_schema.deploy.target import connect, find_database, name_it
 from oblivion_schema.deploy.turns import alone, wait_for_other_deployers
 from oblivion_schema.drift.check import check_against as run_check_against
 from oblivion_schema.drift.check import compare_here, require_newest_revision
@@ -41,7 +44,13 @@ from oblivion_schema.drift.check import script as script_that_mends
 from oblivion_schema.errors import UserError, explain, interrupted
 from oblivion_schema.operations import requests_of
 from oblivion_schema.server import embedded
-from oblivion_schema.server.database import EMBEDDED, TRANSACTION_POOLER, hear_interrupts, parse
+from oblivion_schema.server.database import (
+    EMBEDDED,
+    TRANSACTION_POOLER,
+    hear_interrupts,
+    parse,
+    require_own_session,
+)
 from oblivion_schema.tables.access import current_modes, has_modes, others_policies, switch
 from oblivion_schema.tables.base import metadata
 from oblivion_schema.verification.checklist import verify as run_checks
@@ -65,21 +74,24 @@ def psql(config: Config, arguments: Sequence[str]) -> None:
     command = [str(program), f"--dbname={conninfo}", *arguments]
     # The password goes into the environment, because other users can read a process's arguments.
     environment = os.environ | ({"PGPASSWORD": password} if password else {})
+    name_it(config, database)
     sys.stdout.flush()
+    sys.stderr.flush()
     if os.name == "posix":  # psql replaces this process, so that Ctrl-C cancels its query and does not end it
         os.execve(str(program), command, environment)  # noqa: S606 - the program is psql, with its user's arguments
     sys.exit(subprocess.run(command, env=environment, check=False).returncode)  # noqa: S603 - as above
 
 
 def verify(config: Config) -> None:
-    """Check objects and data of the database, a line for each check; exit status 1 if any check fails."""
+    """Check objects and data, a line for each check (with -q for each that fails); exit status 1 if any fails."""
     hear_interrupts()
     failed = 0
-    with find_database(config).connect() as connection:
+    with connect(config) as connection:
         try:
-            for check in run_checks(connection, ScriptDirectory.from_config(config)):
-                failed += check.failed
-                config.print_stdout(str(check))
+            with progress.shown("verify", connection):
+                for check in run_checks(connection, ScriptDirectory.from_config(config)):
+                    failed += check.failed
+                    _print(config, str(check), failed=check.failed)
         except DBAPIError as error:
             raise explain(error, connection.engine) from error
     if failed:
@@ -92,12 +104,12 @@ def check(config: Config, against: str | None, scratch: str | None, *, sql: bool
     Raises UserError as `oblivion_schema.drift.check.check_against()`.
     """
     hear_interrupts()
-    revisions = ScriptDirectory.from_config(config)
+    revisions, named = ScriptDirectory.from_config(config), partial(name_it, config)
     if against is None:
-        drift = compare_here(find_database(config), revisions)
+        drift = compare_here(find_database(config), revisions, named)
     else:
         drift = run_check_against(
-            parse(against, "--against"), parse(scratch, "--scratch") if scratch else None, revisions
+            parse(against, "--against"), parse(scratch, "--scratch") if scratch else None, revisions, named
         )
     if sql:
         for line in script_that_mends(drift):
@@ -119,12 +131,12 @@ def access(config: Config, mode: str | None, *, sql: bool) -> None:
         config.print_stdout("%s;", statement)
         return
     hear_interrupts()
-    with find_database(config).connect() as connection:
+    with connect(config, unnamed="start" if statement else "make") as connection:
         try:
             if statement:
                 _switch(config, connection, statement)
                 for line in others_policies(connection, metadata):
-                    sys.stderr.write(f"{line}\n")
+                    progress.say(line)
             elif not has_modes(connection):
                 raise UserError("The database has no access mode yet: upgrade it first.")
             config.print_stdout(current_modes(connection).access)
@@ -144,7 +156,7 @@ def pages(config: Config, mode: str | None, days: str | None, *, sql: bool, json
         raise UserError(f"pages {mode}: --days and --json belong to the report, which is pages without a mode.")
     since = number_of_days("30" if days is None else days, "--days")
     hear_interrupts()
-    with find_database(config).connect() as connection:
+    with connect(config, unnamed="start" if statement else "make") as connection:
         try:
             if statement:
                 _switch(config, connection, statement)
@@ -172,6 +184,7 @@ def inspect(config: Config) -> None:
     hear_interrupts()
     database = find_database(config)
     with database.connect() as connection:
+        name_it(config, database, connection)
         try:
             options = Options.from_config(config)
             revisions = ScriptDirectory.from_config(config)
@@ -180,8 +193,9 @@ def inspect(config: Config) -> None:
             raise explain(error, connection.engine) from error
     if database.is_behind_transaction_pooler:
         found.warnings.append(Finding("port", "6543", TRANSACTION_POOLER))
-    for line in found.report():
-        config.print_stdout("%s", line)
+    quiet = config.messaging_opts["quiet"]
+    for line in map(str, found.obstacles) if quiet else found.report():
+        _print(config, line, failed=True)
     if found.obstacles:
         sys.exit(1)
 
@@ -197,24 +211,25 @@ def prepare(config: Config, *, sql: bool) -> None:
         return
     hear_interrupts()
     database = find_database(config)
-    if database.is_behind_transaction_pooler:
-        sys.stderr.write(f"{TRANSACTION_POOLER}\n")
     with database.connect() as connection:
+        name_it(config, database, connection)
         connection.execution_options(isolation_level="AUTOCOMMIT")
+        require_own_session(connection, str(database))
         said = 0
 
         def do(*, queries: bool) -> None:
             nonlocal said
             for line in run_steps(connection, [step for step in found if step.is_query == queries]):
                 said += 1
-                config.print_stdout("%s", line)
+                _print(config, line)
 
         try:
-            with alone(connection):
-                do(queries=False)
-            # Outside the lock: building an index waits for every session with a snapshot, also for an upgrade that
-            # waits for the lock.
-            do(queries=True)
+            with progress.shown("prepare", connection):
+                with alone(connection):
+                    do(queries=False)
+                # Outside the lock: building an index waits for every session with a snapshot, also for an upgrade that
+                # waits for the lock.
+                do(queries=True)
         except DBAPIError as error:
             failed = str(explain(error, connection.engine))
             raise UserError(failed.replace("Nothing was changed", "Earlier steps stay done")) from error
@@ -225,8 +240,10 @@ def burn(config: Config, max_calls: str | None) -> None:
     """Bill the minutes of open calls of metered pages that have a heartbeat; run it from a scheduler."""
     most = at_most(max_calls, "--max")
     hear_interrupts()
-    with find_database(config).connect() as connection:
-        _say(config, connection, "Burnt", run_burn(connection, most))
+    with connect(config, unnamed="running") as connection:
+        with progress.shown("burn", connection):
+            tally = run_burn(connection, most)
+        _say(config, connection, "Burnt", tally)
         connection.rollback()  # a role that may not read the incidents has an aborted transaction
         if connection.scalar(text("SELECT page_billing()")) == "trusted":
             config.print_stdout("Pages are trusted, and bill by themselves: there is nothing to burn.")
@@ -237,16 +254,19 @@ def reap(config: Config, not_seen_for: str, pages_not_seen_for: str, max_calls: 
     since, most = duration(not_seen_for, "--not-seen-for"), at_most(max_calls, "--max")
     pages_since = duration(pages_not_seen_for, "--pages-not-seen-for")
     hear_interrupts()
-    with find_database(config).connect() as connection:
-        _say(config, connection, "Reaped", run_reap(connection, since, pages_since, most))
+    with connect(config, unnamed="running") as connection:
+        with progress.shown("reap", connection):
+            tally = run_reap(connection, since, pages_since, most)
+        _say(config, connection, "Reaped", tally)
 
 
 def settle(config: Config, max_calls: str | None) -> None:
     """Bill ended metered calls whose billing failed; exit status 1 if it fails again for any of them."""
     most = at_most(max_calls, "--max")
     hear_interrupts()
-    with find_database(config).connect() as connection:
-        tally = run_settle(connection, most)
+    with connect(config, unnamed="running") as connection:
+        with progress.shown("settle", connection):
+            tally = run_settle(connection, most)
         _say(config, connection, "Settled", tally)
     if tally.unsettled:
         sys.exit(1)
@@ -255,6 +275,15 @@ def settle(config: Config, max_calls: str | None) -> None:
 def _say(config: Config, connection: Connection, done: str, tally: Tally) -> None:
     config.print_stdout("%s %s.", done, tally)
     for line in reasons(connection, tally):
+        _print(config, line, failed=True)
+
+
+def _print(config: Config, line: str, *, failed: bool = False) -> None:
+    """Print a line of a command's result; -q leaves out all but failures."""
+    progress.clear()
+    if failed:
+        config.stdout.write(f"{line}\n")
+    else:
         config.print_stdout("%s", line)
 
 

@@ -31,6 +31,7 @@ PROJECT: Final = Path(__file__).parent.parent
 REVISIONS: Final = sorted(path.name[:3] for path in (PROJECT / "alembic" / "versions").glob("*.py"))
 SERVER_VARIABLE: Final = "OBLIVION_TEST_DATABASE_URL"
 QUICK_VARIABLE: Final = "OBLIVION_TEST_QUICK"
+NAMES_IT: Final = "Database: "
 API_ROLES: Final = ("anon", "authenticated", "service_role")
 ROWS_OF_TWO_USERS: Final = "".join(
     f"""
@@ -49,11 +50,12 @@ ROWS_OF_TWO_USERS: Final = "".join(
 
 @dataclass(frozen=True)
 class Result:
-    """How a command ended: its exit status and what it printed."""
+    """How a command ended: its exit status and what it printed; `named` are the databases that it named on stderr."""
 
     status: int
     out: str
     err: str
+    named: tuple[str, ...] = ()
 
     @property
     def error(self) -> str:
@@ -109,7 +111,10 @@ def run(*arguments: str, url: URL | str | None = None) -> Result:
             cli.main(arguments)
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 1
-    return Result(status, out.getvalue(), err.getvalue())
+    lines = err.getvalue().splitlines(keepends=True)
+    named = [line for line in lines if line.startswith(NAMES_IT)]
+    rest = "".join(line for line in lines if not line.startswith(NAMES_IT))
+    return Result(status, out.getvalue(), rest, tuple(line.removeprefix(NAMES_IT).rstrip("\n") for line in named))
 
 
 def spawn(*command: str | Path, **environment: str) -> subprocess.Popen[str]:

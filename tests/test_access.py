@@ -9,7 +9,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import Connection, NullPool, Row, create_engine, text
 from sqlalchemy.exc import DBAPIError
-from support import API_ROLES, PROJECT, declared, dump, execute, libpq, psql, query, request, run, signed_in, spawn
+from support import (
+    API_ROLES,
+    NAMES_IT,
+    PROJECT,
+    declared,
+    dump,
+    execute,
+    libpq,
+    psql,
+    query,
+    request,
+    run,
+    signed_in,
+    spawn,
+)
 
 import oblivion_schema
 from oblivion_schema import metadata
@@ -871,6 +885,7 @@ def test_switch_waits_for_an_upgrade_that_is_running(engine: Engine, upgraded: U
         assert run("access", url=upgraded).out == "open\n", "who only asks does not wait"
         process = spawn("python", "-m", "oblivion_schema", *switch, OBLIVION_DATABASE_URL=libpq(upgraded))
         assert process.stderr
+        assert process.stderr.readline().startswith(NAMES_IT)
         assert "Another upgrade is running" in process.stderr.readline()
         assert query(upgraded, "SELECT oblivion.open_access(), public.page_billing()") == [(True, "trusted")]
         connection.rollback()
@@ -888,6 +903,7 @@ def test_switch_looks_at_the_revision_once_it_is_its_turn(engine: Engine, upgrad
             "python", "-m", "oblivion_schema", "access", "authenticated", OBLIVION_DATABASE_URL=libpq(upgraded)
         )
         assert process.stderr
+        assert process.stderr.readline().startswith(NAMES_IT)
         assert "Another upgrade is running" in process.stderr.readline()
         connection.execute(text("UPDATE oblivion.alembic_version SET version_num = '999'"))
         connection.commit()

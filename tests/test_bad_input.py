@@ -13,7 +13,7 @@ from support import dump, execute, run, spawn
 
 import oblivion_schema
 from oblivion_schema.errors import UserError
-from oblivion_schema.server.database import find
+from oblivion_schema.server.choice import find
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,7 +185,7 @@ def test_first_source_of_the_url_wins() -> None:
     given: list[tuple[str | None, str, dict[str, str]]] = [
         ("postgresql:///a", "postgresql:///d", environment),
         (None, "postgresql:///d", environment),
-        (None, "postgresql:///d", environment | {"OBLIVION_DATABASE_URL": ""}),
+        (None, "postgresql:///d", {"DATABASE_URL": "postgresql:///c"}),
         (None, "postgresql:///d", {}),
     ]
     found = [find(*sources) for sources in given]

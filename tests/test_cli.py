@@ -82,7 +82,7 @@ def test_psql_is_told_every_host_and_option_and_the_password_by_its_environment_
     url = "postgresql://me:hunter2@/shop?host=a:1&host=b:2&application_name=till&channel_binding=require"
     command = ["python", "-m", "oblivion_schema", "-x", f"url={url}", "psql", "-c", "SELECT 1"]
     ended = spawn(*command, PATH=f"{tmp_path}:{os.environ['PATH']}")
-    assert (ended.communicate(timeout=30), ended.returncode) == (("", ""), 0)
+    assert (ended.communicate(timeout=30), ended.returncode) == (("", "Database: me@a:1,b:2/shop (-x url)\n"), 0)
     arguments = (tmp_path / "arguments").read_text()
     assert "hunter2" not in arguments
     for told in ("host=a,b", "port=1,2", "user=me", "dbname=shop", "application_name=till", "channel_binding=require"):

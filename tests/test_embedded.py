@@ -13,7 +13,7 @@ from support import REVISIONS, query, run, spawn, temporary_home, wait_until
 
 from oblivion_schema.errors import UserError
 from oblivion_schema.server import embedded
-from oblivion_schema.server.database import find_or_start
+from oblivion_schema.server.choice import choose
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,8 +37,8 @@ def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_without_a_url_the_embedded_server_is_upgraded_and_keeps_its_data(home: Path) -> None:
     result = run("upgrade", "head")
     assert result.status == 0, result
-    assert f"Embedded PostgreSQL at {home}/postgresql-{embedded.version()}." in result.err
-    assert "Open it: oblivion-schema psql." in result.err
+    assert f"embedded PostgreSQL at {home}/postgresql-{embedded.version()} (no URL is given)." in result.named[0]
+    assert "Open it: oblivion-schema psql." in result.named[0]
     assert run("verify").status == 0
     assert run("stop").out.startswith("Stopped")
     assert run("stop").out.startswith("Not running")
@@ -137,7 +137,7 @@ def test_servers_started_together_are_one(home: Path) -> None:
 def test_version_that_is_asked_for_runs(home: Path, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
     del home
     monkeypatch.setenv(embedded.VERSION_VARIABLE, str(version))
-    database = find_or_start(None, None, {})
+    database = choose(None, None, {})
     [(found,)] = query(database.url, "SHOW server_version")
     assert str(found).startswith(f"{version}.")
 

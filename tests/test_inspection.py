@@ -206,12 +206,24 @@ def test_revision_that_is_not_known_is_an_obstacle(upgraded: URL) -> None:
     )
 
 
-def test_copy_of_schema_public_alone_is_told(upgraded: URL) -> None:
-    execute(upgraded, "DROP TABLE oblivion.alembic_version, oblivion.adoption_log")
+@pytest.mark.parametrize("part", ["public alone", "no rows"])
+def test_copy_that_is_not_whole_is_told_with_the_way_on(upgraded: URL, part: str) -> None:
+    execute(upgraded, "DELETE FROM oblivion.alembic_version")
+    if part == "public alone":
+        execute(upgraded, "DROP SCHEMA oblivion CASCADE")
     found = inspected(upgraded)
-    assert found.state.startswith("tables of ours without oblivion.alembic_version")
-    assert "table" not in {finding.kind for finding in found.will}
-    assert ("table", "public.token_ledger") in {(finding.kind, finding.name) for finding in found.obstacles}
+    assert found.state.startswith("tables of ours without a revision")
+    assert found.will == []
+    [missing] = found.obstacles
+    assert ("schema oblivion is not" in missing.says) == (part == "public alone")
+    assert "docs/operations.md, Rows alone" in missing.says
+    before = dump(upgraded)
+    assert run("upgrade", "head", url=upgraded).error == f"FAILED: {missing.says}. Nothing was changed."
+    assert run("-q", "inspect", url=upgraded).out == f"{missing}\n"
+    assert dump(upgraded) == before
+    if part == "no rows":
+        assert run("stamp", "head", url=upgraded).status == 0
+        assert run("check", url=upgraded).status == 0
 
 
 def test_table_of_another_role_is_an_obstacle(new_database: Callable[..., URL], server: URL) -> None:

@@ -14,6 +14,7 @@ from alembic.script.revision import RevisionError
 from sqlalchemy import func, select, text, true
 
 from oblivion_schema.adoption import snapshot
+from oblivion_schema.adoption.copies import what_is_missing
 from oblivion_schema.adoption.locks import inspect_locks
 from oblivion_schema.adoption.made import inspect_names
 from oblivion_schema.adoption.pages import HINT, pages_bill
@@ -69,6 +70,9 @@ def inspect(
     names = {*_public_names(), *_locked(requests)}
     there = snapshot.read(connection, facts, names)
     found.state = _state(there.relations, at)
+    if not at and (missing := what_is_missing(connection)):
+        found.stop("copy", "token_ledger", missing)
+        return found
     if pending:
         applied = requests_of(script for script in revisions.walk_revisions() if script not in pending)
         inspect_rights(found, facts)
@@ -98,7 +102,7 @@ def _state(relations: Mapping[str, Row[Any]], at: Sequence[str]) -> str:
         return "empty of what is ours"
     tables = {name: row for name, row in relations.items() if not row.is_view}
     if all(row.comment == metadata.tables[name].comment for name, row in tables.items() if name in metadata.tables):
-        return f"tables of ours without {PRIVATE_SCHEMA}.alembic_version: a copy of schema public alone"
+        return f"tables of ours without a revision in {PRIVATE_SCHEMA}.alembic_version"
     return f"made by hand: {', '.join(_scripts(tables)) or 'by none of the known scripts'}"
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from alembic import context
 from alembic.operations import Operations
@@ -19,10 +19,13 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, event, func, select, true
 from sqlalchemy.exc import DBAPIError
 
+from oblivion_schema import progress
+from oblivion_schema.adoption.copies import what_is_missing
 from oblivion_schema.adoption.log import noted, report
 from oblivion_schema.adoption.pages import HINT, pages_bill
-from oblivion_schema.deploy.options import MODES_ARE_FOR_UPGRADES, Options, find_database
-from oblivion_schema.deploy.turns import ADVISORY_LOCK, say, wait_for_other_deployers
+from oblivion_schema.deploy.options import MODES_ARE_FOR_UPGRADES, Options
+from oblivion_schema.deploy.target import find_database, name_it
+from oblivion_schema.deploy.turns import ADVISORY_LOCK, wait_for_other_deployers
 from oblivion_schema.drift.plugin import PLUGIN
 from oblivion_schema.errors import UserError, explain, interrupted
 from oblivion_schema.operations import RunSQL
@@ -74,14 +77,14 @@ def run() -> None:
     else:
         found = context.config.attributes.get("database") or find_database(context.config)
         if found.is_behind_transaction_pooler:
-            say(database.TRANSACTION_POOLER)
-        if found.source == database.EMBEDDED:
-            say(
-                f"{found.source} at {found.url.query.get('host')}."
-                " Open it: oblivion-schema psql. Stop it: oblivion-schema stop."
-            )
+            progress.say(database.TRANSACTION_POOLER)
         with found.connect() as connection:
-            _run_on(connection, options)
+            if not _command():
+                _run_on(connection, options)
+                return
+            name_it(context.config, found, connection)
+            with progress.shown(_command(), connection):
+                _run_on(connection, options)
 
 
 def _is_about_files_alone() -> bool:
@@ -119,6 +122,7 @@ def _run_on(connection: Connection, options: Options) -> None:
         with context.begin_transaction():
             if not looks or _command() in {"check", "revision"}:
                 wait_for_other_deployers(connection)
+            _require_whole(connection)
             _migrate(options)
             if not looks:
                 _report(connection, options)
@@ -132,6 +136,13 @@ def _run_on(connection: Connection, options: Options) -> None:
         if fixed := _with_fix(error):
             raise fixed from error
         raise
+
+
+def _require_whole(connection: Connection) -> None:
+    """Raise UserError for an upgrade of a copy that is not whole."""
+    upgrades = _command() in {"", "upgrade"} and not context.get_context().get_current_heads()
+    if upgrades and (missing := what_is_missing(connection)):
+        raise UserError(f"{missing}. Nothing was changed.")
 
 
 def _with_fix(error: CommandError) -> UserError | None:
@@ -184,7 +195,9 @@ def _migrate(options: Options) -> None:
         "before_create",
         lambda *_, **__: migration.execute(f"CREATE SCHEMA IF NOT EXISTS {PRIVATE_SCHEMA}"),
     )
-    for name, value in options.settings().items():
+    # In a script DROP ... IF EXISTS would print a notice for each missing object; online nobody reads them.
+    quiet = {"client_min_messages": "warning"} if context.is_offline_mode() else {}
+    for name, value in (options.settings() | quiet).items():
         context.execute(f"SET LOCAL {name} = '{value}'")
     context.run_migrations()
     if options.sets_modes:
@@ -226,8 +239,16 @@ def _number_revision(_: MigrationContext, __: object, directives: list[Migration
         directive.rev_id = f"{max(numbers, default=0) + 1:03}"
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes to stderr, where a line about progress may stand."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        progress.clear()
+        super().emit(record)
+
+
 def _log(*, quiet: bool) -> None:
-    logging.basicConfig(format="%(levelname)-5.5s [%(name)s] %(message)s")
+    logging.basicConfig(format="%(levelname)-5.5s [%(name)s] %(message)s", handlers=[_Handler()])
     for name in ("alembic", "oblivion_schema"):
         logging.getLogger(name).setLevel(logging.WARNING if quiet else logging.INFO)
     logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)

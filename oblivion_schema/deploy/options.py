@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from oblivion_schema.errors import UserError, one_line
-from oblivion_schema.server import database
 from oblivion_schema.tables.access import MODES, PAGE_BILLINGS
 from oblivion_schema.tables.base import PRIVATE_SCHEMA
 
@@ -117,9 +115,3 @@ def parse_pages(name: str, said: str) -> PageBilling:
         f"{one_line(said)}: pages are trusted (they bill their calls by themselves) or metered (the database bills"
         " their calls)."
     )
-
-
-def find_database(config: Config) -> database.Database:
-    """Find the database of a command; without a URL, start the embedded server. Raises UserError if there is none."""
-    url = Options.from_config(config).url
-    return database.find_or_start(url, config.get_main_option("sqlalchemy.url"), os.environ)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
+
+from oblivion_schema.progress import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +20,7 @@ ADVISORY_LOCK: Final = 0x0B11_1710_5C4E_3A00
 """Key of the advisory lock that a run holds until its transaction ends. Exported SQL files take the same lock."""
 
 _POLL_SECONDS: Final = 0.1
+_LOOK_SECONDS: Final = 1
 
 
 @contextmanager
@@ -44,10 +46,44 @@ def _poll(connection: Connection, attempt: Select[bool]) -> None:
     if connection.scalar(attempt):
         return
     say("Another upgrade is running on this database: waiting until it ends.")
+    named: set[str] = set()
+    look_at = time.monotonic() + _LOOK_SECONDS
     while not connection.scalar(attempt):
         time.sleep(_POLL_SECONDS)
+        if time.monotonic() >= look_at:
+            look_at = time.monotonic() + _LOOK_SECONDS
+            # A transaction would go on seeing the sessions that it saw first.
+            connection.execute(text("SELECT pg_stat_clear_snapshot()"))
+            for process, line in connection.execute(text(_HOLDERS), _LOCK_IN_TWO).all():
+                if process not in named:
+                    named.add(process)
+                    say(line)
 
 
-def say(line: str) -> None:
-    """Write a line for the user to stderr; stdout has the command's output."""
-    sys.stderr.write(f"{line}\n")
+# Of other roles' sessions only the role is visible, and of those in no transaction nobody knows whether they go on.
+_HOLDERS: Final = """
+SELECT
+  l.pid,
+  format(
+    'It is process %s (%s).%s',
+    l.pid,
+    concat_ws(
+      ', ',
+      nullif(a.application_name, ''),
+      'role ' || a.usename,
+      'connected since ' || to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"'),
+      a.state || ' since ' || to_char(a.state_change AT TIME ZONE 'UTC', 'HH24:MI:SS "UTC"')
+    ),
+    CASE WHEN a.state LIKE 'idle%' THEN
+      format(' If nobody works there, end it: SELECT pg_terminate_backend(%s).', l.pid)
+    END
+  )
+FROM pg_locks AS l
+LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
+WHERE l.locktype = 'advisory'
+  AND l.granted
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND (l.classid::bigint, l.objid::bigint, l.objsubid) = (:high, :low, 1)
+ORDER BY l.pid
+"""
+_LOCK_IN_TWO: Final = {"high": ADVISORY_LOCK >> 32, "low": ADVISORY_LOCK & 0xFFFF_FFFF}

@@ -11,18 +11,18 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import func, select, text, true
 from sqlalchemy.exc import DBAPIError
 
-from oblivion_schema import operations
+from oblivion_schema import operations, progress
 from oblivion_schema.drift.compare import Drift, find_drift
 from oblivion_schema.drift.plan import Call, File
 from oblivion_schema.drift.standin import MayNotBuildError
 from oblivion_schema.errors import UserError, explain, primary_message, sqlstate
 from oblivion_schema.server import embedded
-from oblivion_schema.server.database import EMBEDDED, OLDEST_POSTGRESQL, Database
+from oblivion_schema.server.database import OLDEST_POSTGRESQL, Database
 from oblivion_schema.tables.adoption_log import adoption_log
 from oblivion_schema.tables.base import PRIVATE_SCHEMA, metadata
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from alembic.script import ScriptDirectory
     from sqlalchemy import Connection
@@ -32,22 +32,31 @@ if TYPE_CHECKING:
 _FIX = "Upgrade it first."
 
 
-def check_against(database: Database, scratch: Database | None, revisions: ScriptDirectory) -> Drift:
+def check_against(
+    database: Database,
+    scratch: Database | None,
+    revisions: ScriptDirectory,
+    name_it: Callable[[Database, Connection], None],
+) -> Drift:
     """Compare `database`, in a read-only transaction, with what the metadata builds on a server of the same version.
 
-    That server is `scratch`, or the embedded one if it has that version; everything built there is rolled back. Raises
-    UserError if one of the two cannot be reached, its role lacks a right, or `database` is at another revision.
+    That server is `scratch`, or the embedded one if it has that version; everything built there is rolled back.
+    `name_it` is told of both databases.
+
+    Raises UserError if one of the two cannot be reached, its role lacks a right, or `database` is at another revision.
     """
     if scratch is not None and scratch.url == database.url:
         raise UserError("--scratch is the database of --against, which is only read: name another database.")
     with database.connect() as live:
+        name_it(database, live)
         # All queries see one snapshot.
         live.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         try:
+            _take_time(live)
             require_newest_revision(live, revisions, "The role of --against")
             # Without the log, objects that an adoption kept would count as differences: fail early if it is unreadable.
             live.execute(select(adoption_log).limit(0))
-            with _built_on(scratch, _major(live)) as migration:
+            with _built_on(scratch, _major(live), name_it) as migration:
                 return find_drift(live, migration, metadata, revisions)
         except DBAPIError as error:
             if sqlstate(error) == "42501":
@@ -60,9 +69,12 @@ def check_against(database: Database, scratch: Database | None, revisions: Scrip
             ) from error
 
 
-def compare_here(database: Database, revisions: ScriptDirectory) -> Drift:
+def compare_here(
+    database: Database, revisions: ScriptDirectory, name_it: Callable[[Database, Connection], None]
+) -> Drift:
     """Compare `database` with the schema built in it, which is rolled back. Raises UserError as `find_drift()`."""
     with database.connect() as connection:
+        name_it(database, connection)
         try:
             require_newest_revision(connection, revisions, "This role")
             connection.execute(select(func.set_config("search_path", "public", true())))
@@ -127,16 +139,32 @@ def require_newest_revision(live: Connection, revisions: ScriptDirectory, role: 
         )
 
 
+def _take_time(connection: Connection) -> None:
+    """Lift the role's timeouts for this transaction, which is idle while the schema is built on the other server."""
+    connection.execute(
+        text(
+            "SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN"
+            " ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"
+        )
+    )
+
+
 @contextmanager
-def _built_on(scratch: Database | None, major: int) -> Iterator[MigrationContext]:
-    with (scratch or _embedded(major)).connect() as connection:
+def _built_on(
+    scratch: Database | None, major: int, name_it: Callable[[Database, Connection], None]
+) -> Iterator[MigrationContext]:
+    built_on = scratch or _embedded(major)
+    with built_on.connect() as connection:
+        name_it(built_on, connection)
         if _major(connection) != major:
             raise UserError(
                 f"--scratch runs PostgreSQL {_major(connection)}, the database {major}, and each prints definitions in"
                 " its own way. Name a server of the same major version."
             )
+        _take_time(connection)
         connection.execute(select(func.set_config("search_path", "public", true())))
-        yield MigrationContext.configure(connection=connection)
+        with progress.shown("Building the schema to compare with", connection):
+            yield MigrationContext.configure(connection=connection)
         connection.rollback()
 
 
@@ -149,8 +177,10 @@ def _embedded(major: int) -> Database:
         )
     directory = embedded.data_directory(major)
     runs = (directory / "postmaster.pid").exists()
-    server = embedded.start(directory, at_exit=None if runs else "stop", major=major)
-    return Database(embedded.url(server), EMBEDDED)
+    with progress.shown("Starting the embedded PostgreSQL"):
+        server = embedded.start(directory, at_exit=None if runs else "stop", major=major)
+    source = "the embedded PostgreSQL, as no --scratch is given"
+    return Database(embedded.url(server), source, "The schema is built here, and rolled back.")
 
 
 def _major(connection: Connection) -> int:

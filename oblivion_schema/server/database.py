@@ -2,44 +2,68 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from dataclasses import dataclass
+import os
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import psycopg2.extensions
 import psycopg2.extras
 from sqlalchemy import create_engine, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from oblivion_schema.errors import UserError, cannot_connect
+from oblivion_schema.progress import APPLICATION
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from sqlalchemy import URL, Connection, Engine
 
 VARIABLES: Final = ("OBLIVION_DATABASE_URL", "DATABASE_URL")
 OLDEST_POSTGRESQL: Final = 15
 EMBEDDED: Final = "Embedded PostgreSQL"
+_LOOKS: Final = 5
 _TRANSACTION_POOLER_PORT: Final = 6543
 TRANSACTION_POOLER: Final = "Port 6543 is Supabase's transaction pooler; use port 5432, direct or session mode."
+_LIBPQ: Final = frozenset({"psycopg2", "psycopg"})
 _ASYNCHRONOUS: Final = frozenset({"asyncpg", "psycopg_async", "aiopg"})
 
 
 @dataclass(frozen=True)
 class Database:
-    """A database, and the source of its URL. Its text never contains the password."""
+    """A database, and the source of its URL. Its text never contains the password.
+
+    `note` is what a user should know about the choice, such as a variable whose name is misspelled.
+    """
 
     url: URL
     source: str
+    note: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        host = self.url.query.get("host") or self.url.host or "the default socket"
-        port = self.url.query.get("port") or self.url.port
-        user = f"{self.url.username}@" if self.url.username else ""
-        name = self.url.database or self.url.username or ""
-        return f"{user}{host}{f':{port}' if port else ''}/{name} ({self.source})"
+        # libpq reads the variables where the URL says nothing.
+        query, environment = self.url.query, os.environ
+        host = query.get("host") or self.url.host or environment.get("PGHOST") or "the default socket"
+        port = query.get("port") or self.url.port or environment.get("PGPORT")
+        role = self.url.username or query.get("user") or environment.get("PGUSER")
+        name = self.url.database or query.get("dbname") or environment.get("PGDATABASE") or role or ""
+        return f"{_address(role, host, port, name)} ({self.source})"
+
+    def line(self, connection: Connection | None = None) -> str:
+        """What a command says about its database, in one line; with a connection, where that really leads."""
+        if self.source == EMBEDDED:
+            said = f"embedded PostgreSQL at {self.url.query.get('host') or self.url.host} (no URL is given)"
+        else:
+            # libpq knows which host it took, and what it read from a service file; other drivers do not tell.
+            reached = getattr(connection and connection.connection.dbapi_connection, "info", None)
+            try:
+                where = _address(reached.user, reached.host, reached.port, reached.dbname)  # type: ignore[union-attr]
+                said = f"{where} ({self.source})"
+            except AttributeError:
+                said = str(self)
+        return f"Database: {said}{f'. {self.note}' if self.note else ''}"
 
     @property
     def is_behind_transaction_pooler(self) -> bool:
@@ -67,8 +91,10 @@ class Database:
                 f"{self.url.drivername}:// is an asynchronous driver, but migrations run synchronously:"
                 " give postgresql:// or postgresql+psycopg:// here. The service may keep its own driver."
             )
+        # Whoever waits for us reads this name in pg_stat_activity, unless the URL gives another.
+        named = {"fallback_application_name": APPLICATION} if self.url.get_driver_name() in _LIBPQ else {}
         try:
-            engine = create_engine(self.url, poolclass=NullPool)
+            engine = create_engine(self.url, poolclass=NullPool, connect_args=named)
         except (NoSuchModuleError, ImportError) as error:
             raise UserError(
                 f"No driver for {self.url.drivername}:// ({error}): install it, or use postgresql:// for psycopg2."
@@ -107,6 +133,28 @@ def require_supported_server(connection: Connection, name: str) -> None:
         )
 
 
+def require_own_session(connection: Connection, name: str) -> None:
+    """Raise UserError behind a transaction pooler: there a lock of the session stays behind with a stranger.
+
+    `connection` is in autocommit. Between two of its statements such a pooler gives its session to a second connection,
+    or gives it another one.
+    """
+    look = text("SELECT pg_backend_pid()")
+    seen = {connection.scalar(look)}
+    with suppress(SQLAlchemyError):  # where no second connection is to be had, the first one tells alone
+        other = create_engine(connection.engine.url, poolclass=NullPool, isolation_level="AUTOCOMMIT").connect()
+        with other:
+            for _ in range(_LOOKS):
+                seen |= {connection.scalar(look)}
+                if other.scalar(look) in seen:
+                    seen |= {None}
+    if len(seen) > 1:
+        raise UserError(
+            f"{name} is a transaction pooler, which gives a session to others between two transactions, with the lock"
+            " that this command holds: connect directly, or to a pooler in session mode (Supabase: port 5432)."
+        )
+
+
 def require_read_committed(connection: Connection, name: str) -> None:
     """Raise UserError if a caller's connection is not in READ COMMITTED.
 
@@ -139,26 +187,9 @@ def parse(url: str, source: str) -> Database:
     return Database(parsed, source)
 
 
-def find(x_url: str | None, ini_url: str | None, environment: Mapping[str, str]) -> Database | None:
-    """The first URL that is given: by `-x url=`, the environment, or alembic.ini. None means the embedded server."""
-    sources = (
-        ("-x url", x_url),
-        *((name, environment.get(name)) for name in VARIABLES),
-        ("sqlalchemy.url in alembic.ini", ini_url),
-    )
-    return next((parse(url, source) for source, url in sources if url), None)
-
-
-def find_or_start(x_url: str | None, ini_url: str | None, environment: Mapping[str, str]) -> Database:
-    """As `find()`; without a URL, start the embedded server. Raises UserError if it is not installed either."""
-    database = find(x_url, ini_url, environment)
-    if database is None:
-        from oblivion_schema.server import embedded
-
-        if not embedded.is_installed():
-            raise UserError(f"No database URL: set {VARIABLES[0]}, or install oblivion-schema[embedded].")
-        database = Database(embedded.url(embedded.start(embedded.data_directory())), EMBEDDED)
-    return database
+def _address(role: object, host: object, port: object, name: object) -> str:
+    hosts = ",".join(host) if isinstance(host, tuple) else host
+    return f"{f'{role}@' if role else ''}{hosts}{f':{port}' if port else ''}/{name}"
 
 
 def _malformed(source: str) -> UserError:

@@ -96,7 +96,7 @@ def start(
         )
     try:
         with _alone(directory), _library() as get_server, _traversable_only(directory):
-            if not (directory / "PG_VERSION").exists():
+            if not is_made(directory):
                 _initialize(directory, settings, major or version())
             _settle(directory)
             server = get_server(directory, cleanup_mode=at_exit, start=False, postgres_version=major or version())
@@ -109,16 +109,26 @@ def start(
         ) from error
 
 
+def is_made(directory: Path) -> bool:
+    """Whether `directory` holds a server's data."""
+    return (directory / "PG_VERSION").exists()
+
+
+def is_running(directory: Path) -> bool:
+    """Whether the server of `directory` runs; one that is starting or stopping is waited for."""
+    if directory.exists():
+        with _alone(directory):
+            _settle(directory)
+    return (directory / "postmaster.pid").exists()
+
+
 def stop(directory: Path) -> bool:
     """Stop the server of `directory`; returns False if none was running. Raises UserError if it does not stop.
 
     The library stops only a server that it has started or found. If the server ends by itself in between, it is
     therefore started once more.
     """
-    if directory.exists():
-        with _alone(directory):
-            _settle(directory)
-    if not (directory / "postmaster.pid").exists():
+    if not is_running(directory):
         return False
     server = start(directory)
     try:

@@ -10,12 +10,16 @@ DECLARE
   release text;
   more bigint;
   filled bigint := 0;
+  pages CONSTANT integer := pg_relation_size(there) / current_setting('block_size')::integer;
+  application CONSTANT text := current_setting('application_name');
 BEGIN
   PERFORM set_config('oblivion.prepared', '', false);
   IF there IS NULL THEN
     RETURN;
   END IF;
-  FOR page IN 0 .. (pg_relation_size(there) / current_setting('block_size')::integer)::integer BY <pages> LOOP
+  FOR page IN 0 .. pages BY <pages> LOOP
+    -- pg_stat_activity shows it to whoever waits.
+    PERFORM set_config('application_name', format('oblivion-schema: <table>, page %s of %s', page, pages), false);
     first_page := format('(%s,0)', page);
     next_page := format('(%s,0)', page + <pages>);
     found := EXISTS (SELECT FROM public.<table> WHERE ctid >= first_page AND ctid < next_page AND (<nulls>));
@@ -43,6 +47,7 @@ BEGIN
     END IF;
     COMMIT;
   END LOOP;
+  PERFORM set_config('application_name', application, false);
   IF filled > 0 THEN
     PERFORM set_config('oblivion.prepared', format('public.<table>: filled the NULLs of %s rows', filled), false);
     RAISE NOTICE '%', current_setting('oblivion.prepared');
