@@ -78,12 +78,14 @@ def upgrade() -> None:
     run_file(SQL / "comments.sql")
     run_file(SQL / "oblivion.page_billing.sql")
     run_file(SQL / "public.page_billing.sql")
+    run_file(SQL / "oblivion.backfills.sql")
     # The ledger, what writes it, and its audit.
     run_file(SQL / "public.update_updated_at_column.sql")
     run_file(SQL / "oblivion.write_ledger.sql")
     run_file(SQL / "oblivion.close_ledger.sql")
     run_file(SQL / "public.token_ledger.sql")
     run_file(SQL / "oblivion.trim_ledger.sql")
+    run_file(SQL / "oblivion.missing_openings.sql")
     run_file(SQL / "oblivion.balance_audit.sql")
     # What the engine stores about calls.
     run_file(SQL / "oblivion.call_meters.sql")
@@ -103,13 +105,7 @@ def upgrade() -> None:
     run_file(SQL / "policies.sql")
     run_file(SQL / "triggers.sql")
     run_file(SQL / "grants.sql")
-    run_sql(
-        """
-        INSERT INTO public.token_ledger (user_id, kind, tokens, balance)
-        SELECT user_id, 'opening', tokens_remaining, tokens_remaining
-        FROM public.user_accounts
-        """
-    )
+    run_file(SQL / "open_ledger.sql")
 
 
 def downgrade() -> None:
@@ -127,6 +123,7 @@ def downgrade() -> None:
     run_sql("DROP TABLE oblivion.call_segments")
     run_sql("DROP TABLE oblivion.call_meters")
     run_sql("DROP VIEW oblivion.balance_audit")
+    run_sql("DROP VIEW oblivion.missing_openings")
     run_sql("DROP FUNCTION oblivion.trim_ledger(timestamp with time zone)")
     run_sql("DROP TABLE public.token_ledger")
     run_sql("DROP TRIGGER settle_deleted_call ON public.call_sessions")
@@ -137,5 +134,6 @@ def downgrade() -> None:
     run_sql("DROP TRIGGER open_ledger ON public.user_accounts")
     run_sql("DROP FUNCTION oblivion.close_ledger()")
     run_sql("DROP FUNCTION oblivion.write_ledger()")
+    run_sql("DROP TABLE oblivion.backfills")
     run_file(SQL / "down/tables.sql")
     run_file(SQL / "down/public.update_updated_at_column.sql")

@@ -151,6 +151,47 @@ COMMENT ON FUNCTION public.page_billing() IS
   'How a call that a page inserts is billed. Returns trusted (the page bills it) or metered (the database bills it: '
   'what the page writes to a balance, or to the usage of such a call, has no effect).';
 
+CREATE TABLE oblivion.backfills (
+  name text NOT NULL,
+  noted_at timestamp with time zone DEFAULT now() NOT NULL,
+  CONSTRAINT backfills_pkey PRIMARY KEY (name)
+);
+
+ALTER TABLE oblivion.backfills ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY backfills_select ON oblivion.backfills FOR SELECT TO public USING (true);
+
+CREATE POLICY backfills_insert ON oblivion.backfills FOR INSERT TO public WITH CHECK (false);
+
+CREATE POLICY backfills_update ON oblivion.backfills FOR UPDATE TO public
+  USING (false)
+  WITH CHECK (false);
+
+CREATE POLICY backfills_delete ON oblivion.backfills FOR DELETE TO public USING (false);
+
+DO $$
+DECLARE
+  api_role name;
+BEGIN
+  REVOKE ALL ON TABLE oblivion.backfills FROM PUBLIC CASCADE;
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON TABLE oblivion.backfills FROM %I CASCADE', api_role);
+  END LOOP;
+END
+$$;
+
+GRANT SELECT ON TABLE oblivion.backfills TO PUBLIC;
+
+COMMENT ON TABLE oblivion.backfills IS
+  'What an upgrade left to be filled in by backfill(); empty if all is filled.';
+
+COMMENT ON COLUMN oblivion.backfills.name IS
+  'ledger: opening rows of token_ledger; usage, calls: the roll-ups of token_usage, of call_sessions.';
+
+COMMENT ON COLUMN oblivion.backfills.noted_at IS 'When the upgrade began; opening rows get this time.';
+
 EXECUTE $statement$-- clock_timestamp(), not now(): updated_at is the time of the change, however long ago its transaction began.
 CREATE OR REPLACE FUNCTION public.update_updated_at_column()
 RETURNS trigger
@@ -303,7 +344,8 @@ COMMENT ON TABLE public.token_ledger IS 'One row for each change of a balance: a
 
 COMMENT ON COLUMN public.token_ledger.user_id IS 'The account; it may have been deleted since.';
 
-COMMENT ON COLUMN public.token_ledger.id IS 'Identifier of the row; it grows with each row of an account.';
+COMMENT ON COLUMN public.token_ledger.id IS
+  'Identifier of the row; it grows with each row of an account. 0: an opening that backfill() wrote.';
 
 COMMENT ON COLUMN public.token_ledger.created_at IS 'When the balance changed.';
 
@@ -361,23 +403,70 @@ COMMENT ON FUNCTION oblivion.trim_ledger(timestamptz) IS
   'Retention, for the owner: replaces the rows of each account that are older than before by one row with their sum. '
   'Returns by how many rows the ledger shrank.';
 
+EXECUTE $statement$-- An account that was there before the ledger has no row, or its first row is of a later change; the balance before
+-- that change is what the ledger opens with. 0 comes before all identifiers that the column generates.
+CREATE VIEW oblivion.missing_openings WITH (security_invoker = true) AS
+SELECT
+  coalesce(a.user_id, f.user_id) AS user_id,
+  0::bigint AS id,
+  (SELECT noted_at FROM oblivion.backfills WHERE name = 'ledger') AS created_at,
+  coalesce(f.balance - f.tokens, a.tokens_remaining) AS tokens,
+  coalesce(f.balance - f.tokens, a.tokens_remaining) AS balance
+FROM public.user_accounts AS a
+FULL JOIN (
+  SELECT DISTINCT ON (user_id) user_id, kind, tokens, balance
+  FROM public.token_ledger
+  ORDER BY user_id, id
+) AS f ON f.user_id = a.user_id
+WHERE EXISTS (SELECT FROM oblivion.backfills WHERE name = 'ledger')
+  AND coalesce(f.kind NOT IN ('opening', 'carried'), true)$statement$;
+
+DO $$
+DECLARE
+  api_role name;
+BEGIN
+  REVOKE ALL ON TABLE oblivion.missing_openings FROM PUBLIC CASCADE;
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON TABLE oblivion.missing_openings FROM %I CASCADE', api_role);
+  END LOOP;
+END
+$$;
+
+COMMENT ON VIEW oblivion.missing_openings IS
+  'The opening rows that token_ledger still lacks after an upgrade; empty once backfill() is done.';
+
+COMMENT ON COLUMN oblivion.missing_openings.user_id IS 'The account; it may have been deleted since.';
+
+COMMENT ON COLUMN oblivion.missing_openings.id IS 'Identifier of the row: 0, before those of all later rows.';
+
+COMMENT ON COLUMN oblivion.missing_openings.created_at IS 'When the upgrade began that made the ledger.';
+
+COMMENT ON COLUMN oblivion.missing_openings.tokens IS 'Balance of the account at that time.';
+
+COMMENT ON COLUMN oblivion.missing_openings.balance IS 'The same.';
+
 CREATE VIEW oblivion.balance_audit WITH (security_invoker = true) AS
 SELECT
-  COALESCE(a.user_id, l.user_id) AS user_id,
-  COALESCE(a.tokens_remaining, 0) AS balance,
-  COALESCE(l.tokens, 0::bigint) AS ledger,
-  COALESCE(a.tokens_remaining, 0) - COALESCE(l.tokens, 0::bigint) AS drift,
-  COALESCE(l.gaps, 0::bigint) AS gaps
-FROM public.user_accounts a
-FULL JOIN ( SELECT entries.user_id,
-          sum(entries.tokens) AS tokens,
-          count(*) FILTER (WHERE entries.balance <> (COALESCE(entries.before, 0) + entries.tokens)) AS gaps
-         FROM ( SELECT token_ledger.user_id,
-                  token_ledger.tokens,
-                  token_ledger.balance,
-                  lag(token_ledger.balance) OVER (PARTITION BY token_ledger.user_id ORDER BY token_ledger.id) AS before
-                 FROM public.token_ledger) entries
-        GROUP BY entries.user_id) l ON l.user_id = a.user_id;
+  coalesce(a.user_id, l.user_id) AS user_id,
+  coalesce(a.tokens_remaining, 0) AS balance,
+  coalesce(l.tokens, 0) AS ledger,
+  coalesce(a.tokens_remaining, 0) - coalesce(l.tokens, 0) AS drift,
+  coalesce(l.gaps, 0) AS gaps
+FROM public.user_accounts AS a
+FULL JOIN (
+  SELECT user_id, sum(tokens) AS tokens, count(*) FILTER (WHERE balance <> coalesce(before, 0) + tokens) AS gaps
+  FROM (
+    SELECT user_id, tokens, balance, lag(balance) OVER (PARTITION BY user_id ORDER BY id) AS before
+    FROM (
+      SELECT user_id, id, tokens, balance FROM public.token_ledger
+      UNION ALL
+      SELECT user_id, id, tokens, balance FROM oblivion.missing_openings
+    ) AS written
+  ) AS entries
+  GROUP BY user_id
+) AS l ON l.user_id = a.user_id;
 
 DO $$
 DECLARE
@@ -2856,9 +2945,19 @@ BEGIN
 END
 $$$statement$;
 
-INSERT INTO public.token_ledger (user_id, kind, tokens, balance)
-SELECT user_id, 'opening', tokens_remaining, tokens_remaining
-FROM public.user_accounts;
+EXECUTE $statement$-- A table of up to 1 MB, some thousand accounts, gets its opening rows at once. A larger one is left to backfill(), for
+-- which nobody waits.
+DO $$
+BEGIN
+  IF pg_relation_size('public.user_accounts') > 1048576 THEN
+    INSERT INTO oblivion.backfills (name) VALUES ('ledger');
+  ELSE
+    INSERT INTO public.token_ledger (user_id, kind, tokens, balance)
+    SELECT a.user_id, 'opening', a.tokens_remaining, a.tokens_remaining
+    FROM public.user_accounts AS a;
+  END IF;
+END
+$$$statement$;
 
   UPDATE oblivion.alembic_version SET version_num = '004' WHERE version_num = '003';
   PERFORM set_config('lock_timeout', coalesce(_callers[1], ''), true);

@@ -1,20 +1,23 @@
 CREATE VIEW oblivion.balance_audit WITH (security_invoker = true) AS
 SELECT
-  COALESCE(a.user_id, l.user_id) AS user_id,
-  COALESCE(a.tokens_remaining, 0) AS balance,
-  COALESCE(l.tokens, 0::bigint) AS ledger,
-  COALESCE(a.tokens_remaining, 0) - COALESCE(l.tokens, 0::bigint) AS drift,
-  COALESCE(l.gaps, 0::bigint) AS gaps
-FROM public.user_accounts a
-FULL JOIN ( SELECT entries.user_id,
-          sum(entries.tokens) AS tokens,
-          count(*) FILTER (WHERE entries.balance <> (COALESCE(entries.before, 0) + entries.tokens)) AS gaps
-         FROM ( SELECT token_ledger.user_id,
-                  token_ledger.tokens,
-                  token_ledger.balance,
-                  lag(token_ledger.balance) OVER (PARTITION BY token_ledger.user_id ORDER BY token_ledger.id) AS before
-                 FROM public.token_ledger) entries
-        GROUP BY entries.user_id) l ON l.user_id = a.user_id;
+  coalesce(a.user_id, l.user_id) AS user_id,
+  coalesce(a.tokens_remaining, 0) AS balance,
+  coalesce(l.tokens, 0) AS ledger,
+  coalesce(a.tokens_remaining, 0) - coalesce(l.tokens, 0) AS drift,
+  coalesce(l.gaps, 0) AS gaps
+FROM public.user_accounts AS a
+FULL JOIN (
+  SELECT user_id, sum(tokens) AS tokens, count(*) FILTER (WHERE balance <> coalesce(before, 0) + tokens) AS gaps
+  FROM (
+    SELECT user_id, tokens, balance, lag(balance) OVER (PARTITION BY user_id ORDER BY id) AS before
+    FROM (
+      SELECT user_id, id, tokens, balance FROM public.token_ledger
+      UNION ALL
+      SELECT user_id, id, tokens, balance FROM oblivion.missing_openings
+    ) AS written
+  ) AS entries
+  GROUP BY user_id
+) AS l ON l.user_id = a.user_id;
 
 DO $$
 DECLARE

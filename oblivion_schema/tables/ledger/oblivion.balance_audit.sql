@@ -10,7 +10,11 @@ FULL JOIN (
   SELECT user_id, sum(tokens) AS tokens, count(*) FILTER (WHERE balance <> coalesce(before, 0) + tokens) AS gaps
   FROM (
     SELECT user_id, tokens, balance, lag(balance) OVER (PARTITION BY user_id ORDER BY id) AS before
-    FROM public.token_ledger
+    FROM (
+      SELECT user_id, id, tokens, balance FROM public.token_ledger
+      UNION ALL
+      SELECT user_id, id, tokens, balance FROM oblivion.missing_openings
+    ) AS written
   ) AS entries
   GROUP BY user_id
 ) AS l ON l.user_id = a.user_id;
