@@ -11,7 +11,13 @@ or of call_sessions. The index takes 2.4 s for a million rows; `oblivion-schema 
 from pathlib import Path
 
 from oblivion_schema.operations import keep_grants, restore_grants, run_file, run_sql
-from oblivion_schema.operations.adoption import create_index, drop_index, lock_together, set_fillfactor
+from oblivion_schema.operations.adoption import (
+    create_index,
+    drop_index,
+    drop_index_unless,
+    lock_together,
+    set_fillfactor,
+)
 
 revision = "005"
 down_revision = "004"
@@ -36,6 +42,7 @@ def upgrade() -> None:
     # Fewer indexes, and smaller ones.
     drop_index("idx_token_usage_billing")
     drop_index("idx_token_usage_session_id")
+    drop_index_unless("token_usage", "idx_token_usage_session")
     create_index("token_usage", "idx_token_usage_session", "session_id", method="hash")
     # The index that `prepare` built is ours; earlier revisions did not know it, and logged it as somebody else's.
     run_sql(

@@ -3,6 +3,8 @@
 A command that fails, is killed or loses its connection leaves the database unchanged; the same holds for the script
 that `--sql` prints. A revision must therefore not leave the transaction, as `autocommit_block()` does.
 
+What takes long with big tables is not done in that transaction, in which clients wait: see `deploy/online.py`.
+
 Revisions are static SQL. The options of a run reach them as PostgreSQL settings (`oblivion.demo`, `oblivion.drop_data`,
 `oblivion.access`, `oblivion.pages`), so that the script of `--sql` does the same as a run on a database.
 """
@@ -21,6 +23,7 @@ from sqlalchemy.exc import DBAPIError
 
 from oblivion_schema.adoption.log import noted, report
 from oblivion_schema.adoption.pages import HINT, pages_bill
+from oblivion_schema.deploy.online import backfill, build_indexes
 from oblivion_schema.deploy.options import MODES_ARE_FOR_UPGRADES, Options, find_database
 from oblivion_schema.deploy.turns import ADVISORY_LOCK, say, wait_for_other_deployers
 from oblivion_schema.drift.plugin import PLUGIN
@@ -81,6 +84,8 @@ def run() -> None:
                 " Open it: oblivion-schema psql. Stop it: oblivion-schema stop."
             )
         with found.connect() as connection:
+            if _upgrades_to_the_newest():
+                build_indexes(connection, found, context.script, options)
             _run_on(connection, options)
 
 
@@ -104,6 +109,10 @@ def _command() -> str:
     return getattr(function, "__name__", "")
 
 
+def _is_upgrade() -> bool:
+    return _command() in {"", "upgrade"}
+
+
 def _run_on(connection: Connection, options: Options) -> None:
     if _command():
         database.hear_interrupts()
@@ -112,18 +121,11 @@ def _run_on(connection: Connection, options: Options) -> None:
     looks = "destination_rev" not in opts and opts["fn"].__name__ != "do_ensure_version"
     if looks or opts.get("destination_rev") == "base":
         opts["dont_mutate"] = True  # otherwise Alembic creates its version table, even if there is nothing to do
-    # A caller's open transaction goes on afterwards, so its settings are restored.
     joined = connection.in_transaction()
     try:
-        before = {name: _setting(connection, name) for name in options.settings()} if joined else {}
-        with context.begin_transaction():
-            if not looks or _command() in {"check", "revision"}:
-                wait_for_other_deployers(connection)
-            _migrate(options)
-            if not looks:
-                _report(connection, options)
-        for name, value in before.items():
-            connection.execute(select(func.set_config(name, value or "", true())))
+        _run_in_transaction(connection, options, looks=looks)
+        if _is_upgrade():
+            backfill(connection, joined=joined)
     except DBAPIError as error:
         raise explain(error, connection.engine) from error
     except KeyboardInterrupt:
@@ -132,6 +134,20 @@ def _run_on(connection: Connection, options: Options) -> None:
         if fixed := _with_fix(error):
             raise fixed from error
         raise
+
+
+def _run_in_transaction(connection: Connection, options: Options, *, looks: bool) -> None:
+    # A caller's open transaction goes on afterwards, so its settings are restored.
+    names = options.settings() if connection.in_transaction() else ()
+    before = {name: _setting(connection, name) for name in names}
+    with context.begin_transaction():
+        if not looks or _command() in {"check", "revision"}:
+            wait_for_other_deployers(connection)
+        _migrate(options)
+        if not looks:
+            _report(connection, options)
+    for name, value in before.items():
+        connection.execute(select(func.set_config(name, value or "", true())))
 
 
 def _with_fix(error: CommandError) -> UserError | None:
@@ -154,7 +170,7 @@ def _report(connection: Connection, options: Options) -> None:
         _LOG.info("%s", line)
     for line in others_policies(connection, metadata) if options.access else ():
         _LOG.warning("%s", line)
-    if _command() in {"", "upgrade"} and pages_bill(connection):
+    if _is_upgrade() and pages_bill(connection):
         _LOG.info("Mind that %s.", HINT)
 
 
@@ -193,13 +209,17 @@ def _migrate(options: Options) -> None:
 
 def _require_upgrade_to_the_newest() -> None:
     """Raise UserError unless the run upgrades to the newest revision: the switch names objects of that one."""
+    if not _upgrades_to_the_newest():
+        raise UserError(MODES_ARE_FOR_UPGRADES)
+
+
+def _upgrades_to_the_newest() -> bool:
     found = None
-    if _command() in {"", "upgrade"}:
+    if _is_upgrade():
         with suppress(CommandError):  # the revision does not exist, or is relative to the database's
             found = context.get_revision_argument()
     head = context.script.get_current_head()
-    if found not in {head, (head,)}:
-        raise UserError(MODES_ARE_FOR_UPGRADES)
+    return found in {head, (head,)}
 
 
 def _leave_nothing_behind(*, ctx: MigrationContext, step: Any, heads: Iterable[str], **_: Any) -> None:

@@ -113,7 +113,10 @@ class BalanceAuditColumns(TypedColumns):
 
 
 balance_audit: Final = view(
-    SQL / "oblivion.balance_audit.sql", metadata, BalanceAuditColumns, reads=[user_accounts, token_ledger, missing_openings]
+    SQL / "oblivion.balance_audit.sql",
+    metadata,
+    BalanceAuditColumns,
+    reads=[user_accounts, token_ledger, missing_openings],
 )
 grants(balance_audit, "balance_audit", f"TABLE {qualified(balance_audit)}", {})
 
