@@ -264,6 +264,28 @@ def test_index_of_an_interrupted_build_is_built_again(big: URL) -> None:
     ]
 
 
+# -- What `inspect` tells of it
+
+
+FILLS_IN: Final = "  fill in the ledger, the roll-ups of usage, the roll-ups of calls after it, while clients go on"
+
+
+def test_inspection_tells_what_is_filled_in_after_the_upgrade(big: URL, empty: URL) -> None:
+    assert FILLS_IN in run("inspect", url=big).out.splitlines()
+    execute(empty, FULL.script(rows=True))
+    assert "fill in" not in run("inspect", url=empty).out
+
+
+def test_inspection_tells_what_is_built_before_the_upgrade(big: URL) -> None:
+    long = "UPDATE pg_class SET reltuples = 10000000 WHERE relname = 'token_usage'"
+    execute(big.set(username="postgres", password=None), long)
+    assert "indexes 24.0 s" in run("inspect", url=big).out
+    bloat(big)
+    said = run("inspect", url=big).out
+    assert "build before it, while clients go on: idx_call_sessions_active, idx_token_usage_session" in said
+    assert "the upgrade locks these tables for about 2.0 s (NULLs 2.0 s): run oblivion-schema prepare first" in said
+
+
 # -- At every moment
 
 

@@ -29,18 +29,25 @@ LEFT_TO_THE_UPGRADE: Final = ("user_presence",)
 _PAGES: Final = 64
 """Pages of a table, some thousand rows, that are filled in one transaction: writers wait for about 0.1 s."""
 
-HAS_BIG_TABLES: Final = """
-SELECT EXISTS (
-  SELECT FROM pg_catalog.pg_class
-  WHERE oid IN (to_regclass('public.call_sessions'), to_regclass('public.token_usage')) AND relkind = 'r'
-    AND to_regclass('oblivion.alembic_version') IS NULL AND pg_relation_size(oid) > 8388608
-)
-"""
-"""Whether tables are there that no revision took over, and that take 0.1 s or more to index."""
-
+BIG: Final = 8 << 20
+"""Bytes of a table whose indexes an upgrade builds before it: under its lock that would take 0.1 s or more."""
 # Nobody waits for the rest, so a role's own timeout need not end it; steps that others wait for set their own.
 _SETTINGS: Final = ("SET lock_timeout = 0", "SET statement_timeout = 0")
 _SQL: Final = Path(__file__).with_suffix("")
+
+
+def has_big_tables(connection: Connection) -> bool:
+    """Whether there are tables of that size which no revision took over."""
+    return bool(connection.scalar(text(_HAS_BIG_TABLES), {"big": BIG}))
+
+
+_HAS_BIG_TABLES: Final = """
+SELECT EXISTS (
+  SELECT FROM pg_catalog.pg_class
+  WHERE oid IN (to_regclass('public.call_sessions'), to_regclass('public.token_usage')) AND relkind = 'r'
+    AND to_regclass('oblivion.alembic_version') IS NULL AND pg_relation_size(oid) > :big
+)
+"""
 
 
 class Step(NamedTuple):

@@ -14,7 +14,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
 
 from oblivion_schema.adoption.inspection import inspect
-from oblivion_schema.adoption.preparation import HAS_BIG_TABLES, run, steps
+from oblivion_schema.adoption.preparation import has_big_tables, run, steps
 from oblivion_schema.deploy.turns import BUILDERS_LOCK, wait_for_other_deployers
 from oblivion_schema.errors import UserError, explain, interrupted, primary_message
 from oblivion_schema.operations import requests_of
@@ -33,9 +33,9 @@ _LOG: Final = logging.getLogger("oblivion_schema")
 def build_indexes(connection: Connection, database: Database, revisions: ScriptDirectory, options: Options) -> None:
     """Build the indexes that big hand-made tables of `database` lack. Raises UserError if PostgreSQL refuses."""
     try:
-        has_big_tables = connection.scalar(text(HAS_BIG_TABLES))
+        is_big = has_big_tables(connection)
         connection.rollback()
-        if not has_big_tables:
+        if not is_big:
             return
         # An upgrade that would not go through changes nothing.
         found = inspect(connection, revisions, demo=options.demo, lock_timeout=options.lock_timeout)

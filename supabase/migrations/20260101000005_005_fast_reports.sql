@@ -100,6 +100,18 @@ DROP INDEX public.idx_token_usage_billing;
 
 DROP INDEX public.idx_token_usage_session_id;
 
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_index
+    WHERE indexrelid = to_regclass('public.idx_token_usage_session') AND indrelid = to_regclass('public.token_usage')
+      AND (NOT indisvalid OR pg_get_indexdef(indexrelid) NOT LIKE '%')
+  ) THEN
+    DROP INDEX public.idx_token_usage_session;
+  END IF;
+END
+$$;
+
 CREATE INDEX IF NOT EXISTS idx_token_usage_session ON public.token_usage USING hash (session_id);
 
 DELETE FROM oblivion.adoption_log
