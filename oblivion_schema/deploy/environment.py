@@ -12,7 +12,7 @@ Revisions are static SQL. The options of a run reach them as PostgreSQL settings
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from alembic import context
@@ -28,7 +28,7 @@ from oblivion_schema.deploy.options import MODES_ARE_FOR_UPGRADES, Options, find
 from oblivion_schema.deploy.turns import ADVISORY_LOCK, say, wait_for_other_deployers
 from oblivion_schema.drift.plugin import PLUGIN
 from oblivion_schema.errors import UserError, explain, interrupted
-from oblivion_schema.operations import RunSQL
+from oblivion_schema.operations import RunSQL, in_batches
 from oblivion_schema.server import database
 from oblivion_schema.tables.access import others_policies, switch
 from oblivion_schema.tables.base import PRIVATE_SCHEMA, metadata
@@ -143,7 +143,8 @@ def _run_in_transaction(connection: Connection, options: Options, *, looks: bool
     with context.begin_transaction():
         if not looks or _command() in {"check", "revision"}:
             wait_for_other_deployers(connection)
-        _migrate(options)
+        with nullcontext() if looks else in_batches(connection):
+            _migrate(options)
         if not looks:
             _report(connection, options)
     for name, value in before.items():
