@@ -50,14 +50,14 @@ def test_statements_keep_their_order_among_others(connection: Connection) -> Non
 
 
 def test_failure_ends_it_and_nothing_is_sent_later(connection: Connection) -> None:
-    with (
-        pytest.raises(DBAPIError, match="division by zero"),
-        Operations.context(MigrationContext.configure(connection)),
-        in_batches(connection),
-    ):
-        run_sql("CREATE TABLE numbers (number integer)")
-        run_sql("SELECT 1 / 0")
-        connection.execute(text("SELECT 2"))
+    def fail() -> None:
+        with Operations.context(MigrationContext.configure(connection)), in_batches(connection):
+            run_sql("CREATE TABLE numbers (number integer)")
+            run_sql("SELECT 1 / 0")
+            connection.execute(text("SELECT 2"))
+
+    with pytest.raises(DBAPIError, match="division by zero"):
+        fail()
     connection.rollback()
     assert connection.scalar(text("SELECT to_regclass('numbers')")) is None
     with Operations.context(MigrationContext.configure(connection)):

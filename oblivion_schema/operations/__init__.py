@@ -127,7 +127,7 @@ class _Batch(list[str]):
     def send(self, *_: object) -> None:
         """Send what was collected."""
         if self:
-            sql = ";\n".join(self)
+            sql = "\n;\n".join(self)  # a statement may end with a comment
             self.clear()
             self.connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
 
