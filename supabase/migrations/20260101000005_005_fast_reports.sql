@@ -105,7 +105,7 @@ BEGIN
   IF EXISTS (
     SELECT FROM pg_catalog.pg_index
     WHERE indexrelid = to_regclass('public.idx_token_usage_session') AND indrelid = to_regclass('public.token_usage')
-      AND (NOT indisvalid OR pg_get_indexdef(indexrelid) NOT LIKE '%')
+      AND (NOT indisvalid)
   ) THEN
     DROP INDEX public.idx_token_usage_session;
   END IF;
