@@ -3,9 +3,10 @@
 Why: reports read all rows of usage and calls, so they became slower with each row. From now on they read roll-ups,
 which triggers update in the transaction of each change. token_usage gets fewer and smaller indexes, and a heartbeat
 writes no index any more.
-Locks: call_sessions, token_usage, user_presence and the reports against reads and writes, all at once or none, while
-the roll-ups are filled and an index of token_usage is built. Filling takes about 1 s for a million rows of token_usage
-or of call_sessions. The index takes 2.4 s for a million rows; `oblivion-schema prepare` builds it before.
+Locks: call_sessions, token_usage, user_presence and the reports against reads and writes, all at once or none, while an
+index of token_usage is built: 2.4 s for a million rows. `oblivion-schema prepare` builds it before, and so does
+`upgrade head` if the table is big. oblivion.backfill() fills the roll-ups of tables of more than 1 MB, and nobody waits
+for that.
 """
 
 from pathlib import Path

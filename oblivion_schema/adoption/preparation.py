@@ -3,6 +3,7 @@
 An upgrade is one transaction and holds its locks to the end: it scans each table for NULLs and builds an index while
 everybody waits. Here each statement is a transaction of its own. The upgrade then finds a valid check, which tells that
 there is no NULL, and the index. All of it can be interrupted and repeated, and none of it is needed.
+An upgrade that connects by itself builds the indexes of big tables in the same way, before it takes its locks.
 
 The revisions say what is filled and which indexes are built. `user_presence` is left to the upgrade: it has one row for
 each host, and a NULL tells which of a host's rows is the newest.

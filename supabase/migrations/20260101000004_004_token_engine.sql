@@ -6,8 +6,9 @@
 -- Why: clients billed calls by reading a balance and writing it back. From now on functions in the database bill them:
 -- each started minute is billed once, and a ledger has a row for every change of a balance. Pages that cannot be changed
 -- are trusted to bill by themselves, or metered: then the database bills what they do.
--- Locks: call_sessions, user_accounts and token_usage against reads and writes, all at once or none, while a ledger row is
--- written for each account: 3.3 s for a million accounts.
+-- Locks: call_sessions, user_accounts and token_usage against reads and writes, all at once or none, for a moment. If
+-- user_accounts has more than 1 MB, oblivion.backfill() of revision 005 writes the first row of each account, and nobody
+-- waits for that.
 --
 -- This file is one statement, so it is all or nothing. If revision 004 is applied already, it does nothing.
 -- Apply the files in the order of their names: with supabase db push, in a dashboard's SQL editor, or with
