@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -306,6 +308,37 @@ def test_reports_of_a_filled_database_do_not_count_rows(upgraded: URL, report: s
     )
     assert re.search(rf"Function Scan on {PLANS[report]}.*\(never executed\)", plan), plan
     assert not re.search(r"Scan on token_usage (?!t\b)|Scan on call_sessions", plan), plan
+
+
+def test_trims_wait_for_it_and_it_waits_for_trims(left: URL) -> None:
+    trim = "SELECT oblivion.trim_ledger(clock_timestamp())"
+    execute(left, "UPDATE user_accounts SET tokens_remaining = tokens_remaining + 1")
+    execute(left, "UPDATE user_accounts SET tokens_remaining = tokens_remaining + 1")
+    with session(left) as one, session(left, lock_timeout="100ms") as other:
+        for first, second in ((trim, BACKFILL), (BACKFILL, trim)):
+            with one.transaction():
+                one.execute(first)
+                with pytest.raises(psycopg.errors.LockNotAvailable):
+                    other.execute(second)
+                raise psycopg.Rollback
+    assert is_exact(left)
+    execute(left, f"{trim}; {BACKFILL}")
+    assert is_filled(left)
+
+
+def test_what_is_missing_is_of_the_moment_of_the_report(upgraded: URL) -> None:
+    """A volatile function would look again, and see what was written since."""
+    volatile = (
+        "SELECT proname FROM pg_proc WHERE pronamespace = 'oblivion'::regnamespace AND provolatile = 'v'"
+        " AND proname IN ('missing_usage', 'missing_calls', 'count_usage')"
+    )
+    assert query(upgraded, volatile) == []
+
+
+def test_pages_are_compared_from_the_upgrade_on(left: URL) -> None:
+    since = json.loads(run("pages", "--json", url=left).out)["ledger_since"]
+    [(noted,)] = query(left, "SELECT noted_at FROM oblivion.backfills WHERE name = 'ledger'")
+    assert datetime.fromisoformat(since) == noted
 
 
 def forget(connection: psycopg.Connection[tuple[Any, ...]]) -> None:

@@ -74,7 +74,7 @@ def upgrade(
     runs at a time: on a database because of a lock, in a process because Alembic's state is global.
 
     Raises alembic.util.CommandError, whose text is one line, if the database cannot be reached or PostgreSQL refuses;
-    then nothing was changed, except for an index that was built before. If only the filling in failed, the text says so.
+    then nothing was changed, except for an index that was built before. If only the filling in failed, it says so.
     """
     from argparse import Namespace
 
