@@ -35,6 +35,7 @@ from oblivion_schema.tables.base import PRIVATE_SCHEMA, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from alembic.operations import MigrationScript
     from alembic.runtime.migration import MigrationContext
@@ -138,15 +139,21 @@ def _run_on(connection: Connection, options: Options) -> None:
 
 def _run_in_transaction(connection: Connection, options: Options, *, looks: bool) -> None:
     # A caller's open transaction goes on afterwards, so its settings are restored.
-    names = options.settings() if connection.in_transaction() else ()
-    before = {name: _setting(connection, name) for name in names}
+    joined = connection.in_transaction()
+    before = {name: _setting(connection, name) for name in options.settings()} if joined else {}
+    began = None
     with context.begin_transaction():
         if not looks or _command() in {"check", "revision"}:
             wait_for_other_deployers(connection)
         with nullcontext() if looks else in_batches(connection):
             _migrate(options)
         if not looks:
-            _report(connection, options)
+            began = connection.scalar(select(func.now()))
+    if began is not None:
+        # Not under the locks of the transaction above.
+        with nullcontext() if joined else connection.begin():
+            connection.execute(select(func.set_config("search_path", "public", true())))
+            _report(connection, options, began)
     for name, value in before.items():
         connection.execute(select(func.set_config(name, value or "", true())))
 
@@ -164,9 +171,8 @@ def _with_fix(error: CommandError) -> UserError | None:
     return None
 
 
-def _report(connection: Connection, options: Options) -> None:
+def _report(connection: Connection, options: Options, began: datetime) -> None:
     """Log what this run's adoption found and kept, which foreign policies ignore the access mode, and if pages bill."""
-    began = connection.scalar(select(func.now()))
     for line in report([entry for entry in noted(connection) if entry.logged_at == began]):
         _LOG.info("%s", line)
     for line in others_policies(connection, metadata) if options.access else ():
