@@ -1,6 +1,6 @@
 """The longest wait of clients while a big hand-made database is upgraded. Shorter is better.
 
-    python benchmarks/adoption.py [--rows 10000000] [--nulls 100]
+    python benchmarks/adoption.py [--rows 10000000] [--accounts 100000] [--nulls 100]
 
 It runs on the embedded PostgreSQL, in a temporary folder (TMPDIR; about 700 bytes for each row). The old scripts create
 a database with that many rows of usage and a tenth as many calls, a few of them with a NULL. One copy is upgraded at
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 AT_ONCE = 500_000
 
-ACCOUNTS = "INSERT INTO user_accounts (user_id) SELECT 'user_' || n FROM generate_series(0, 999) AS n"
+ACCOUNTS = "INSERT INTO user_accounts (user_id) SELECT 'user_' || n FROM generate_series(0, %s - 1) AS n"
 USAGE = """
 INSERT INTO token_usage (user_id, session_id, tokens_used, mode, used_turn, "timestamp")
-SELECT 'user_' || n %% 1000, n, n %% 7, 'video', n %% 2 = 0,
+SELECT 'user_' || n %% %s, n, n %% 7, 'video', n %% 2 = 0,
   CASE WHEN n %% %s > 0 THEN '2026-01-01'::timestamptz + n * interval '1 second' END
 FROM generate_series(%s, %s) AS n
 """
 CALLS = """
 INSERT INTO call_sessions (room_id, mode, user_id, start_time, end_time, used_turn)
-SELECT 'room', 'video', 'user_' || n %% 1000, '2026-01-01'::timestamptz + n * interval '10 seconds',
+SELECT 'room', 'video', 'user_' || n %% %s, '2026-01-01'::timestamptz + n * interval '10 seconds',
   CASE WHEN n %% 1000 > 0 THEN '2026-01-01'::timestamptz + n * interval '11 seconds' END,
   CASE WHEN n %% %s > 0 THEN n %% 2 = 0 END
 FROM generate_series(%s, %s) AS n
@@ -47,7 +47,7 @@ CLIENTS = {
 }
 
 
-def fill(url: URL, rows: int, nulls: int) -> None:
+def fill(url: URL, rows: int, accounts: int, nulls: int) -> None:
     """Create and fill the hand-made database."""
     with cursor(url) as sql:
         build_by_hand(sql)
@@ -55,13 +55,13 @@ def fill(url: URL, rows: int, nulls: int) -> None:
         pairs = sql.fetchall()
         for drop, _ in pairs:
             sql.execute(drop)
-        sql.execute(ACCOUNTS)
+        sql.execute(ACCOUNTS, (accounts,))
         inserts = [("rows of usage", USAGE, rows), ("calls", CALLS, rows // 10)]
         parts = [
             (
                 f"{what} to {min(first + AT_ONCE, of):,}",
                 insert,
-                (of // nulls if nulls else of + 1, first + 1, min(first + AT_ONCE, of)),
+                (accounts, of // nulls if nulls else of + 1, first + 1, min(first + AT_ONCE, of)),
             )
             for what, insert, of in inserts
             for first in range(0, of, AT_ONCE)
@@ -121,6 +121,7 @@ def main() -> None:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000_000, help="rows of usage")
+    parser.add_argument("--accounts", type=int, default=100_000)
     parser.add_argument("--nulls", type=int, default=100, help="rows of each table with a NULL, which is filled")
     options = parser.parse_args()
     rows = options.rows
@@ -129,11 +130,14 @@ def main() -> None:
         plain, prepared = (maintenance.set(database=name) for name in ("plain", "prepared"))
         with cursor(maintenance) as sql:
             sql.execute("CREATE DATABASE plain")
-            fill(plain, rows, options.nulls)
+            fill(plain, rows, options.accounts, options.nulls)
             sql.execute("CREATE DATABASE prepared TEMPLATE plain STRATEGY file_copy")
             sql.execute("CHECKPOINT")
 
-        print(f"{rows:,} rows of usage, {rows // 10:,} calls, in each {options.nulls} with a NULL; longest waits in ms")
+        print(
+            f"{rows:,} rows of usage, {rows // 10:,} calls, {options.accounts:,} accounts;"
+            f" {options.nulls} rows of usage and of calls have a NULL; longest waits in ms"
+        )
         print(f"{'':<42} {'seconds':>8} {'insert':>8} {'read':>8}   token_usage rewritten")
         waits = {}
         for name, url, command in (

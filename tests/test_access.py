@@ -88,6 +88,7 @@ MATRIX = {
     "table public.token_ledger": ((NONE, READ, READ, READ), (NONE, NONE, READ, READ)),
     "sequence public.token_ledger_id_seq": ((NONE,) * 4, (NONE,) * 4),
     "view oblivion.balance_audit": ((NONE,) * 4, (NONE,) * 4),
+    "view oblivion.missing_openings": ((NONE,) * 4, (NONE,) * 4),
     "table oblivion.call_meters": ((NONE,) * 4, (NONE,) * 4),
     "view oblivion.live_calls": ((NONE,) * 4, (NONE,) * 4),
     "view oblivion.page_calls": ((NONE,) * 4, (NONE,) * 4),
@@ -99,12 +100,10 @@ MATRIX = {
     # Read by whoever may query a report, and guarded by row level security; the schema is closed.
     **{
         f"table oblivion.{name}": ((READ,) * 4,) * 2
-        for name in ("daily_usage", "user_usage", "usage_deltas", "daily_calls", "call_deltas")
+        for name in ("daily_usage", "user_usage", "usage_deltas", "daily_calls", "call_deltas", "backfills")
     },
-    **{
-        f"view oblivion.{name}": ((NONE,) * 4,) * 2
-        for name in ("daily_usage_drift", "user_usage_drift", "daily_calls_drift")
-    },
+    "view oblivion.user_usage_drift": ((NONE,) * 4,) * 2,
+    **{f"view oblivion.{name}": ((READ,) * 4,) * 2 for name in ("daily_usage_drift", "daily_calls_drift")},
     "table oblivion.alembic_version": ((NONE,) * 4, (NONE,) * 4),
     "view public.active_calls": ((NONE, READ, READ, READ), (NONE, NONE, READ, READ)),
     "view public.daily_billing_summary": ((NONE, READ, READ, READ), (NONE, NONE, READ, READ)),
@@ -177,6 +176,7 @@ MATRIX = {
             "fold_usage(integer)",
             "fold_calls(integer)",
             "rebuild_rollups()",
+            "backfill()",
             # Pages whose calls are metered.
             "meter_call(uuid, text, text, timestamp with time zone)",
             "is_fresh(oblivion.call_meters)",
@@ -199,6 +199,10 @@ MATRIX = {
             "make_account(text, text, boolean)",
             "open_account_of_user()",
         )
+    },
+    **{
+        f"function oblivion.{signature}": ((EXECUTE,) * 4,) * 2
+        for signature in ("missing_usage()", "missing_calls()", "count_usage(text)")
     },
     "function oblivion.call_amounts(timestamp with time zone, timestamp with time zone, text, boolean, numeric)": (
         (EXECUTE,) * 4,

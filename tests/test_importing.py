@@ -72,10 +72,10 @@ def test_every_public_name_is_there_and_says_what_it_is() -> None:
         "page_calls", "callers_without_account", "sign_up",
     }  # fmt: skip
     assert documented == tables | private | {"metadata", "upgrade", "tokens_for"}
-    # Of the roll-ups a service reads the reports.
+    # Of the roll-ups, and of what fills them in, a service reads the reports.
     rollups = {
         "daily_usage", "user_usage", "usage_deltas", "daily_calls", "call_deltas",
-        "daily_usage_drift", "user_usage_drift", "daily_calls_drift",
+        "daily_usage_drift", "user_usage_drift", "daily_calls_drift", "backfills", "missing_openings",
     }  # fmt: skip
     assert set(oblivion_schema.metadata.tables) == tables | {f"oblivion.{name}" for name in private | rollups}
 

@@ -148,7 +148,7 @@ NAMES = {
     "token_rates_pkey", "token_rates_mode_check", "token_rates_tokens_per_minute_check",
     "token_ledger_pkey", "idx_token_ledger_key",
     # In schema oblivion.
-    "adoption_log_pkey", "alembic_version_pkc",
+    "adoption_log_pkey", "alembic_version_pkc", "backfills_pkey",
     "call_meters_pkey", "call_meters_session_id_fkey", "call_meters_client_key",
     "call_meters_unsettled",
     "call_segments_pkey", "call_segments_session_id_fkey",
@@ -294,7 +294,7 @@ SERVED_BY = [
 
 
 # Of tables that stay small PostgreSQL reads the pages: their keys are there for what they keep single.
-KEEPS_SINGLE = {"token_rates_pkey", "adoption_log_pkey", "alembic_version_pkc", "sign_up_pkey"}
+KEEPS_SINGLE = {"token_rates_pkey", "adoption_log_pkey", "alembic_version_pkc", "sign_up_pkey", "backfills_pkey"}
 
 # Three years of a thousand accounts, a tenth of the calls over TURN, some going on.
 THREE_YEARS = """

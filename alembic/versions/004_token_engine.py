@@ -3,8 +3,9 @@
 Why: clients billed calls by reading a balance and writing it back. From now on functions in the database bill them:
 each started minute is billed once, and a ledger has a row for every change of a balance. Pages that cannot be changed
 are trusted to bill by themselves, or metered: then the database bills what they do.
-Locks: call_sessions, user_accounts and token_usage against reads and writes, all at once or none, while a ledger row is
-written for each account: 3.3 s for a million accounts.
+Locks: call_sessions, user_accounts and token_usage against reads and writes, all at once or none, for a moment. If
+user_accounts has more than 1 MB, oblivion.backfill() of revision 005 writes the first row of each account, and nobody
+waits for that.
 """
 
 from pathlib import Path
@@ -90,11 +91,13 @@ def upgrade() -> None:
     run_file(SQL / "comments.sql")
     run_file(SQL / "oblivion.page_billing.sql")
     run_file(SQL / "public.page_billing.sql")
+    run_file(SQL / "oblivion.backfills.sql")
     # The ledger, what writes it, and its audit.
     run_file(SQL / "public.update_updated_at_column.sql")
     run_file(SQL / "oblivion.write_ledger.sql")
     run_file(SQL / "oblivion.close_ledger.sql")
     run_file(SQL / "public.token_ledger.sql")
+    run_file(SQL / "oblivion.missing_openings.sql")
     run_file(SQL / "oblivion.balance_audit.sql")
     run_file(SQL / "oblivion.wrong_ledgers.sql")
     run_file(SQL / "oblivion.trim_ledger.sql")
@@ -119,13 +122,7 @@ def upgrade() -> None:
     run_file(SQL / "policies.sql")
     run_file(SQL / "triggers.sql")
     run_file(SQL / "grants.sql")
-    run_sql(
-        """
-        INSERT INTO public.token_ledger (user_id, kind, tokens, balance)
-        SELECT user_id, 'opening', tokens_remaining, tokens_remaining
-        FROM public.user_accounts
-        """
-    )
+    run_file(SQL / "open_ledger.sql")
 
 
 def downgrade() -> None:
@@ -148,6 +145,7 @@ def downgrade() -> None:
     run_sql("DROP FUNCTION oblivion.trim_ledger(timestamp with time zone)")
     run_sql("DROP FUNCTION oblivion.wrong_ledgers()")
     run_sql("DROP VIEW oblivion.balance_audit")
+    run_sql("DROP VIEW oblivion.missing_openings")
     run_sql("DROP TABLE public.token_ledger")
     run_sql("DROP TRIGGER settle_deleted_call ON public.call_sessions")
     run_sql("DROP FUNCTION oblivion.settle_deleted_call()")
@@ -157,5 +155,6 @@ def downgrade() -> None:
     run_sql("DROP TRIGGER open_ledger ON public.user_accounts")
     run_sql("DROP FUNCTION oblivion.close_ledger()")
     run_sql("DROP FUNCTION oblivion.write_ledger()")
+    run_sql("DROP TABLE oblivion.backfills")
     run_file(SQL / "down/tables.sql")
     run_file(SQL / "down/public.update_updated_at_column.sql")

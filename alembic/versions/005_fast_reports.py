@@ -3,15 +3,22 @@
 Why: reports read all rows of usage and calls, so they became slower with each row. From now on they read roll-ups,
 which triggers update in the transaction of each change. token_usage gets fewer and smaller indexes, and a heartbeat
 writes no index any more.
-Locks: call_sessions, token_usage, user_presence and the reports against reads and writes, all at once or none, while
-the roll-ups are filled and an index of token_usage is built. Filling takes about 1 s for a million rows of token_usage
-or of call_sessions. The index takes 2.4 s for a million rows; `oblivion-schema prepare` builds it before.
+Locks: call_sessions, token_usage, user_presence and the reports against reads and writes, all at once or none, while an
+index of token_usage is built: 2.4 s for a million rows. `oblivion-schema prepare` builds it before, and so does
+`upgrade head` if the table is big. oblivion.backfill() fills the roll-ups of tables of more than 1 MB, and nobody waits
+for that.
 """
 
 from pathlib import Path
 
 from oblivion_schema.operations import keep_grants, restore_grants, run_file, run_sql
-from oblivion_schema.operations.adoption import create_index, drop_index, lock_together, set_fillfactor
+from oblivion_schema.operations.adoption import (
+    create_index,
+    drop_index,
+    drop_index_unless,
+    lock_together,
+    set_fillfactor,
+)
 
 revision = "005"
 down_revision = "004"
@@ -36,6 +43,7 @@ def upgrade() -> None:
     # Fewer indexes, and smaller ones.
     drop_index("idx_token_usage_billing")
     drop_index("idx_token_usage_session_id")
+    drop_index_unless("token_usage", "idx_token_usage_session")
     create_index("token_usage", "idx_token_usage_session", "session_id", method="hash")
     # The index that `prepare` built is ours; earlier revisions did not know it, and logged it as somebody else's.
     run_sql(
@@ -58,6 +66,11 @@ def upgrade() -> None:
     run_file(SQL / "oblivion.note_calls.sql")
     run_file(SQL / "oblivion.clear_rollups.sql")
     run_file(SQL / "oblivion.rebuild_rollups.sql")
+    # What computes sums that are not there yet, and what fills them in.
+    run_file(SQL / "oblivion.missing_usage.sql")
+    run_file(SQL / "oblivion.missing_calls.sql")
+    run_file(SQL / "oblivion.count_usage.sql")
+    run_file(SQL / "oblivion.backfill.sql")
     # The reports, and the views of what roll-ups lack.
     run_file(SQL / "public.active_calls.sql")
     run_file(SQL / "oblivion.daily_usage_drift.sql")
@@ -109,12 +122,17 @@ def downgrade() -> None:
     run_sql("DROP TRIGGER note_delete ON public.call_sessions")
     run_sql("DROP TRIGGER note_update ON public.call_sessions")
     run_sql("DROP TRIGGER note_insert ON public.call_sessions")
+    run_sql("DROP FUNCTION oblivion.backfill()")
+    run_sql("DELETE FROM oblivion.backfills WHERE name IN ('usage', 'calls')")
     run_sql("DROP FUNCTION oblivion.rebuild_rollups()")
     run_sql("DROP FUNCTION oblivion.clear_rollups()")
     run_sql("DROP FUNCTION oblivion.note_calls()")
     run_sql("DROP FUNCTION oblivion.note_usage()")
     run_sql("DROP FUNCTION oblivion.fold_calls(integer)")
     run_sql("DROP FUNCTION oblivion.fold_usage(integer)")
+    run_sql("DROP FUNCTION oblivion.missing_usage()")
+    run_sql("DROP FUNCTION oblivion.missing_calls()")
+    run_sql("DROP FUNCTION oblivion.count_usage(text)")
     run_sql("DROP FUNCTION oblivion.call_amounts(timestamptz,timestamptz,text,boolean,numeric)")
     run_sql("ALTER TABLE public.user_presence RESET (fillfactor)")
     run_sql(

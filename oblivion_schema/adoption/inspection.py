@@ -15,7 +15,7 @@ from sqlalchemy import func, select, text, true
 
 from oblivion_schema.adoption import snapshot
 from oblivion_schema.adoption.copies import what_is_missing
-from oblivion_schema.adoption.locks import inspect_locks
+from oblivion_schema.adoption.locks import inspect_locks, inspect_work_beside
 from oblivion_schema.adoption.made import inspect_names
 from oblivion_schema.adoption.pages import HINT, pages_bill
 from oblivion_schema.adoption.preparation import dropped_indexes
@@ -143,6 +143,7 @@ def _inspect_own(there: Snapshot, found: Inspection, requests: Sequence[Request]
         if trigger.on_table.removeprefix("public.") in own:
             found.warn("trigger", trigger.name, f"{trigger}: {trigger.says}")
     inspect_grants(there, found, [*adopted, *(view_in(file)[0] for file in views)])
+    inspect_work_beside(there, found, requests)
     inspect_locks(there, found, requests, adopted)
 
 

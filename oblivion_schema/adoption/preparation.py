@@ -3,6 +3,7 @@
 An upgrade is one transaction and holds its locks to the end: it scans each table for NULLs and builds an index while
 everybody waits. Here each statement is a transaction of its own. The upgrade then finds a valid check, which tells that
 there is no NULL, and the index. All of it can be interrupted and repeated, and none of it is needed.
+An upgrade that connects by itself builds the indexes of big tables in the same way, before it takes its locks.
 
 The revisions say what is filled and which indexes are built. `user_presence` is left to the upgrade: it has one row for
 each host, and a NULL tells which of a host's rows is the newest.
@@ -29,9 +30,25 @@ LEFT_TO_THE_UPGRADE: Final = ("user_presence",)
 _PAGES: Final = 64
 """Pages of a table, some thousand rows, that are filled in one transaction: writers wait for about 0.1 s."""
 
+BIG: Final = 8 << 20
+"""Bytes of a table whose indexes an upgrade builds before it: under its lock that would take 0.1 s or more."""
 # Nobody waits for the rest, so a role's own timeout need not end it; steps that others wait for set their own.
 _SETTINGS: Final = ("SET lock_timeout = 0", "SET statement_timeout = 0")
 _SQL: Final = Path(__file__).with_suffix("")
+
+
+def has_big_tables(connection: Connection) -> bool:
+    """Whether there are tables of that size which no revision took over."""
+    return bool(connection.scalar(text(_HAS_BIG_TABLES), {"big": BIG}))
+
+
+_HAS_BIG_TABLES: Final = """
+SELECT EXISTS (
+  SELECT FROM pg_catalog.pg_class
+  WHERE oid IN (to_regclass('public.call_sessions'), to_regclass('public.token_usage')) AND relkind = 'r'
+    AND to_regclass('oblivion.alembic_version') IS NULL AND pg_relation_size(oid) > :big
+)
+"""
 
 
 class Step(NamedTuple):

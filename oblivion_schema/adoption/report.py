@@ -111,6 +111,8 @@ _ORDER: Final = {
     "grants": "",
     "publish": "add to the publication supabase_realtime:",
     "demo": "",
+    "index": "build before it, while clients go on:",
+    "backfill": "",
 }
 
 

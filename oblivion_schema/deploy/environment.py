@@ -3,6 +3,8 @@
 A command that fails, is killed or loses its connection leaves the database unchanged; the same holds for the script
 that `--sql` prints. A revision must therefore not leave the transaction, as `autocommit_block()` does.
 
+What takes long with big tables is not done in that transaction, in which clients wait: see `deploy/online.py`.
+
 Revisions are static SQL. The options of a run reach them as PostgreSQL settings (`oblivion.demo`, `oblivion.drop_data`,
 `oblivion.access`, `oblivion.pages`), so that the script of `--sql` does the same as a run on a database.
 """
@@ -10,7 +12,7 @@ Revisions are static SQL. The options of a run reach them as PostgreSQL settings
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from alembic import context
@@ -23,18 +25,20 @@ from oblivion_schema import progress
 from oblivion_schema.adoption.copies import what_is_missing
 from oblivion_schema.adoption.log import noted, report
 from oblivion_schema.adoption.pages import HINT, pages_bill
+from oblivion_schema.deploy.online import backfill, build_indexes
 from oblivion_schema.deploy.options import MODES_ARE_FOR_UPGRADES, Options
 from oblivion_schema.deploy.target import find_database, name_it
 from oblivion_schema.deploy.turns import ADVISORY_LOCK, wait_for_other_deployers
 from oblivion_schema.drift.plugin import PLUGIN
 from oblivion_schema.errors import UserError, explain, interrupted
-from oblivion_schema.operations import RunSQL
+from oblivion_schema.operations import RunSQL, in_batches
 from oblivion_schema.server import database
 from oblivion_schema.tables.access import others_policies, switch
 from oblivion_schema.tables.base import PRIVATE_SCHEMA, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from alembic.operations import MigrationScript
     from alembic.runtime.migration import MigrationContext
@@ -80,11 +84,17 @@ def run() -> None:
             progress.say(database.TRANSACTION_POOLER)
         with found.connect() as connection:
             if not _command():
-                _run_on(connection, options)
+                _run_on_found(connection, found, options)
                 return
             name_it(context.config, found, connection)
             with progress.shown(_command(), connection):
-                _run_on(connection, options)
+                _run_on_found(connection, found, options)
+
+
+def _run_on_found(connection: Connection, found: database.Database, options: Options) -> None:
+    if _upgrades_to_the_newest():
+        build_indexes(connection, found, context.script, options)
+    _run_on(connection, options)
 
 
 def _is_about_files_alone() -> bool:
@@ -107,6 +117,10 @@ def _command() -> str:
     return getattr(function, "__name__", "")
 
 
+def _is_upgrade() -> bool:
+    return _command() in {"", "upgrade"}
+
+
 def _run_on(connection: Connection, options: Options) -> None:
     if _command():
         database.hear_interrupts()
@@ -115,19 +129,11 @@ def _run_on(connection: Connection, options: Options) -> None:
     looks = "destination_rev" not in opts and opts["fn"].__name__ != "do_ensure_version"
     if looks or opts.get("destination_rev") == "base":
         opts["dont_mutate"] = True  # otherwise Alembic creates its version table, even if there is nothing to do
-    # A caller's open transaction goes on afterwards, so its settings are restored.
     joined = connection.in_transaction()
     try:
-        before = {name: _setting(connection, name) for name in options.settings()} if joined else {}
-        with context.begin_transaction():
-            if not looks or _command() in {"check", "revision"}:
-                wait_for_other_deployers(connection)
-            _require_whole(connection)
-            _migrate(options)
-            if not looks:
-                _report(connection, options)
-        for name, value in before.items():
-            connection.execute(select(func.set_config(name, value or "", true())))
+        _run_in_transaction(connection, options, looks=looks)
+        if _is_upgrade():
+            backfill(connection, joined=joined)
     except DBAPIError as error:
         raise explain(error, connection.engine) from error
     except KeyboardInterrupt:
@@ -140,9 +146,31 @@ def _run_on(connection: Connection, options: Options) -> None:
 
 def _require_whole(connection: Connection) -> None:
     """Raise UserError for an upgrade of a copy that is not whole."""
-    upgrades = _command() in {"", "upgrade"} and not context.get_context().get_current_heads()
+    upgrades = _is_upgrade() and not context.get_context().get_current_heads()
     if upgrades and (missing := what_is_missing(connection)):
         raise UserError(f"{missing}. Nothing was changed.")
+
+
+def _run_in_transaction(connection: Connection, options: Options, *, looks: bool) -> None:
+    # A caller's open transaction goes on afterwards, so its settings are restored.
+    joined = connection.in_transaction()
+    before = {name: _setting(connection, name) for name in options.settings()} if joined else {}
+    began = None
+    with context.begin_transaction():
+        if not looks or _command() in {"check", "revision"}:
+            wait_for_other_deployers(connection)
+        _require_whole(connection)
+        with nullcontext() if looks else in_batches(connection):
+            _migrate(options)
+        if not looks:
+            began = connection.scalar(select(func.now()))
+    if began is not None:
+        # Not under the locks of the transaction above.
+        with nullcontext() if joined else connection.begin():
+            connection.execute(select(func.set_config("search_path", "public", true())))
+            _report(connection, options, began)
+    for name, value in before.items():
+        connection.execute(select(func.set_config(name, value or "", true())))
 
 
 def _with_fix(error: CommandError) -> UserError | None:
@@ -158,14 +186,13 @@ def _with_fix(error: CommandError) -> UserError | None:
     return None
 
 
-def _report(connection: Connection, options: Options) -> None:
+def _report(connection: Connection, options: Options, began: datetime) -> None:
     """Log what this run's adoption found and kept, which foreign policies ignore the access mode, and if pages bill."""
-    began = connection.scalar(select(func.now()))
     for line in report([entry for entry in noted(connection) if entry.logged_at == began]):
         _LOG.info("%s", line)
     for line in others_policies(connection, metadata) if options.access else ():
         _LOG.warning("%s", line)
-    if _command() in {"", "upgrade"} and pages_bill(connection):
+    if _is_upgrade() and pages_bill(connection):
         _LOG.info("Mind that %s.", HINT)
 
 
@@ -206,13 +233,17 @@ def _migrate(options: Options) -> None:
 
 def _require_upgrade_to_the_newest() -> None:
     """Raise UserError unless the run upgrades to the newest revision: the switch names objects of that one."""
+    if not _upgrades_to_the_newest():
+        raise UserError(MODES_ARE_FOR_UPGRADES)
+
+
+def _upgrades_to_the_newest() -> bool:
     found = None
-    if _command() in {"", "upgrade"}:
+    if _is_upgrade():
         with suppress(CommandError):  # the revision does not exist, or is relative to the database's
             found = context.get_revision_argument()
     head = context.script.get_current_head()
-    if found not in {head, (head,)}:
-        raise UserError(MODES_ARE_FOR_UPGRADES)
+    return found in {head, (head,)}
 
 
 def _leave_nothing_behind(*, ctx: MigrationContext, step: Any, heads: Iterable[str], **_: Any) -> None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 ADVISORY_LOCK: Final = 0x0B11_1710_5C4E_3A00
 """Key of the advisory lock that a run holds until its transaction ends. Exported SQL files take the same lock."""
 
+BUILDERS_LOCK: Final = ADVISORY_LOCK + 1
+"""Key of the advisory lock that an upgrade holds while it builds indexes CONCURRENTLY, before it takes the other."""
+
 _POLL_SECONDS: Final = 0.1
 _LOOK_SECONDS: Final = 1
 
@@ -35,11 +38,11 @@ def alone(connection: Connection) -> Iterator[None]:
             connection.execute(select(func.pg_advisory_unlock(ADVISORY_LOCK)))
 
 
-def wait_for_other_deployers(connection: Connection) -> None:
-    """Take the deployers' lock, and hold it until the transaction ends."""
+def wait_for_other_deployers(connection: Connection, key: int = ADVISORY_LOCK) -> None:
+    """Take the deployers' lock, or that of another key, and hold it until the transaction ends."""
     # Polled, because a waiting statement holds a snapshot, for which the other deployer's CREATE INDEX CONCURRENTLY
     # would wait in turn. A lock of the transaction, because a pooler may give the session to another client.
-    _poll(connection, select(func.pg_try_advisory_xact_lock(ADVISORY_LOCK)))
+    _poll(connection, select(func.pg_try_advisory_xact_lock(key)))
 
 
 def _poll(connection: Connection, attempt: Select[bool]) -> None:

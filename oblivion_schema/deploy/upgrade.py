@@ -69,11 +69,12 @@ def upgrade(
       a new database pages are trusted.
 
     If the connection has an open transaction, the upgrade joins it, and the caller commits; otherwise the upgrade is a
-    transaction of its own. One upgrade runs at a time: on a database because of a lock, in a process because Alembic's
-    state is global.
+    transaction of its own. After that it fills in what big tables lack; a caller whose transaction it joined calls
+    `oblivion.backfill()` after the commit. For a URL it builds the indexes of big hand-made tables before. One upgrade
+    runs at a time: on a database because of a lock, in a process because Alembic's state is global.
 
     Raises alembic.util.CommandError, whose text is one line, if the database cannot be reached or PostgreSQL refuses;
-    then nothing was changed.
+    then nothing was changed, except for an index that was built before. If only the filling in failed, it says so.
     """
     from argparse import Namespace
 

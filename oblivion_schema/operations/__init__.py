@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
@@ -18,14 +19,16 @@ from alembic import op
 from alembic.operations import MigrateOperation, Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
+from sqlalchemy import event
 
 from oblivion_schema.declare.sql import statements_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from alembic.script import Script
+    from sqlalchemy import Connection
 
 _P = ParamSpec("_P")
 
@@ -105,10 +108,54 @@ class RunSQL(MigrateOperation):
 @Operations.implementation_for(RunSQL)
 def _run(operations: Operations, operation: RunSQL) -> None:
     migration = operations.migration_context
+    batch = _batch.get()
     if migration.as_sql:
         migration.impl.static_output(f"{operation.sql};")
+    elif batch is not None:
+        batch.append(operation.sql)
     else:
         operations.get_bind().exec_driver_sql(operation.sql, execution_options={"no_parameters": True})
+
+
+class _Batch(list[str]):
+    """Statements that are sent together."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__()
+        self.connection = connection
+
+    def send(self, *_: object) -> None:
+        """Send what was collected."""
+        if self:
+            sql = "\n;\n".join(self)  # a statement may end with a comment
+            self.clear()
+            self.connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
+
+
+_batch: Final[ContextVar[_Batch | None]] = ContextVar("batch", default=None)
+
+
+@contextmanager
+def in_batches(connection: Connection) -> Iterator[None]:
+    """Within it `run_sql()` sends statements together: clients wait for the locks in a few round trips, not hundreds.
+
+    What is collected is sent before any other statement on `connection`, and at the end.
+    """
+    batch = _Batch(connection)
+    token = _batch.set(batch)
+    event.listen(connection, "before_cursor_execute", batch.send)
+    try:
+        yield
+        batch.send()
+    finally:
+        event.remove(connection, "before_cursor_execute", batch.send)
+        _batch.reset(token)
+
+
+def send_batch() -> None:
+    """Send what `in_batches()` has collected."""
+    if batch := _batch.get():
+        batch.send()
 
 
 @heard

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from oblivion_schema.declare.sql import statements_of
 
-from . import heard, run_sql
+from . import heard, run_sql, send_batch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,7 +29,10 @@ def lock_together(*relations: str) -> None:
     lock_not_available after the lock timeout.
     """
     names = ", ".join(f"'{relation}'" for relation in relations)
+    # By itself: an error names who holds a relation of the statement that failed.
+    send_batch()
     run_sql(_LOCK_TOGETHER.replace("<relations>", names))
+    send_batch()
 
 
 _LOCK_TOGETHER = """
@@ -311,8 +314,9 @@ def drop_index_unless(table: str, name: str, definition: str = "%") -> None:
 
     So, too, one that is not as the pattern `definition` says.
     """
+    is_other = f" OR pg_get_indexdef(indexrelid) NOT LIKE '{definition}'" if definition != "%" else ""
     sql = _DROP_INDEX_UNLESS.replace("<table>", table).replace("<name>", name)
-    run_sql(sql.replace("<definition>", definition))
+    run_sql(sql.replace("<is other>", is_other))
 
 
 _DROP_INDEX_UNLESS = """
@@ -321,7 +325,7 @@ BEGIN
   IF EXISTS (
     SELECT FROM pg_catalog.pg_index
     WHERE indexrelid = to_regclass('public.<name>') AND indrelid = to_regclass('public.<table>')
-      AND (NOT indisvalid OR pg_get_indexdef(indexrelid) NOT LIKE '<definition>')
+      AND (NOT indisvalid<is other>)
   ) THEN
     DROP INDEX public.<name>;
   END IF;

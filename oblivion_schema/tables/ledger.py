@@ -16,6 +16,7 @@ from oblivion_schema.declare.access import READ, grant, own, row_level_security
 from oblivion_schema.declare.ddl import declare, function, grants, qualified, view
 from oblivion_schema.declare.privileges import API_ROLES
 from oblivion_schema.tables.accounts import user_accounts
+from oblivion_schema.tables.backfills import backfills
 from oblivion_schema.tables.base import Timestamp, metadata
 
 SQL: Final = Path(__file__).with_suffix("")
@@ -29,7 +30,7 @@ class TokenLedgerColumns(TypedColumns):
         BigInteger,
         Identity(always=True),
         primary_key=True,
-        comment="Identifier of the row; it grows with each row of an account.",
+        comment="Identifier of the row; it grows with each row of an account. 0: an opening that backfill() wrote.",
     )
     created_at: Named[datetime] = Column(
         Timestamp, server_default=text("clock_timestamp()"), comment="When the balance changed."
@@ -77,6 +78,25 @@ function(metadata, SQL / "oblivion.write_ledger.sql")
 function(metadata, SQL / "oblivion.close_ledger.sql")
 
 
+class MissingOpeningColumns(TypedColumns):
+    """Columns of `oblivion.missing_openings`."""
+
+    user_id: Named[str] = Column(Text, comment="The account; it may have been deleted since.")
+    id: Named[int] = Column(BigInteger, comment="Identifier of the row: 0, before those of all later rows.")
+    created_at: Named[datetime] = Column(Timestamp, comment="When the upgrade began that made the ledger.")
+    tokens: Named[int] = Column(Integer, comment="Balance of the account at that time.")
+    balance: Named[int] = Column(Integer, comment="The same.")
+
+
+missing_openings: Final = view(
+    SQL / "oblivion.missing_openings.sql",
+    metadata,
+    MissingOpeningColumns,
+    reads=[user_accounts, token_ledger, backfills],
+)
+grants(missing_openings, "missing_openings", f"TABLE {qualified(missing_openings)}", {})
+
+
 class BalanceAuditColumns(TypedColumns):
     """Columns of `oblivion.balance_audit`."""
 
@@ -96,7 +116,10 @@ class BalanceAuditColumns(TypedColumns):
 
 
 balance_audit: Final = view(
-    SQL / "oblivion.balance_audit.sql", metadata, BalanceAuditColumns, reads=[user_accounts, token_ledger]
+    SQL / "oblivion.balance_audit.sql",
+    metadata,
+    BalanceAuditColumns,
+    reads=[user_accounts, token_ledger, missing_openings],
 )
 grants(balance_audit, "balance_audit", f"TABLE {qualified(balance_audit)}", {})
 

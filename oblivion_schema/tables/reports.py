@@ -16,6 +16,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Date, Integer, Named, Numeri
 from oblivion_schema.declare.access import grant_reading
 from oblivion_schema.declare.ddl import view
 from oblivion_schema.tables.accounts import user_accounts
+from oblivion_schema.tables.backfills import backfills
 from oblivion_schema.tables.base import Timestamp, metadata
 from oblivion_schema.tables.calls import call_sessions
 from oblivion_schema.tables.rollups import call_deltas, daily_calls, daily_usage, usage_deltas, user_usage
@@ -42,7 +43,7 @@ daily_billing_summary: Final = view(
     SQL / "public.daily_billing_summary.sql",
     metadata,
     DailyBillingSummaryColumns,
-    reads=[call_sessions, daily_calls, call_deltas],
+    reads=[call_sessions, daily_calls, call_deltas, backfills],
 )
 grant_reading(daily_billing_summary)
 
@@ -65,7 +66,7 @@ daily_token_usage: Final = view(
     SQL / "public.daily_token_usage.sql",
     metadata,
     DailyTokenUsageColumns,
-    reads=[token_usage, daily_usage, usage_deltas],
+    reads=[token_usage, daily_usage, usage_deltas, backfills],
 )
 grant_reading(daily_token_usage)
 
@@ -88,6 +89,6 @@ user_token_summary: Final = view(
     SQL / "public.user_token_summary.sql",
     metadata,
     UserTokenSummaryColumns,
-    reads=[user_accounts, token_usage, user_usage, usage_deltas],
+    reads=[user_accounts, token_usage, user_usage, usage_deltas, backfills],
 )
 grant_reading(user_token_summary)

@@ -426,7 +426,7 @@ BEGIN
   IF EXISTS (
     SELECT FROM pg_catalog.pg_index
     WHERE indexrelid = to_regclass('public.idx_call_sessions_room_id') AND indrelid = to_regclass('public.call_sessions')
-      AND (NOT indisvalid OR pg_get_indexdef(indexrelid) NOT LIKE '%')
+      AND (NOT indisvalid)
   ) THEN
     DROP INDEX public.idx_call_sessions_room_id;
   END IF;
@@ -438,7 +438,7 @@ BEGIN
   IF EXISTS (
     SELECT FROM pg_catalog.pg_index
     WHERE indexrelid = to_regclass('public.idx_call_sessions_start_time') AND indrelid = to_regclass('public.call_sessions')
-      AND (NOT indisvalid OR pg_get_indexdef(indexrelid) NOT LIKE '%')
+      AND (NOT indisvalid)
   ) THEN
     DROP INDEX public.idx_call_sessions_start_time;
   END IF;
@@ -450,7 +450,7 @@ BEGIN
   IF EXISTS (
     SELECT FROM pg_catalog.pg_index
     WHERE indexrelid = to_regclass('public.idx_call_sessions_user_id') AND indrelid = to_regclass('public.call_sessions')
-      AND (NOT indisvalid OR pg_get_indexdef(indexrelid) NOT LIKE '%')
+      AND (NOT indisvalid)
   ) THEN
     DROP INDEX public.idx_call_sessions_user_id;
   END IF;
@@ -462,7 +462,7 @@ BEGIN
   IF EXISTS (
     SELECT FROM pg_catalog.pg_index
     WHERE indexrelid = to_regclass('public.idx_call_sessions_billing') AND indrelid = to_regclass('public.call_sessions')
-      AND (NOT indisvalid OR pg_get_indexdef(indexrelid) NOT LIKE '%')
+      AND (NOT indisvalid)
   ) THEN
     DROP INDEX public.idx_call_sessions_billing;
   END IF;
@@ -474,7 +474,7 @@ BEGIN
   IF EXISTS (
     SELECT FROM pg_catalog.pg_index
     WHERE indexrelid = to_regclass('public.idx_call_sessions_active') AND indrelid = to_regclass('public.call_sessions')
-      AND (NOT indisvalid OR pg_get_indexdef(indexrelid) NOT LIKE '%')
+      AND (NOT indisvalid)
   ) THEN
     DROP INDEX public.idx_call_sessions_active;
   END IF;

@@ -353,7 +353,7 @@ BEGIN
   IF EXISTS (
     SELECT FROM pg_catalog.pg_index
     WHERE indexrelid = to_regclass('public.idx_user_accounts_email') AND indrelid = to_regclass('public.user_accounts')
-      AND (NOT indisvalid OR pg_get_indexdef(indexrelid) NOT LIKE '%')
+      AND (NOT indisvalid)
   ) THEN
     DROP INDEX public.idx_user_accounts_email;
   END IF;
@@ -560,7 +560,7 @@ BEGIN
   IF EXISTS (
     SELECT FROM pg_catalog.pg_index
     WHERE indexrelid = to_regclass('public.idx_token_usage_session_id') AND indrelid = to_regclass('public.token_usage')
-      AND (NOT indisvalid OR pg_get_indexdef(indexrelid) NOT LIKE '%')
+      AND (NOT indisvalid)
   ) THEN
     DROP INDEX public.idx_token_usage_session_id;
   END IF;
@@ -572,7 +572,7 @@ BEGIN
   IF EXISTS (
     SELECT FROM pg_catalog.pg_index
     WHERE indexrelid = to_regclass('public.idx_token_usage_timestamp') AND indrelid = to_regclass('public.token_usage')
-      AND (NOT indisvalid OR pg_get_indexdef(indexrelid) NOT LIKE '%')
+      AND (NOT indisvalid)
   ) THEN
     DROP INDEX public.idx_token_usage_timestamp;
   END IF;
@@ -584,7 +584,7 @@ BEGIN
   IF EXISTS (
     SELECT FROM pg_catalog.pg_index
     WHERE indexrelid = to_regclass('public.idx_token_usage_user_date') AND indrelid = to_regclass('public.token_usage')
-      AND (NOT indisvalid OR pg_get_indexdef(indexrelid) NOT LIKE '%')
+      AND (NOT indisvalid)
   ) THEN
     DROP INDEX public.idx_token_usage_user_date;
   END IF;
@@ -596,7 +596,7 @@ BEGIN
   IF EXISTS (
     SELECT FROM pg_catalog.pg_index
     WHERE indexrelid = to_regclass('public.idx_token_usage_billing') AND indrelid = to_regclass('public.token_usage')
-      AND (NOT indisvalid OR pg_get_indexdef(indexrelid) NOT LIKE '%')
+      AND (NOT indisvalid)
   ) THEN
     DROP INDEX public.idx_token_usage_billing;
   END IF;

@@ -6,8 +6,9 @@
 -- Why: clients billed calls by reading a balance and writing it back. From now on functions in the database bill them:
 -- each started minute is billed once, and a ledger has a row for every change of a balance. Pages that cannot be changed
 -- are trusted to bill by themselves, or metered: then the database bills what they do.
--- Locks: call_sessions, user_accounts and token_usage against reads and writes, all at once or none, while a ledger row is
--- written for each account: 3.3 s for a million accounts.
+-- Locks: call_sessions, user_accounts and token_usage against reads and writes, all at once or none, for a moment. If
+-- user_accounts has more than 1 MB, oblivion.backfill() of revision 005 writes the first row of each account, and nobody
+-- waits for that.
 --
 -- This file is one statement, so it is all or nothing. If revision 004 is applied already, it does nothing.
 -- Apply the files in the order of their names: with supabase db push, in a dashboard's SQL editor, or with
@@ -150,6 +151,47 @@ RETURN oblivion.page_billing()$statement$;
 COMMENT ON FUNCTION public.page_billing() IS
   'How a call that a page inserts is billed. Returns trusted (the page bills it) or metered (the database bills it: '
   'what the page writes to a balance, or to the usage of such a call, has no effect).';
+
+CREATE TABLE oblivion.backfills (
+  name text NOT NULL,
+  noted_at timestamp with time zone DEFAULT now() NOT NULL,
+  CONSTRAINT backfills_pkey PRIMARY KEY (name)
+);
+
+ALTER TABLE oblivion.backfills ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY backfills_select ON oblivion.backfills FOR SELECT TO public USING (true);
+
+CREATE POLICY backfills_insert ON oblivion.backfills FOR INSERT TO public WITH CHECK (false);
+
+CREATE POLICY backfills_update ON oblivion.backfills FOR UPDATE TO public
+  USING (false)
+  WITH CHECK (false);
+
+CREATE POLICY backfills_delete ON oblivion.backfills FOR DELETE TO public USING (false);
+
+DO $$
+DECLARE
+  api_role name;
+BEGIN
+  REVOKE ALL ON TABLE oblivion.backfills FROM PUBLIC CASCADE;
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON TABLE oblivion.backfills FROM %I CASCADE', api_role);
+  END LOOP;
+END
+$$;
+
+GRANT SELECT ON TABLE oblivion.backfills TO PUBLIC;
+
+COMMENT ON TABLE oblivion.backfills IS
+  'What an upgrade left to be filled in by backfill(); empty if all is filled.';
+
+COMMENT ON COLUMN oblivion.backfills.name IS
+  'ledger: opening rows of token_ledger; usage, calls: the roll-ups of token_usage, of call_sessions.';
+
+COMMENT ON COLUMN oblivion.backfills.noted_at IS 'When the upgrade began; opening rows get this time.';
 
 EXECUTE $statement$-- clock_timestamp(), not now(): updated_at is the time of the change, however long ago its transaction began.
 CREATE OR REPLACE FUNCTION public.update_updated_at_column()
@@ -311,7 +353,8 @@ COMMENT ON TABLE public.token_ledger IS 'One row for each change of a balance: a
 
 COMMENT ON COLUMN public.token_ledger.user_id IS 'The account; it may have been deleted since.';
 
-COMMENT ON COLUMN public.token_ledger.id IS 'Identifier of the row; it grows with each row of an account.';
+COMMENT ON COLUMN public.token_ledger.id IS
+  'Identifier of the row; it grows with each row of an account. 0: an opening that backfill() wrote.';
 
 COMMENT ON COLUMN public.token_ledger.created_at IS 'When the balance changed.';
 
@@ -330,6 +373,50 @@ COMMENT ON COLUMN public.token_ledger.key IS
 
 COMMENT ON COLUMN public.token_ledger.role IS
   'anon or authenticated if a page wrote the balance by itself; NULL for other rows.';
+
+EXECUTE $statement$-- An account that was there before the ledger has no row, or its first row is of a later change; the balance before
+-- that change is what the ledger opens with. 0 comes before all identifiers that the column generates.
+CREATE VIEW oblivion.missing_openings WITH (security_invoker = true) AS
+SELECT
+  coalesce(a.user_id, f.user_id) AS user_id,
+  0::bigint AS id,
+  (SELECT noted_at FROM oblivion.backfills WHERE name = 'ledger') AS created_at,
+  coalesce(f.balance - f.tokens, a.tokens_remaining) AS tokens,
+  coalesce(f.balance - f.tokens, a.tokens_remaining) AS balance
+FROM public.user_accounts AS a
+FULL JOIN (
+  SELECT DISTINCT ON (user_id) user_id, kind, tokens, balance
+  FROM public.token_ledger
+  ORDER BY user_id, id
+) AS f ON f.user_id = a.user_id
+WHERE EXISTS (SELECT FROM oblivion.backfills WHERE name = 'ledger')
+  AND coalesce(f.kind NOT IN ('opening', 'carried'), true)$statement$;
+
+DO $$
+DECLARE
+  api_role name;
+BEGIN
+  REVOKE ALL ON TABLE oblivion.missing_openings FROM PUBLIC CASCADE;
+  FOR api_role IN
+    SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON TABLE oblivion.missing_openings FROM %I CASCADE', api_role);
+  END LOOP;
+END
+$$;
+
+COMMENT ON VIEW oblivion.missing_openings IS
+  'The opening rows that token_ledger still lacks after an upgrade; empty once backfill() is done.';
+
+COMMENT ON COLUMN oblivion.missing_openings.user_id IS 'The account; it may have been deleted since.';
+
+COMMENT ON COLUMN oblivion.missing_openings.id IS 'Identifier of the row: 0, before those of all later rows.';
+
+COMMENT ON COLUMN oblivion.missing_openings.created_at IS 'When the upgrade began that made the ledger.';
+
+COMMENT ON COLUMN oblivion.missing_openings.tokens IS 'Balance of the account at that time.';
+
+COMMENT ON COLUMN oblivion.missing_openings.balance IS 'The same.';
 
 CREATE VIEW oblivion.balance_audit WITH (security_invoker = true) AS
 SELECT
@@ -355,7 +442,11 @@ FROM (
     SELECT
       user_id, id, kind, tokens,
       balance - tokens::bigint <> coalesce(lag(balance) OVER (PARTITION BY user_id ORDER BY id), 0) AS is_gap
-    FROM public.token_ledger
+    FROM (
+      SELECT user_id, id, kind, tokens, balance FROM public.token_ledger
+      UNION ALL
+      SELECT user_id, id, 'opening', tokens, balance FROM oblivion.missing_openings
+    ) AS written
   ) AS entries
   GROUP BY user_id
 ) AS sides
@@ -3383,9 +3474,19 @@ BEGIN
 END
 $$$statement$;
 
-INSERT INTO public.token_ledger (user_id, kind, tokens, balance)
-SELECT user_id, 'opening', tokens_remaining, tokens_remaining
-FROM public.user_accounts;
+EXECUTE $statement$-- A table of up to 1 MB, some thousand accounts, gets its opening rows at once. A larger one is left to backfill(), for
+-- which nobody waits.
+DO $$
+BEGIN
+  IF pg_relation_size('public.user_accounts') > 1048576 THEN
+    INSERT INTO oblivion.backfills (name) VALUES ('ledger');
+  ELSE
+    INSERT INTO public.token_ledger (user_id, kind, tokens, balance)
+    SELECT a.user_id, 'opening', a.tokens_remaining, a.tokens_remaining
+    FROM public.user_accounts AS a;
+  END IF;
+END
+$$$statement$;
 
   UPDATE oblivion.alembic_version SET version_num = '004' WHERE version_num = '003';
   PERFORM set_config('lock_timeout', coalesce(_callers[1], ''), true);

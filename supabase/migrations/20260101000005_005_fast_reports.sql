@@ -6,9 +6,10 @@
 -- Why: reports read all rows of usage and calls, so they became slower with each row. From now on they read roll-ups,
 -- which triggers update in the transaction of each change. token_usage gets fewer and smaller indexes, and a heartbeat
 -- writes no index any more.
--- Locks: call_sessions, token_usage, user_presence and the reports against reads and writes, all at once or none, while
--- the roll-ups are filled and an index of token_usage is built. Filling takes about 1 s for a million rows of token_usage
--- or of call_sessions. The index takes 2.4 s for a million rows; `oblivion-schema prepare` builds it before.
+-- Locks: call_sessions, token_usage, user_presence and the reports against reads and writes, all at once or none, while an
+-- index of token_usage is built: 2.4 s for a million rows. `oblivion-schema prepare` builds it before, and so does
+-- `upgrade head` if the table is big. oblivion.backfill() fills the roll-ups of tables of more than 1 MB, and nobody waits
+-- for that.
 --
 -- This file is one statement, so it is all or nothing. If revision 005 is applied already, it does nothing.
 -- Apply the files in the order of their names: with supabase db push, in a dashboard's SQL editor, or with
@@ -99,6 +100,18 @@ $$;
 DROP INDEX public.idx_token_usage_billing;
 
 DROP INDEX public.idx_token_usage_session_id;
+
+DO $$
+BEGIN
+  IF EXISTS (
+    SELECT FROM pg_catalog.pg_index
+    WHERE indexrelid = to_regclass('public.idx_token_usage_session') AND indrelid = to_regclass('public.token_usage')
+      AND (NOT indisvalid)
+  ) THEN
+    DROP INDEX public.idx_token_usage_session;
+  END IF;
+END
+$$;
 
 CREATE INDEX IF NOT EXISTS idx_token_usage_session ON public.token_usage USING hash (session_id);
 
@@ -784,12 +797,128 @@ BEGIN
   GET DIAGNOSTICS off = ROW_COUNT;
   mended := mended + off;
   PERFORM oblivion.fold_calls(10000 + off::integer);
+  -- Nothing is missing any more.
+  DELETE FROM oblivion.backfills AS b WHERE b.name IN ('usage', 'calls');
   RETURN mended;
 END
 $$$statement$;
 
 COMMENT ON FUNCTION oblivion.rebuild_rollups() IS
   'Repairs the roll-ups while writers go on. Returns how many sums were wrong.';
+
+EXECUTE $statement$-- A function, because of a view the planner would see the rows, and would plan each report as if it read all of them.
+-- STABLE: it has the snapshot of the query that calls it.
+CREATE FUNCTION oblivion.missing_usage()
+RETURNS TABLE (
+  usage_date date,
+  mode text,
+  used_turn boolean,
+  sessions bigint,
+  tokens bigint,
+  seconds bigint
+)
+LANGUAGE plpgsql
+STABLE PARALLEL SAFE ROWS 100
+SET search_path = ''
+AS $$
+BEGIN
+  RETURN QUERY
+  SELECT d.usage_date, d.mode, d.used_turn, d.sessions, d.tokens, d.seconds
+  FROM oblivion.daily_usage_drift AS d;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.missing_usage() IS
+  'What the roll-up of days lacks of token_usage: daily_token_usage adds it until the roll-up is filled.';
+
+EXECUTE $statement$-- Works like missing_usage().
+CREATE FUNCTION oblivion.missing_calls()
+RETURNS TABLE (
+  call_date date,
+  calls bigint,
+  turn_calls bigint,
+  video_calls bigint,
+  voice_calls bigint,
+  credits numeric,
+  credits_unknown bigint,
+  ended_calls bigint,
+  seconds numeric
+)
+LANGUAGE plpgsql
+STABLE PARALLEL SAFE ROWS 100
+SET search_path = ''
+AS $$
+BEGIN
+  RETURN QUERY
+  SELECT
+    d.call_date, d.calls, d.turn_calls, d.video_calls, d.voice_calls,
+    d.credits, d.credits_unknown, d.ended_calls, d.seconds
+  FROM oblivion.daily_calls_drift AS d;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.missing_calls() IS
+  'What the roll-up of calls lacks of call_sessions: daily_billing_summary adds it until the roll-up is filled.';
+
+EXECUTE $statement$-- A function for the same reason as missing_usage().
+CREATE FUNCTION oblivion.count_usage(account text)
+RETURNS TABLE (
+  sessions bigint,
+  tokens bigint,
+  last_usage timestamptz
+)
+LANGUAGE plpgsql
+STABLE PARALLEL SAFE ROWS 1 COST 1
+SET search_path = ''
+AS $$
+BEGIN
+  RETURN QUERY
+  SELECT count(*), coalesce(sum(u.tokens_used), 0), max(u."timestamp")
+  FROM public.token_usage AS u
+  WHERE u.user_id = account;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.count_usage(text) IS
+  'Usage of an account by its rows: user_token_summary asks for it until the roll-up is filled.';
+
+EXECUTE $statement$-- Nobody waits for it: it locks no row, and each of its statements has in its snapshot all that a writer wrote, or
+-- nothing of it. If it is interrupted, nothing was filled, and reports still compute what is missing.
+CREATE FUNCTION oblivion.backfill()
+RETURNS bigint
+LANGUAGE plpgsql
+SET search_path = ''
+AS $$
+DECLARE
+  filled bigint := 0;
+  opened bigint := 0;
+BEGIN
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE active_sql_transaction
+      USING MESSAGE = 'backfill() has to see what others have filled', HINT = 'Call it in READ COMMITTED';
+  END IF;
+  -- One session fills at a time; the next one finds nothing to fill.
+  PERFORM pg_advisory_xact_lock(hashtextextended('oblivion.backfill', 0));
+  IF EXISTS (SELECT FROM oblivion.backfills AS b WHERE b.name IN ('usage', 'calls')) THEN
+    filled := oblivion.rebuild_rollups();
+  END IF;
+  IF EXISTS (SELECT FROM oblivion.backfills AS b WHERE b.name = 'ledger') THEN
+    -- Who trims or folds the ledger restates the rows that an opening is computed from.
+    PERFORM pg_advisory_xact_lock(hashtextextended('oblivion.trim_ledger', 0));
+    INSERT INTO public.token_ledger (user_id, id, created_at, kind, tokens, balance)
+    OVERRIDING SYSTEM VALUE
+    SELECT o.user_id, o.id, o.created_at, 'opening', o.tokens, o.balance
+    FROM oblivion.missing_openings AS o;
+    GET DIAGNOSTICS opened = ROW_COUNT;
+    DELETE FROM oblivion.backfills AS b WHERE b.name = 'ledger';
+  END IF;
+  RETURN filled + opened;
+END
+$$$statement$;
+
+COMMENT ON FUNCTION oblivion.backfill() IS
+  'Fills in what an upgrade of big tables left, while clients go on. Returns how many rows and sums it wrote; 0 if '
+  'nothing was left.';
 
 CREATE OR REPLACE VIEW public.active_calls WITH (security_invoker = true) AS
 SELECT
@@ -846,6 +975,8 @@ BEGIN
   END LOOP;
 END
 $$;
+
+GRANT SELECT ON TABLE oblivion.daily_usage_drift TO PUBLIC;
 
 COMMENT ON VIEW oblivion.daily_usage_drift IS
   'Differences between the roll-up of days and the rows of token_usage; empty if there are none.';
@@ -951,6 +1082,14 @@ FROM (
       oblivion.open_access() OR oblivion.is_service_role()
       OR NOT row_security_active('oblivion.daily_usage'::regclass)
     )
+  UNION ALL
+  SELECT usage_date, mode, used_turn, sessions, tokens, seconds
+  FROM oblivion.missing_usage()
+  WHERE EXISTS (SELECT FROM oblivion.backfills WHERE name = 'usage')
+    AND (
+      oblivion.open_access() OR oblivion.is_service_role()
+      OR NOT row_security_active('oblivion.daily_usage'::regclass)
+    )
 ) AS amounts
 GROUP BY usage_date, mode, used_turn
 HAVING sum(sessions) <> 0
@@ -962,9 +1101,19 @@ SELECT
   a.tokens_remaining,
   a.subscription_tier,
   a.created_at AS account_created,
-  coalesce(u.tokens, 0)::bigint AS total_tokens_used,
-  coalesce(u.sessions, 0)::bigint AS total_sessions,
   CASE
+    WHEN EXISTS (SELECT FROM oblivion.backfills WHERE name = 'usage')
+      THEN (SELECT c.tokens FROM oblivion.count_usage(a.user_id) AS c)
+    ELSE coalesce(u.tokens, 0)::bigint
+  END AS total_tokens_used,
+  CASE
+    WHEN EXISTS (SELECT FROM oblivion.backfills WHERE name = 'usage')
+      THEN (SELECT c.sessions FROM oblivion.count_usage(a.user_id) AS c)
+    ELSE coalesce(u.sessions, 0)::bigint
+  END AS total_sessions,
+  CASE
+    WHEN EXISTS (SELECT FROM oblivion.backfills WHERE name = 'usage')
+      THEN (SELECT c.last_usage FROM oblivion.count_usage(a.user_id) AS c)
     WHEN u.has_lost_rows THEN (SELECT max(t."timestamp") FROM public.token_usage AS t WHERE t.user_id = a.user_id)
     ELSE u.last_usage
   END AS last_usage
@@ -1055,6 +1204,8 @@ BEGIN
 END
 $$;
 
+GRANT SELECT ON TABLE oblivion.daily_calls_drift TO PUBLIC;
+
 COMMENT ON VIEW oblivion.daily_calls_drift IS
   'Differences between the roll-up of calls and the rows of call_sessions; empty if there are none.';
 
@@ -1110,6 +1261,14 @@ FROM (
   FROM oblivion.call_deltas
   WHERE oblivion.open_access() OR oblivion.is_service_role()
     OR NOT row_security_active('oblivion.daily_calls'::regclass)
+  UNION ALL
+  SELECT call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds
+  FROM oblivion.missing_calls()
+  WHERE EXISTS (SELECT FROM oblivion.backfills WHERE name = 'calls')
+    AND (
+      oblivion.open_access() OR oblivion.is_service_role()
+      OR NOT row_security_active('oblivion.daily_calls'::regclass)
+    )
 ) AS amounts
 GROUP BY call_date
 HAVING sum(calls) <> 0
@@ -1250,7 +1409,8 @@ DECLARE
     oblivion.note_usage(),
     oblivion.note_calls(),
     oblivion.clear_rollups(),
-    oblivion.rebuild_rollups()
+    oblivion.rebuild_rollups(),
+    oblivion.backfill()
   ';
 BEGIN
   EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC CASCADE', functions);
@@ -1262,30 +1422,48 @@ BEGIN
 END
 $$$statement$;
 
-EXECUTE $statement$-- It is in the plans of reports, so every role that may query a report needs EXECUTE.
+EXECUTE $statement$-- These are in the plans of reports, so every role that may query a report needs EXECUTE.
 GRANT EXECUTE ON FUNCTION oblivion.call_amounts(timestamptz, timestamptz, text, boolean, numeric) TO PUBLIC$statement$;
 
-INSERT INTO oblivion.daily_usage (usage_date, mode, used_turn, sessions, tokens, seconds)
-SELECT
-  (u."timestamp" AT TIME ZONE 'UTC')::date, u.mode, u.used_turn,
-  count(*), sum(u.tokens_used), coalesce(sum(u.duration_seconds), 0)
-FROM public.token_usage AS u
-GROUP BY 1, u.mode, u.used_turn;
+GRANT EXECUTE ON FUNCTION oblivion.missing_usage() TO PUBLIC;
 
-INSERT INTO oblivion.user_usage (user_id, sessions, tokens, last_usage, has_lost_rows)
-SELECT u.user_id, count(*), sum(u.tokens_used), max(u."timestamp"), false
-FROM public.token_usage AS u
-GROUP BY u.user_id;
+GRANT EXECUTE ON FUNCTION oblivion.missing_calls() TO PUBLIC;
 
-INSERT INTO oblivion.daily_calls (
-  call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds
-)
-SELECT
-  a.call_date, sum(a.calls), sum(a.turn_calls), sum(a.video_calls), sum(a.voice_calls),
-  sum(a.credits), sum(a.credits_unknown), sum(a.ended_calls), sum(a.seconds)
-FROM public.call_sessions AS c
-CROSS JOIN LATERAL oblivion.call_amounts(c.start_time, c.end_time, c.mode, c.used_turn, c.credit_cost) AS a
-GROUP BY a.call_date;
+GRANT EXECUTE ON FUNCTION oblivion.count_usage(text) TO PUBLIC;
+
+EXECUTE $statement$-- A table of up to 1 MB, some thousand rows, is summed at once. A larger one is left to backfill(), for which nobody
+-- waits.
+DO $$
+BEGIN
+  IF pg_relation_size('public.token_usage') > 1048576 THEN
+    INSERT INTO oblivion.backfills (name) VALUES ('usage');
+  ELSE
+    INSERT INTO oblivion.daily_usage (usage_date, mode, used_turn, sessions, tokens, seconds)
+    SELECT
+      (u."timestamp" AT TIME ZONE 'UTC')::date, u.mode, u.used_turn,
+      count(*), sum(u.tokens_used), coalesce(sum(u.duration_seconds), 0)
+    FROM public.token_usage AS u
+    GROUP BY 1, u.mode, u.used_turn;
+    INSERT INTO oblivion.user_usage (user_id, sessions, tokens, last_usage, has_lost_rows)
+    SELECT u.user_id, count(*), sum(u.tokens_used), max(u."timestamp"), false
+    FROM public.token_usage AS u
+    GROUP BY u.user_id;
+  END IF;
+  IF pg_relation_size('public.call_sessions') > 1048576 THEN
+    INSERT INTO oblivion.backfills (name) VALUES ('calls');
+  ELSE
+    INSERT INTO oblivion.daily_calls (
+      call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds
+    )
+    SELECT
+      a.call_date, sum(a.calls), sum(a.turn_calls), sum(a.video_calls), sum(a.voice_calls),
+      sum(a.credits), sum(a.credits_unknown), sum(a.ended_calls), sum(a.seconds)
+    FROM public.call_sessions AS c
+    CROSS JOIN LATERAL oblivion.call_amounts(c.start_time, c.end_time, c.mode, c.used_turn, c.credit_cost) AS a
+    GROUP BY a.call_date;
+  END IF;
+END
+$$$statement$;
 
   UPDATE oblivion.alembic_version SET version_num = '005' WHERE version_num = '004';
   PERFORM set_config('lock_timeout', coalesce(_callers[1], ''), true);

@@ -22,7 +22,11 @@ FROM (
     SELECT
       user_id, id, kind, tokens,
       balance - tokens::bigint <> coalesce(lag(balance) OVER (PARTITION BY user_id ORDER BY id), 0) AS is_gap
-    FROM public.token_ledger
+    FROM (
+      SELECT user_id, id, kind, tokens, balance FROM public.token_ledger
+      UNION ALL
+      SELECT user_id, id, 'opening', tokens, balance FROM oblivion.missing_openings
+    ) AS written
   ) AS entries
   GROUP BY user_id
 ) AS sides

@@ -61,7 +61,8 @@ $$;
 
 COMMENT ON TABLE public.token_ledger IS 'One row for each change of a balance: a balance is the sum of its rows.';
 COMMENT ON COLUMN public.token_ledger.user_id IS 'The account; it may have been deleted since.';
-COMMENT ON COLUMN public.token_ledger.id IS 'Identifier of the row; it grows with each row of an account.';
+COMMENT ON COLUMN public.token_ledger.id IS
+  'Identifier of the row; it grows with each row of an account. 0: an opening that backfill() wrote.';
 COMMENT ON COLUMN public.token_ledger.created_at IS 'When the balance changed.';
 COMMENT ON COLUMN public.token_ledger.kind IS
   'opening or closing (of the account); charge, refund, top_up; direct (any other change); carried (sum of trimmed '

@@ -27,7 +27,8 @@ DECLARE
     oblivion.note_usage(),
     oblivion.note_calls(),
     oblivion.clear_rollups(),
-    oblivion.rebuild_rollups()
+    oblivion.rebuild_rollups(),
+    oblivion.backfill()
   ';
 BEGIN
   EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC CASCADE', functions);
@@ -39,5 +40,11 @@ BEGIN
 END
 $$;
 
--- It is in the plans of reports, so every role that may query a report needs EXECUTE.
+-- These are in the plans of reports, so every role that may query a report needs EXECUTE.
 GRANT EXECUTE ON FUNCTION oblivion.call_amounts(timestamptz, timestamptz, text, boolean, numeric) TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION oblivion.missing_usage() TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION oblivion.missing_calls() TO PUBLIC;
+
+GRANT EXECUTE ON FUNCTION oblivion.count_usage(text) TO PUBLIC;

@@ -50,6 +50,8 @@ BEGIN
 END
 $$;
 
+GRANT SELECT ON TABLE oblivion.daily_calls_drift TO PUBLIC;
+
 COMMENT ON VIEW oblivion.daily_calls_drift IS
   'Differences between the roll-up of calls and the rows of call_sessions; empty if there are none.';
 COMMENT ON COLUMN oblivion.daily_calls_drift.call_date IS 'UTC day on which the calls began.';

@@ -40,6 +40,8 @@ BEGIN
 END
 $$;
 
+GRANT SELECT ON TABLE oblivion.daily_usage_drift TO PUBLIC;
+
 COMMENT ON VIEW oblivion.daily_usage_drift IS
   'Differences between the roll-up of days and the rows of token_usage; empty if there are none.';
 COMMENT ON COLUMN oblivion.daily_usage_drift.usage_date IS 'UTC day.';

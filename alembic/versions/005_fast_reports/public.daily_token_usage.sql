@@ -31,6 +31,14 @@ FROM (
       oblivion.open_access() OR oblivion.is_service_role()
       OR NOT row_security_active('oblivion.daily_usage'::regclass)
     )
+  UNION ALL
+  SELECT usage_date, mode, used_turn, sessions, tokens, seconds
+  FROM oblivion.missing_usage()
+  WHERE EXISTS (SELECT FROM oblivion.backfills WHERE name = 'usage')
+    AND (
+      oblivion.open_access() OR oblivion.is_service_role()
+      OR NOT row_security_active('oblivion.daily_usage'::regclass)
+    )
 ) AS amounts
 GROUP BY usage_date, mode, used_turn
 HAVING sum(sessions) <> 0

@@ -20,6 +20,7 @@ SELECT
   row_security_active(c.oid) AS sees_some_rows,
   -- Of a table that was never analyzed nothing is known but its size.
   coalesce(CASE WHEN c.reltuples < 0 THEN pg_relation_size(c.oid) / 100 ELSE c.reltuples END, 0)::bigint AS rows,
+  CASE WHEN c.relkind = 'r' THEN pg_relation_size(c.oid) ELSE 0 END AS bytes,
   (
     SELECT coalesce(jsonb_object_agg(attname, jsonb_build_object(
       'place', attnum,

@@ -6,7 +6,10 @@ WITH span AS MATERIALIZED (
     SELECT
       now() - make_interval(days => :days) AS since,
       (
-        SELECT greatest(min(created_at), max(created_at) FILTER (WHERE kind = 'carried'))
+        SELECT greatest(
+          least(min(created_at), (SELECT noted_at FROM oblivion.backfills WHERE name = 'ledger')),
+          max(created_at) FILTER (WHERE kind = 'carried')
+        )
         FROM public.token_ledger
       ) AS ledger_since
   ) AS known

@@ -32,6 +32,14 @@ FROM (
   FROM oblivion.call_deltas
   WHERE oblivion.open_access() OR oblivion.is_service_role()
     OR NOT row_security_active('oblivion.daily_calls'::regclass)
+  UNION ALL
+  SELECT call_date, calls, turn_calls, video_calls, voice_calls, credits, credits_unknown, ended_calls, seconds
+  FROM oblivion.missing_calls()
+  WHERE EXISTS (SELECT FROM oblivion.backfills WHERE name = 'calls')
+    AND (
+      oblivion.open_access() OR oblivion.is_service_role()
+      OR NOT row_security_active('oblivion.daily_calls'::regclass)
+    )
 ) AS amounts
 GROUP BY call_date
 HAVING sum(calls) <> 0

@@ -4,9 +4,19 @@ SELECT
   a.tokens_remaining,
   a.subscription_tier,
   a.created_at AS account_created,
-  coalesce(u.tokens, 0)::bigint AS total_tokens_used,
-  coalesce(u.sessions, 0)::bigint AS total_sessions,
   CASE
+    WHEN EXISTS (SELECT FROM oblivion.backfills WHERE name = 'usage')
+      THEN (SELECT c.tokens FROM oblivion.count_usage(a.user_id) AS c)
+    ELSE coalesce(u.tokens, 0)::bigint
+  END AS total_tokens_used,
+  CASE
+    WHEN EXISTS (SELECT FROM oblivion.backfills WHERE name = 'usage')
+      THEN (SELECT c.sessions FROM oblivion.count_usage(a.user_id) AS c)
+    ELSE coalesce(u.sessions, 0)::bigint
+  END AS total_sessions,
+  CASE
+    WHEN EXISTS (SELECT FROM oblivion.backfills WHERE name = 'usage')
+      THEN (SELECT c.last_usage FROM oblivion.count_usage(a.user_id) AS c)
     WHEN u.has_lost_rows THEN (SELECT max(t."timestamp") FROM public.token_usage AS t WHERE t.user_id = a.user_id)
     ELSE u.last_usage
   END AS last_usage

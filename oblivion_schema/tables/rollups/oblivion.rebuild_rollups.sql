@@ -38,6 +38,8 @@ BEGIN
   GET DIAGNOSTICS off = ROW_COUNT;
   mended := mended + off;
   PERFORM oblivion.fold_calls(10000 + off::integer);
+  -- Nothing is missing any more.
+  DELETE FROM oblivion.backfills AS b WHERE b.name IN ('usage', 'calls');
   RETURN mended;
 END
 $$;
