@@ -13,12 +13,14 @@ from sqlalchemy.exc import DBAPIError
 from oblivion_schema.adoption.triggers import foreign_triggers
 from oblivion_schema.declare.ddl import qualified
 from oblivion_schema.tables.access import others_policies
+from oblivion_schema.tables.backfills import backfills
 from oblivion_schema.tables.base import metadata
 from oblivion_schema.tables.calls import call_sessions
 from oblivion_schema.tables.ledger import balance_audit
 from oblivion_schema.tables.metering import billing_incidents, call_meters
 from oblivion_schema.tables.rates import RATES, token_rates
 from oblivion_schema.tables.rollups import DRIFTS, call_deltas, usage_deltas
+from oblivion_schema.tables.sign_up import callers_without_account
 from oblivion_schema.verification.check import SHOWN, Check, attempt, lacks, named, not_tried, note, result
 
 if TYPE_CHECKING:
@@ -147,7 +149,7 @@ def _deltas(connection: Connection, subject: str) -> Iterable[Check]:
             yield result(
                 subject,
                 f"{count} wait in {deltas.fullname}, which makes reports slow: no session that writes is READ"
-                f" COMMITTED, or one holds their lock: SELECT oblivion.{function}({count}) in READ COMMITTED",
+                f" COMMITTED, or one holds their lock: SELECT oblivion.{function}({count})",
             )
             return
     yield Check(subject)
@@ -176,10 +178,12 @@ def _referred(connection: Connection, subject: str) -> Iterable[Check]:
 def _identities(connection: Connection, subject: str) -> Iterable[Check]:
     behind = []
     for row in connection.execute(_query("identities"), {"tables": _TABLES}).all():
-        newest = connection.scalar(text(row.newest))
-        if newest is not None and newest > row.last:
-            behind.append(f"{row.identity} at {row.last} of {newest}: SELECT setval('{row.sequence}', {newest})")
-    yield result(subject, "; ".join(behind))
+        # In this order: a number is given before its row can be seen.
+        newest = connection.exec_driver_sql(row.newest).scalar() or 0
+        last = connection.exec_driver_sql(row.last).scalar() or 0
+        if newest > last:
+            behind.append(f"{row.identity} at {last} of {newest}")
+    yield result(subject, f"{', '.join(behind)}: SELECT oblivion.restart_identities()" if behind else "")
 
 
 def _publications(connection: Connection, subject: str) -> Iterable[Check]:
@@ -192,6 +196,26 @@ def _publications(connection: Connection, subject: str) -> Iterable[Check]:
             for row in refuses
         ),
     )
+
+
+def _backfills(connection: Connection, subject: str) -> Iterable[Check]:
+    left = connection.scalars(select(backfills.c.name).order_by(backfills.c.name)).all()
+    if left:
+        yield note(subject, f"not yet: {', '.join(left)}; reports compute it meanwhile: SELECT oblivion.backfill()")
+    else:
+        yield Check(subject)
+
+
+def _callers(connection: Connection, subject: str) -> Iterable[Check]:
+    count = connection.scalar(select(func.count()).select_from(callers_without_account)) or 0
+    if count:
+        view = callers_without_account.fullname
+        yield note(
+            subject,
+            f"{count} users call, or called, without one, and pay nothing: {view}; docs/access.md has the sign-up",
+        )
+    else:
+        yield Check(subject)
 
 
 def _foreign(connection: Connection, _: str) -> Iterable[Check]:
@@ -210,6 +234,8 @@ _INVARIANTS: Final = (
     _Invariant("changes are folded into the roll-ups", ("oblivion.call_deltas",), _deltas),
     _Invariant("every row that another one names is there", ("oblivion.call_segments",), _referred),
     _Invariant("every identity is ahead of its rows", ("token_ledger",), _identities),
+    _Invariant("what an upgrade left is filled in", ("oblivion.backfills",), _backfills),
+    _Invariant("everybody who calls has an account", ("oblivion.callers_without_account",), _callers),
     _Invariant("every published table can be updated", (), _publications),
     _Invariant("triggers and policies of others", (), _foreign),
 )

@@ -3314,6 +3314,9 @@ CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.call_segments
 CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.billing_incidents
   FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
 
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.backfills
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
 EXECUTE $statement$-- All API roles may execute these.
 DO $$
 DECLARE

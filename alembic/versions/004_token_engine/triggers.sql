@@ -73,3 +73,6 @@ CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.call_segments
 
 CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.billing_incidents
   FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();
+
+CREATE TRIGGER bar_truncate BEFORE TRUNCATE ON oblivion.backfills
+  FOR EACH STATEMENT EXECUTE FUNCTION oblivion.bar_truncate();

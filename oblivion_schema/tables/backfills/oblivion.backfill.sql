@@ -9,6 +9,7 @@ DECLARE
   filled bigint := 0;
   opened bigint := 0;
 BEGIN
+  PERFORM oblivion.refuse_pages();
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     RAISE active_sql_transaction
       USING MESSAGE = 'backfill() has to see what others have filled', HINT = 'Call it in READ COMMITTED';

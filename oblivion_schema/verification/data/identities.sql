@@ -1,10 +1,9 @@
--- The identity columns of the tables :tables that this role may look at, what their sequences gave last, and the
--- statement that looks for the newest row.
+-- The identity columns of the tables :tables that this role may look at, and the statements that look for the newest row
+-- and for the number that was given last.
 SELECT
   identity,
   newest,
-  sequence,
-  coalesce(pg_sequence_last_value(sequence::regclass), 0) AS last
+  format('SELECT coalesce(pg_sequence_last_value(%L::regclass), 0)', sequence) AS last
 FROM (
   SELECT
     format('%I.%I.%I', n.nspname, c.relname, a.attname) AS identity,
