@@ -209,11 +209,8 @@ def _backfills(connection: Connection, subject: str) -> Iterable[Check]:
 def _callers(connection: Connection, subject: str) -> Iterable[Check]:
     count = connection.scalar(select(func.count()).select_from(callers_without_account)) or 0
     if count:
-        view = callers_without_account.fullname
-        yield note(
-            subject,
-            f"{count} users call, or called, without one, and pay nothing: {view}; docs/access.md has the sign-up",
-        )
+        says = f"{count} users call, or called, without one, and pay nothing: {callers_without_account.fullname}"
+        yield note(subject, f"{says} names them, docs/sign-up.md says how they get one")
     else:
         yield Check(subject)
 
