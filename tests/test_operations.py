@@ -96,6 +96,28 @@ def test_each_command_of_the_page_is_run_by_a_test() -> None:
     assert {kind for its in BLOCKS.values() for kind, _ in its} == {"sh", "sql"}
 
 
+def test_statements_of_a_move_are_those_that_the_tests_of_replication_run() -> None:
+    run_there = "\n".join((PROJECT / "tests" / name).read_text() for name in ("replication.py", "test_replication.py"))
+    statements = [statement.strip().rstrip(";") for statement in only("Replication", "sql")]
+    assert len(statements) == 5
+    assert [each for each in statements if each.split("'")[0] not in run_there] == []
+
+
+def test_mends_of_the_table_run(pair: Callable[..., Pair]) -> None:
+    its = pair("owner")
+    [table] = re.findall(r"## What mends what\n(.*)", PAGE, re.DOTALL)
+    statements = re.findall(r"`((?:SELECT|DELETE) [^`]*)`", table)
+    assert len(statements) >= 5
+    execute(its.url, "ALTER TABLE user_accounts DISABLE TRIGGER USER; UPDATE user_accounts SET tokens_remaining = 8")
+    execute(its.url, "ALTER TABLE user_accounts ENABLE TRIGGER USER; TRUNCATE oblivion.user_usage")
+    execute(its.url, "ALTER TABLE token_ledger ALTER id RESTART WITH 1")
+    assert run("verify", url=its.url).status == 1
+    for statement in statements:
+        execute(its.url, statement)
+    assert run("-q", "verify", url=its.url).out == ""
+    assert query(its.url, "SELECT FROM user_accounts WHERE user_id = 'demo_user'") == []
+
+
 def programs_of(url: URL) -> Path:
     """The folder of programs of the server's version: newer ones set what an older server does not know."""
     [(version,)] = query(url, "SELECT current_setting('server_version_num')::integer / 10000")

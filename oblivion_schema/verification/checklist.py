@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from oblivion_schema.adoption.copies import what_is_missing
 from oblivion_schema.adoption.snapshot import read_facts, read_versions
 from oblivion_schema.verification import data, definitions, objects, trial
 from oblivion_schema.verification.check import Check, attempt, lacks, not_tried, result
@@ -41,7 +42,7 @@ def _checks(connection: Connection, revisions: ScriptDirectory) -> Iterator[Chec
         yield not_tried(subject, "this role may not read oblivion.alembic_version, so the newest one is taken for it")
     else:
         at = ", ".join(read_versions(connection)) if facts.has_version_table else ""
-        yield result(subject, _behind(at, revisions))
+        yield result(subject, _behind(connection, at, revisions))
         if not at:
             return
     if at == head:
@@ -64,12 +65,15 @@ def _checks(connection: Connection, revisions: ScriptDirectory) -> Iterator[Chec
         yield from trial.try_it(connection)
 
 
-def _behind(at: str, revisions: ScriptDirectory) -> str:
+def _behind(connection: Connection, at: str, revisions: ScriptDirectory) -> str:
     """What is wrong with the revision of the database; empty if it is the newest one."""
     if at == revisions.get_current_head():
         return ""
     if not at:
-        return "the database is at none: oblivion-schema inspect tells what is there, and upgrade head makes the rest"
+        way_on = (
+            what_is_missing(connection) or "oblivion-schema inspect tells what is there, upgrade head makes the rest"
+        )
+        return f"the database is at none: {way_on}"
     if at in {script.revision for script in revisions.walk_revisions()}:
         return f"the database is at {at}: upgrade head"
     return f"the database is at {at}, which this version does not have: install the version that upgraded it"
