@@ -664,9 +664,6 @@ MUTATIONS: Final = {
         tick_and_end_of_another_users_call,
         ("ok", "unknown", 96),
     ),
-    "tick_call sums up without end": Mutation(
-        "tick_call", "AND m.cost <= 999999", "", tick_that_costs_more_than_can_be_held, ("ok", 3153606)
-    ),
     "end_call logs a second time": Mutation(
         "end_call", "AND m.is_plain\n      AND", "AND", end_of_a_revived_call, (2, 28)
     ),

@@ -108,7 +108,8 @@ def test_later_revision_does_not_run_again_over_what_it_made(upgraded: URL, stam
     """What it makes is nobody else's: where that is there already, somebody has to look."""
     assert run("stamp", stamped, url=upgraded).status == 0
     before = dump(upgraded)
-    assert "already exists" in run("upgrade", "head", url=upgraded).error
+    said = "Our tables are here" if stamped == "base" else "already exists"
+    assert said in run("upgrade", "head", url=upgraded).error
     assert dump(upgraded) == before
 
 

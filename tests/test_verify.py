@@ -127,7 +127,7 @@ def objects(connection: Connection) -> list[tuple[str, str]]:
         WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND attnum > 0 AND attnotnull
           AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = attrelid AND indisprimary AND attnum = ANY (indkey))
         UNION ALL
-        SELECT format('DROP %s oblivion.%I CASCADE', kind, relname),
+        SELECT format('DROP %s IF EXISTS oblivion.%I CASCADE', kind, relname),
           format('FAIL  %s oblivion.%s', lower(kind), relname)
         FROM pg_class CROSS JOIN LATERAL (SELECT CASE relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END) AS k (kind)
         WHERE relnamespace = 'oblivion'::regnamespace AND relkind IN ('r', 'v') AND relname <> 'alembic_version'
