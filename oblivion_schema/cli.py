@@ -53,6 +53,7 @@ from oblivion_schema.server.database import (
 )
 from oblivion_schema.tables.access import current_modes, has_modes, others_policies, switch
 from oblivion_schema.tables.base import metadata
+from oblivion_schema.verification.check import Status
 from oblivion_schema.verification.checklist import verify as run_checks
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ def verify(config: Config) -> None:
             with progress.shown("verify", connection):
                 for check in run_checks(connection, ScriptDirectory.from_config(config)):
                     failed += check.failed
-                    _print(config, str(check), failed=check.failed)
+                    # Under -q, too: whoever is told nothing believes that all was tried.
+                    _print(config, str(check), always=check.failed or check.status is Status.NOT_TRIED)
         except DBAPIError as error:
             raise explain(error, connection.engine) from error
     if failed:
@@ -113,7 +115,7 @@ def check(config: Config, against: str | None, scratch: str | None, *, sql: bool
         )
     if sql:
         for line in script_that_mends(drift):
-            config.print_stdout("%s", line)
+            _print(config, line, always=True)
         return
     for line in drift.report():
         config.print_stdout("%s", line)
@@ -128,7 +130,7 @@ def access(config: Config, mode: str | None, *, sql: bool) -> None:
     if sql:
         if not statement:
             raise UserError("access --sql needs a mode: say access open --sql or access authenticated --sql.")
-        config.print_stdout("%s;", statement)
+        _print(config, f"{statement};", always=True)
         return
     hear_interrupts()
     with connect(config, unnamed="start" if statement else "make") as connection:
@@ -150,7 +152,7 @@ def pages(config: Config, mode: str | None, days: str | None, *, sql: bool, json
     if sql:
         if not statement:
             raise UserError("pages --sql needs a mode: say pages metered --sql or pages trusted --sql.")
-        config.print_stdout("%s;", statement)
+        _print(config, f"{statement};", always=True)
         return
     if mode is not None and (days is not None or json):
         raise UserError(f"pages {mode}: --days and --json belong to the report, which is pages without a mode.")
@@ -195,7 +197,7 @@ def inspect(config: Config) -> None:
         found.warnings.append(Finding("port", "6543", TRANSACTION_POOLER))
     quiet = config.messaging_opts["quiet"]
     for line in map(str, found.obstacles) if quiet else found.report():
-        _print(config, line, failed=True)
+        _print(config, line, always=True)
     if found.obstacles:
         sys.exit(1)
 
@@ -207,7 +209,7 @@ def prepare(config: Config, *, sql: bool) -> None:
     found = steps(requests, Options.from_config(config).lock_timeout)
     if sql:
         for statement in script_of(found):
-            config.print_stdout("%s", statement)
+            _print(config, statement, always=True)
         return
     hear_interrupts()
     database = find_database(config)
@@ -275,13 +277,13 @@ def settle(config: Config, max_calls: str | None) -> None:
 def _say(config: Config, connection: Connection, done: str, tally: Tally) -> None:
     config.print_stdout("%s %s.", done, tally)
     for line in reasons(connection, tally):
-        _print(config, line, failed=True)
+        _print(config, line, always=True)
 
 
-def _print(config: Config, line: str, *, failed: bool = False) -> None:
-    """Print a line of a command's result; -q leaves out all but failures."""
+def _print(config: Config, line: str, *, always: bool = False) -> None:
+    """Print a line of a command's result; -q leaves out all but failures, and scripts: what is printed `always`."""
     progress.clear()
-    if failed:
+    if always:
         config.stdout.write(f"{line}\n")
     else:
         config.print_stdout("%s", line)

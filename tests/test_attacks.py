@@ -1556,7 +1556,7 @@ INTERNAL = (
 )
 
 
-MONEY = """
+PURSES = """
 SELECT
   (SELECT array_agg(a::text ORDER BY user_id) FROM user_accounts AS a),
   (SELECT array_agg(l::text ORDER BY user_id, id) FROM token_ledger AS l),
@@ -1585,7 +1585,7 @@ def test_nobody_makes_money_where_privileges_were_lost_in_a_restore(
         "GRANT ALL ON ALL FUNCTIONS IN SCHEMA public, oblivion TO anon, authenticated;"
         " GRANT USAGE ON SCHEMA oblivion TO anon, authenticated"
     )
-    before = query(restored, MONEY)
+    before = query(restored, PURSES)
     for grants in ("", opened):
         execute(restored, grants or "SELECT 1")
         for role, function in itertools.product(("anon", "authenticated"), (*MONEY, *RETENTION * bool(grants))):
@@ -1601,7 +1601,7 @@ def test_nobody_makes_money_where_privileges_were_lost_in_a_restore(
                 ).all()
                 assert not any(isinstance(value, int) and value > 10 for row in rows for value in row), (function, rows)
                 connection.commit()
-    assert query(restored, MONEY) == before
+    assert query(restored, PURSES) == before
     with request(restored, "service_role") as connection:
         for function in MONEY:
             connection.exec_driver_sql(f"SELECT * FROM {function}", execution_options={"no_parameters": True})

@@ -10,7 +10,7 @@ import pytest
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
-from support import PROJECT, dump, examples, execute, run
+from support import PROJECT, dump, examples, execute, psql, run
 from test_drift import FIRST_OF_EACH_KIND, MUTATIONS, Mutation
 
 from oblivion_schema.deploy.upgrade import config
@@ -548,3 +548,56 @@ def test_docs_show_what_verify_prints(upgraded: URL) -> None:
     printed = run("verify", url=upgraded).out.splitlines()
     assert len(shown.splitlines()) > 10
     assert all(line in {"...", *printed} for line in shown.splitlines())
+
+
+def test_row_without_a_mode_stops_no_fold(upgraded: URL) -> None:
+    execute(
+        upgraded,
+        """
+        ALTER TABLE token_usage ALTER used_turn DROP NOT NULL;
+        INSERT INTO token_usage (user_id, session_id, tokens_used, mode, used_turn)
+        VALUES ('demo_user', 's', 1, 'video', NULL), ('demo_user', 's', 2, 'video', false)
+        """,
+    )
+    execute(upgraded, "SELECT oblivion.fold_usage(100), oblivion.rebuild_rollups()")
+    said = run("verify", url=upgraded).out
+    assert "FAIL  table token_usage, 8 columns: takes NULL in used_turn" in said
+    execute(upgraded, "DELETE FROM token_usage WHERE used_turn IS NULL")
+    psql(upgraded, run("check", "--sql", url=upgraded).out)
+    execute(upgraded, "SELECT oblivion.fold_usage(100), oblivion.rebuild_rollups()")
+    assert run("verify", url=upgraded).status == 0
+
+
+def test_foreign_key_that_nothing_checks_is_seen(upgraded: URL) -> None:
+    execute(upgraded, "ALTER TABLE user_accounts DISABLE TRIGGER ALL")
+    psql(upgraded, run("check", "--sql", url=upgraded).out)
+    [line] = [line for line in run("verify", url=upgraded).out.splitlines() if line.startswith("FAIL")]
+    cure = line.rpartition(", ")[2]
+    assert cure == "ALTER TABLE public.user_accounts ENABLE TRIGGER ALL"
+    execute(upgraded, cure)
+    assert run("verify", url=upgraded).status == 0
+
+
+def test_script_takes_back_what_was_granted_and_no_more(upgraded: URL) -> None:
+    assert run("access", "authenticated", url=upgraded).status == 0
+    execute(upgraded, "GRANT ALL ON ALL TABLES IN SCHEMA public TO anon, authenticated")
+    psql(upgraded, run("-q", "check", "--sql", url=upgraded).out)
+    assert run("check", url=upgraded).status == 0
+    assert run("verify", url=upgraded).status == 0
+
+
+@pytest.mark.parametrize("given", ["before", "after"])
+def test_default_privileges_are_no_part_of_ours(empty: URL, given: str) -> None:
+    defaults = "; ".join(
+        f"ALTER DEFAULT PRIVILEGES GRANT ALL ON {kind} TO anon, PUBLIC" for kind in ("TABLES", "SEQUENCES", "FUNCTIONS")
+    )
+    try:
+        if given == "before":
+            execute(empty, defaults)
+        assert run("upgrade", "head", url=empty).status == 0
+        if given == "after":
+            execute(empty, defaults)
+        assert run("check", url=empty).status == 0
+        assert run("verify", url=empty).status == 0
+    finally:
+        execute(empty, defaults.replace("GRANT", "REVOKE").replace(" TO ", " FROM "))

@@ -231,3 +231,8 @@ def test_no_embedded_server_is_made_or_started_by_what_changes(home: Path) -> No
         else:
             assert f"the embedded PostgreSQL in {directory} is not running" in result.error
             assert not (directory / "postmaster.pid").exists(), command
+
+
+def test_misspelled_variable_that_others_read_stops_what_changes() -> None:
+    with pytest.raises(UserError, match="DATABSE_URL is not read: did you mean DATABASE_URL"):
+        choose(None, None, {"DATABSE_URL": "postgresql://host/shop"}, unnamed="running")

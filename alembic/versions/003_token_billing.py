@@ -108,6 +108,7 @@ def upgrade() -> None:
         """
     )
     run_file(SQL / "public.token_usage.sql")
+    run_file(SQL / "refuse_nulls.sql")
     fill_nulls(
         "token_usage",
         "call_sessions",

@@ -79,6 +79,9 @@ def _compare_columns(table: Table, requests: Sequence[Request]) -> None:
                 table.found.warn("column", on, f"{says} do: {alter} DROP NOT NULL, or give it a default")
             continue
         if column["nullable"] and not ours[name].nullable and name not in asked["fill_nulls"]:
+            if (table.row.name, name) in _SUMMED_UP:
+                _require_no_null(table, name)
+                continue
             says = f"{on} takes NULL, and stays so: alembic check shows it; correct its rows, then {alter} SET NOT NULL"
             table.found.warn("column", on, says)
         if column["default"] is not None and ours[name].server_default is None and name not in asked["set_defaults"]:
@@ -86,6 +89,19 @@ def _compare_columns(table: Table, requests: Sequence[Request]) -> None:
                 f"{on} has the default {column['default']}, and keeps it: alembic check shows it; {alter} DROP DEFAULT"
             )
             table.found.warn("column", on, says)
+
+
+_SUMMED_UP: Final = frozenset(("token_usage", name) for name in ("user_id", "tokens_used", "mode", "used_turn"))
+"""Columns without which no report can sum up a row: the upgrade lets them take no NULL."""
+
+
+def _require_no_null(table: Table, name: str) -> None:
+    on = f"{table.name}.{name}"
+    table.found.do("added rule", on, f"let {on} take no NULL")
+    if table.row.may_read:
+        for count in _count(table, f"t.{quoted(name)} IS NULL"):
+            rows = f"{number_of_rows(count)} of {table.name} with a NULL in {name}, which no report can sum up"
+            table.found.stop("column", on, f"{rows}: correct or delete them")
 
 
 def _columns_of(requests: Sequence[Request], function: str) -> set[str]:

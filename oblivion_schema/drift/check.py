@@ -18,6 +18,7 @@ from oblivion_schema.drift.standin import MayNotBuildError
 from oblivion_schema.errors import UserError, explain, primary_message, sqlstate
 from oblivion_schema.server import embedded
 from oblivion_schema.server.database import OLDEST_POSTGRESQL, Database
+from oblivion_schema.tables.access import switch
 from oblivion_schema.tables.adoption_log import adoption_log
 from oblivion_schema.tables.base import PRIVATE_SCHEMA, metadata
 
@@ -90,6 +91,9 @@ def script(drift: Drift) -> Iterator[str]:
     for line in drift.report():
         yield from (f"-- {part}".rstrip() for part in line.split("\n"))
     statements = drift.upgrade()
+    if any(found.kind == "grant" for found in drift.differences):
+        # To take a privilege on a table takes it on the columns, too: all grants are given once more.
+        statements.append(switch(metadata, access=drift.access))
     if not statements:
         yield "-- Nothing to mend."
         return

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from oblivion_schema.declare.privileges import GrantMode
     from oblivion_schema.drift.plan import Statement
+    from oblivion_schema.tables.access import Mode
 
 _SHOWN: Final = 30
 _LINES_AROUND: Final = 3
@@ -77,6 +78,7 @@ class Drift:
     - `unclear`: columns that may have one of several new names.
     - `by_hand`: objects that differ from what the revisions build.
     - `unwritten`: objects that the revisions build otherwise, while the database already is as the metadata says.
+    - `access`: the access mode of the database.
     - `grants_after`, `grants_before`: grants that are not the same in all modes, by their target in GRANT.
     """
 
@@ -91,6 +93,7 @@ class Drift:
     unclear: tuple[str, ...] = ()
     by_hand: tuple[str, ...] = ()
     unwritten: tuple[str, ...] = ()
+    access: Mode = "open"
     grants_after: Mapping[str, ModeGrants] = field(default_factory=dict)
     grants_before: Mapping[str, ModeGrants] = field(default_factory=dict)
 
@@ -150,6 +153,7 @@ def find_drift(
         others=(*drift.others, *reading.live.unsupported),
         misplaced=tuple(_misplaced(reading)),
         missing_roles=reading.missing_roles,
+        access="open" if reading.mode == "open" else "authenticated",
         unclear=reading.unclear,
         by_hand=_by_hand(drift, reading.made) if writes_revision else (),
         unwritten=_unwritten(reading) if writes_revision else (),

@@ -33,6 +33,28 @@ CREATE TABLE {PRIVATE_SCHEMA}.alembic_version (
 )"""
 
 
+# What this role grants on all new objects would be on what is built, and seem to be declared.
+_NO_DEFAULT_PRIVILEGES: Final = """\
+DO $$
+DECLARE
+  defaults record;
+BEGIN
+  FOR defaults IN
+    SELECT DISTINCT
+      CASE defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'FUNCTIONS' ELSE 'SCHEMAS' END
+        AS kind,
+      CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END AS role
+    FROM pg_catalog.pg_default_acl
+    CROSS JOIN LATERAL aclexplode(defaclacl)
+    WHERE defaclrole = current_user::regrole AND defaclnamespace = 0 AND defaclobjtype IN ('r', 'S', 'f', 'n')
+      AND grantee <> defaclrole
+  LOOP
+    EXECUTE format('ALTER DEFAULT PRIVILEGES REVOKE ALL ON %s FROM %s', defaults.kind, defaults.role);
+  END LOOP;
+END
+$$"""
+
+
 class MayNotBuildError(UserError):
     """The role lacks the rights to build a stand-in."""
 
@@ -51,6 +73,7 @@ def stand_in(connection: Connection) -> Iterator[None]:
                     names = (f"{PRIVATE_SCHEMA}_aside_{schema}_{number}" for number in count())
                     away = next(name for name in names if name not in there)
                     execute(connection, f"ALTER SCHEMA {schema} RENAME TO {away}")
+            execute(connection, _NO_DEFAULT_PRIVILEGES)
             execute(connection, "CREATE SCHEMA public")
         except DBAPIError as error:
             if sqlstate(error) not in {"42501", "25006"}:

@@ -55,7 +55,9 @@ def choose(
     is an error; else it is the note of the database. Raises UserError if there is no database.
     """
     found = find(x_url, ini_url, environment)
-    misspelled = _misspelled(environment) if found is None or found.source not in {"-x url", VARIABLES[0]} else ""
+    misspelled = ""
+    if found is None or found.source not in {"-x url", VARIABLES[0]}:
+        misspelled = _misspelled(environment, VARIABLES if found is None else VARIABLES[:1])
     if misspelled and unnamed != "make":
         raise UserError(f"{misspelled} Correct its name, or name the database with -x url=postgresql://...")
     if found is not None:
@@ -78,17 +80,19 @@ def choose(
     return Database(embedded.url(server), EMBEDDED, " ".join(filter(None, (misspelled, "" if runs else _HINT))))
 
 
-def _misspelled(environment: Mapping[str, str]) -> str:
-    """A sentence for a variable whose name is close to that of one that is read, or nothing.
+def _misspelled(environment: Mapping[str, str], urls: tuple[str, ...]) -> str:
+    """A sentence for a variable whose name is close to that of one that is read, or nothing; `urls`: those with a URL.
 
-    A name that is less close counts only if its value is a URL of PostgreSQL: it may be a variable of another program.
+    A name that is less close, or close to that of a variable which other programs read, counts only if its value is a
+    URL of PostgreSQL.
     """
     for name, value in environment.items():
         if name in _READ or name.startswith(_OF_TESTS):
             continue
-        looks = name.startswith(_PREFIX) and value.startswith("postgres")
-        for meant in (VARIABLES[0], embedded.DIRECTORY_VARIABLE, embedded.VERSION_VARIABLE):
+        is_url = value.startswith("postgres")
+        for meant in (*urls, embedded.DIRECTORY_VARIABLE, embedded.VERSION_VARIABLE):
             close = SequenceMatcher(None, name.upper(), meant).ratio()
-            if close >= _SURELY or (close >= _LIKELY and looks and meant == VARIABLES[0]):
+            is_likely = close >= _LIKELY and name.startswith(_PREFIX) and is_url and meant == VARIABLES[0]
+            if is_likely or (close >= _SURELY and (is_url or meant.startswith(_PREFIX))):
                 return f"{name} is not read: did you mean {meant}?"
     return ""

@@ -24,6 +24,8 @@ SUBJECT: Final = "everything is defined, granted and commented as the code has i
 _MEND: Final = "oblivion-schema check --sql prints what mends it"
 # Somebody else's objects on our tables that open or change something; all others at most refuse rows, which is tried.
 _OPENS: Final = frozenset({"policy", "row level security", "function", "grant"})
+# Those of a foreign key, which a superuser may disable.
+_DISABLED: Final = "disabled triggers "
 # Checked as rows, with what they mean for a call.
 _ROWS: Final = "reference row"
 
@@ -76,13 +78,15 @@ def _mend(found: Difference) -> str:
     """What mends it; an object of somebody else's is dropped by hand, if at all."""
     if found.change != "unknown":
         return _MEND
+    if found.name.startswith(_DISABLED):
+        return f"nothing checks it: as a superuser, ALTER TABLE {found.name.rpartition(' on ')[2]} ENABLE TRIGGER ALL"
     kind = found.kind or found.name.partition(" ")[0]
     which = found.name.removeprefix(kind).strip()
     return f"it opens or changes what ours do; if that is not wanted, DROP {kind.upper()} {which}"
 
 
 def _is_harmless(found: Difference) -> bool:
-    return found.change == "unknown" and found.kind not in _OPENS and not found.name.startswith("rule ")
+    return found.change == "unknown" and found.kind not in _OPENS and not found.name.startswith(("rule ", _DISABLED))
 
 
 def _says(found: Difference) -> str:

@@ -485,7 +485,8 @@ BEGIN
     INSERT INTO oblivion.daily_usage AS u (usage_date, mode, used_turn, sessions, tokens, seconds)
     SELECT f.usage_date, f.mode, f.used_turn, sum(f.sessions), sum(f.tokens), sum(f.seconds)
     FROM folded AS f
-    WHERE f.usage_date IS NOT NULL
+    -- Rows of a table that takes NULL there belong to no sum: verify names that table.
+    WHERE f.usage_date IS NOT NULL AND f.mode IS NOT NULL AND f.used_turn IS NOT NULL
     GROUP BY f.usage_date, f.mode, f.used_turn
     ON CONFLICT (usage_date, mode, used_turn) DO UPDATE
     SET sessions = u.sessions + excluded.sessions,
@@ -1431,6 +1432,34 @@ GRANT EXECUTE ON FUNCTION oblivion.missing_usage() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION oblivion.missing_calls() TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION oblivion.count_usage(text) TO PUBLIC;
+
+EXECUTE $statement$-- What default privileges gave. Alembic makes the version table.
+DO $$
+DECLARE
+  api_role text;
+BEGIN
+  FOR api_role IN
+    SELECT 'PUBLIC'
+    UNION ALL
+    SELECT quote_ident(rolname) FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON TABLE oblivion.adoption_log, oblivion.callers_without_account FROM %s CASCADE', api_role);
+    EXECUTE format('REVOKE ALL ON ALL SEQUENCES IN SCHEMA oblivion FROM %s CASCADE', api_role);
+    IF to_regclass('oblivion.alembic_version') IS NOT NULL THEN
+      EXECUTE format('REVOKE ALL ON TABLE oblivion.alembic_version FROM %s CASCADE', api_role);
+    END IF;
+    -- PUBLIC may execute these.
+    IF api_role <> 'PUBLIC' THEN
+      EXECUTE format(
+        'REVOKE ALL ON FUNCTION
+          oblivion.call_amounts(timestamptz, timestamptz, text, boolean, numeric), oblivion.count_usage(text),
+          oblivion.missing_calls(), oblivion.missing_usage()
+        FROM %s CASCADE', api_role
+      );
+    END IF;
+  END LOOP;
+END
+$$$statement$;
 
 EXECUTE $statement$-- A table of up to 1 MB, some thousand rows, is summed at once. A larger one is left to backfill(), for which nobody
 -- waits.

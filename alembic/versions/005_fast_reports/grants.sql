@@ -48,3 +48,31 @@ GRANT EXECUTE ON FUNCTION oblivion.missing_usage() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION oblivion.missing_calls() TO PUBLIC;
 
 GRANT EXECUTE ON FUNCTION oblivion.count_usage(text) TO PUBLIC;
+
+-- What default privileges gave. Alembic makes the version table.
+DO $$
+DECLARE
+  api_role text;
+BEGIN
+  FOR api_role IN
+    SELECT 'PUBLIC'
+    UNION ALL
+    SELECT quote_ident(rolname) FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
+  LOOP
+    EXECUTE format('REVOKE ALL ON TABLE oblivion.adoption_log, oblivion.callers_without_account FROM %s CASCADE', api_role);
+    EXECUTE format('REVOKE ALL ON ALL SEQUENCES IN SCHEMA oblivion FROM %s CASCADE', api_role);
+    IF to_regclass('oblivion.alembic_version') IS NOT NULL THEN
+      EXECUTE format('REVOKE ALL ON TABLE oblivion.alembic_version FROM %s CASCADE', api_role);
+    END IF;
+    -- PUBLIC may execute these.
+    IF api_role <> 'PUBLIC' THEN
+      EXECUTE format(
+        'REVOKE ALL ON FUNCTION
+          oblivion.call_amounts(timestamptz, timestamptz, text, boolean, numeric), oblivion.count_usage(text),
+          oblivion.missing_calls(), oblivion.missing_usage()
+        FROM %s CASCADE', api_role
+      );
+    END IF;
+  END LOOP;
+END
+$$;

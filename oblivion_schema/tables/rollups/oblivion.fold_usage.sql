@@ -28,7 +28,8 @@ BEGIN
     INSERT INTO oblivion.daily_usage AS u (usage_date, mode, used_turn, sessions, tokens, seconds)
     SELECT f.usage_date, f.mode, f.used_turn, sum(f.sessions), sum(f.tokens), sum(f.seconds)
     FROM folded AS f
-    WHERE f.usage_date IS NOT NULL
+    -- Rows of a table that takes NULL there belong to no sum: verify names that table.
+    WHERE f.usage_date IS NOT NULL AND f.mode IS NOT NULL AND f.used_turn IS NOT NULL
     GROUP BY f.usage_date, f.mode, f.used_turn
     ON CONFLICT (usage_date, mode, used_turn) DO UPDATE
     SET sessions = u.sessions + excluded.sessions,
