@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from support import NAMES_IT, PROJECT, query, run, spawn, temporary_home
 
+from oblivion_schema.errors import UserError
 from oblivion_schema.server import embedded
 from oblivion_schema.server.choice import choose, find
 
