@@ -147,6 +147,10 @@ def test_physical_standby_takes_over(home: Path) -> None:
             there = contents(primary)
             assert contents(standby) == there
             assert query(standby, "SELECT pg_is_in_recovery()") == [(True,)]
+            verified = run("verify", url=standby)
+            assert verified.status == 0, verified.out
+            tried = [line.startswith("skip  a call is started") for line in verified.out.splitlines()]
+            assert tried.count(True) == 1
             assert query(standby, "SELECT pg_promote()") == [(True,)]
             assert query(standby, BEHIND) == [], "it has the sequences, too"
             assert query(standby, RESTART) == [(0,)]
