@@ -66,15 +66,15 @@ def choose(
         raise UserError(f"{misspelled or 'No database URL:'} set {VARIABLES[0]}, or install oblivion-schema[embedded].")
     directory = embedded.data_directory()
     runs = embedded.is_running(directory)
+    if unnamed != "make" and not embedded.is_made(directory):
+        raise UserError(
+            f"No database is named, and there is no embedded one in {directory}: set {VARIABLES[0]}, or make the"
+            " embedded one with oblivion-schema upgrade head."
+        )
     if unnamed == "running" and not runs:
         raise UserError(
             f"No database is named, and the embedded PostgreSQL in {directory} is not running: set {VARIABLES[0]}, or"
             " start the embedded one with oblivion-schema verify."
-        )
-    if unnamed == "start" and not embedded.is_made(directory):
-        raise UserError(
-            f"No database is named, and there is no embedded one in {directory}: set {VARIABLES[0]}, or make the"
-            " embedded one with oblivion-schema upgrade head."
         )
     server = embedded.start(directory)
     return Database(embedded.url(server), EMBEDDED, " ".join(filter(None, (misspelled, "" if runs else _HINT))))
