@@ -84,7 +84,7 @@ def psql(config: Config, arguments: Sequence[str]) -> None:
 
 
 def verify(config: Config) -> None:
-    """Check objects and data, a line for each check (with -q for each that fails); exit status 1 if any fails."""
+    """Check objects and data, a line for each check (with -q if it fails or is skipped); exit status 1 if any fails."""
     hear_interrupts()
     failed = 0
     with connect(config) as connection:

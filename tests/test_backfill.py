@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from legacy_states import STATES
 from plain_reports import EVERYTHING, REPORTS, wrong
 from psycopg import IsolationLevel
-from sqlalchemy import NullPool, create_engine
+from sqlalchemy import NullPool, create_engine, text
 from support import PROJECT, REVISIONS, dump, execute, psql, query, request, run, signed_in, spawn, wait_until
 from test_rollups import _SETTINGS, ACCOUNTS, USERS, Crowd, History, session, usage
 
@@ -518,3 +518,28 @@ def test_ended_session_leaves_nothing_half_filled(left: URL) -> None:
     assert is_exact(left)
     assert run("upgrade", "head", url=left).status == 0
     assert is_filled(left)
+
+
+@pytest.mark.parametrize("role", ["anon", "authenticated", "service_role"])
+def test_pages_read_the_same_reports_before_and_while_something_is_left(upgraded: URL, role: str) -> None:
+    execute(
+        upgraded,
+        "INSERT INTO token_usage (user_id, session_id, tokens_used, mode, used_turn)"
+        " VALUES ('demo_user', 's', 3, 'video', false);"
+        " INSERT INTO call_sessions (room_id, mode) VALUES ('r', 'video')",
+    )
+
+    def reports() -> list[list[object]]:
+        with request(upgraded, role) as connection:
+            return [
+                [tuple(row) for row in connection.execute(text(f"SELECT * FROM {view}")).all()]
+                for view in ("daily_token_usage", "daily_billing_summary", "user_token_summary")
+            ]
+
+    before = reports()
+    assert before[0]
+    assert before[1]
+    execute(upgraded, "TRUNCATE oblivion.daily_usage, oblivion.user_usage, oblivion.daily_calls")
+    execute(upgraded, "TRUNCATE oblivion.usage_deltas, oblivion.call_deltas")
+    execute(upgraded, "INSERT INTO oblivion.backfills (name) VALUES ('usage'), ('calls')")
+    assert reports() == before

@@ -92,6 +92,8 @@ def run() -> None:
 
 
 def _run_on_found(connection: Connection, found: database.Database, options: Options) -> None:
+    if _command():
+        database.hear_interrupts()
     if _upgrades_to_the_newest():
         build_indexes(connection, found, context.script, options)
     _run_on(connection, options)

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from oblivion_schema.adoption.inspection import inspect
 from oblivion_schema.adoption.preparation import has_big_tables, run, steps
 from oblivion_schema.deploy.turns import BUILDERS_LOCK, wait_for_other_deployers
+from oblivion_schema.drift.check import take_time
 from oblivion_schema.errors import UserError, explain, interrupted, primary_message
 from oblivion_schema.operations import requests_of
 from oblivion_schema.tables.backfills import backfills
@@ -46,6 +47,7 @@ def build_indexes(connection: Connection, database: Database, revisions: ScriptD
         builds = [step for step in steps(requests, options.lock_timeout) if step.is_query]
         # Not the lock of the upgrade: a script may wait in that with a snapshot, for which the build would wait.
         with connection.begin(), database.connect() as builder:
+            take_time(connection)
             wait_for_other_deployers(connection, BUILDERS_LOCK)
             builder.execution_options(isolation_level="AUTOCOMMIT")
             for statement in run(builder, builds):

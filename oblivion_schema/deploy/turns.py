@@ -30,7 +30,7 @@ _LOOK_SECONDS: Final = 1
 def alone(connection: Connection) -> Iterator[None]:
     """Hold the deployers' lock within this context, on a connection in autocommit."""
     attempt = select(func.pg_try_advisory_lock(ADVISORY_LOCK))
-    _poll(connection, attempt)
+    _poll(connection, attempt, ADVISORY_LOCK)
     try:
         yield
     finally:
@@ -42,10 +42,10 @@ def wait_for_other_deployers(connection: Connection, key: int = ADVISORY_LOCK) -
     """Take the deployers' lock, or that of another key, and hold it until the transaction ends."""
     # Polled, because a waiting statement holds a snapshot, for which the other deployer's CREATE INDEX CONCURRENTLY
     # would wait in turn. A lock of the transaction, because a pooler may give the session to another client.
-    _poll(connection, select(func.pg_try_advisory_xact_lock(key)))
+    _poll(connection, select(func.pg_try_advisory_xact_lock(key)), key)
 
 
-def _poll(connection: Connection, attempt: Select[bool]) -> None:
+def _poll(connection: Connection, attempt: Select[bool], key: int) -> None:
     if connection.scalar(attempt):
         return
     say("Another upgrade is running on this database: waiting until it ends.")
@@ -57,7 +57,9 @@ def _poll(connection: Connection, attempt: Select[bool]) -> None:
             look_at = time.monotonic() + _LOOK_SECONDS
             # A transaction would go on seeing the sessions that it saw first.
             connection.execute(text("SELECT pg_stat_clear_snapshot()"))
-            for process, line in connection.execute(text(_HOLDERS), _LOCK_IN_TWO).all():
+            for process, line in connection.execute(
+                text(_HOLDERS), {"high": key >> 32, "low": key & 0xFFFF_FFFF}
+            ).all():
                 if process not in named:
                     named.add(process)
                     say(line)
@@ -89,4 +91,3 @@ WHERE l.locktype = 'advisory'
   AND (l.classid::bigint, l.objid::bigint, l.objsubid) = (:high, :low, 1)
 ORDER BY l.pid
 """
-_LOCK_IN_TWO: Final = {"high": ADVISORY_LOCK >> 32, "low": ADVISORY_LOCK & 0xFFFF_FFFF}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,7 @@ def check_against(
         # All queries see one snapshot.
         live.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         try:
-            _take_time(live)
+            take_time(live)
             require_newest_revision(live, revisions, "The role of --against")
             # Without the log, objects that an adoption kept would count as differences: fail early if it is unreadable.
             live.execute(select(adoption_log).limit(0))
@@ -89,7 +90,7 @@ def compare_here(
 def script(drift: Drift) -> Iterator[str]:
     """The lines of an SQL script that mends the differences, in one transaction; comments say what it leaves."""
     for line in drift.report():
-        yield from (f"-- {part}".rstrip() for part in line.split("\n"))
+        yield from (f"-- {part}".rstrip() for part in re.split(r"[\r\n]+", line))
     statements = drift.upgrade()
     if any(found.kind == "grant" for found in drift.differences):
         # To take a privilege on a table takes it on the columns, too: all grants are given once more.
@@ -143,8 +144,8 @@ def require_newest_revision(live: Connection, revisions: ScriptDirectory, role: 
         )
 
 
-def _take_time(connection: Connection) -> None:
-    """Lift the role's timeouts for this transaction, which is idle while the schema is built on the other server."""
+def take_time(connection: Connection) -> None:
+    """Lift the role's timeouts for this transaction, which is idle while another connection works."""
     connection.execute(
         text(
             "SELECT set_config(name, '0', true) FROM pg_settings WHERE name IN"
@@ -165,7 +166,7 @@ def _built_on(
                 f"--scratch runs PostgreSQL {_major(connection)}, the database {major}, and each prints definitions in"
                 " its own way. Name a server of the same major version."
             )
-        _take_time(connection)
+        take_time(connection)
         connection.execute(select(func.set_config("search_path", "public", true())))
         with progress.shown("Building the schema to compare with", connection):
             yield MigrationContext.configure(connection=connection)

@@ -46,7 +46,8 @@ BEGIN
       CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END AS role
     FROM pg_catalog.pg_default_acl
     CROSS JOIN LATERAL aclexplode(defaclacl)
-    WHERE defaclrole = current_user::regrole AND defaclnamespace = 0 AND defaclobjtype IN ('r', 'S', 'f', 'n')
+    WHERE defaclrole = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = current_user) AND defaclnamespace = 0
+      AND defaclobjtype IN ('r', 'S', 'f', 'n')
       AND grantee <> defaclrole
   LOOP
     EXECUTE format('ALTER DEFAULT PRIVILEGES REVOKE ALL ON %s FROM %s', defaults.kind, defaults.role);

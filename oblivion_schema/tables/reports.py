@@ -19,7 +19,15 @@ from oblivion_schema.tables.accounts import user_accounts
 from oblivion_schema.tables.backfills import backfills
 from oblivion_schema.tables.base import Timestamp, metadata
 from oblivion_schema.tables.calls import call_sessions
-from oblivion_schema.tables.rollups import call_deltas, daily_calls, daily_usage, usage_deltas, user_usage
+from oblivion_schema.tables.rollups import (
+    call_deltas,
+    daily_calls,
+    daily_calls_drift,
+    daily_usage,
+    daily_usage_drift,
+    usage_deltas,
+    user_usage,
+)
 from oblivion_schema.tables.usage import token_usage
 
 SQL: Final = Path(__file__).with_suffix("")
@@ -43,7 +51,7 @@ daily_billing_summary: Final = view(
     SQL / "public.daily_billing_summary.sql",
     metadata,
     DailyBillingSummaryColumns,
-    reads=[call_sessions, daily_calls, call_deltas, backfills],
+    reads=[call_sessions, daily_calls, call_deltas, backfills, daily_calls_drift],
 )
 grant_reading(daily_billing_summary)
 
@@ -66,7 +74,7 @@ daily_token_usage: Final = view(
     SQL / "public.daily_token_usage.sql",
     metadata,
     DailyTokenUsageColumns,
-    reads=[token_usage, daily_usage, usage_deltas, backfills],
+    reads=[token_usage, daily_usage, usage_deltas, backfills, daily_usage_drift],
 )
 grant_reading(daily_token_usage)
 

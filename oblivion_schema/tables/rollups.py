@@ -172,8 +172,6 @@ for _table in (daily_usage, user_usage, usage_deltas, daily_calls, call_deltas):
 # Created before the views that call it. It is in their plans, so every role that may query them needs EXECUTE.
 function(metadata, SQL / "oblivion.call_amounts.sql", granted={PUBLIC: ("EXECUTE",)})
 # So are these.
-function(metadata, SQL / "oblivion.missing_usage.sql", granted={PUBLIC: ("EXECUTE",)})
-function(metadata, SQL / "oblivion.missing_calls.sql", granted={PUBLIC: ("EXECUTE",)})
 function(metadata, SQL / "oblivion.count_usage.sql", granted={PUBLIC: ("EXECUTE",)})
 function(metadata, SQL / "oblivion.fold_usage.sql")
 function(metadata, SQL / "oblivion.fold_calls.sql")
@@ -223,6 +221,8 @@ user_usage_drift: Final = view(
 daily_calls_drift: Final = view(
     SQL / "oblivion.daily_calls_drift.sql", metadata, CallAmountColumns, reads=[call_sessions, daily_calls, call_deltas]
 )
+function(daily_usage_drift, SQL / "oblivion.missing_usage.sql", granted={PUBLIC: ("EXECUTE",)})
+function(daily_calls_drift, SQL / "oblivion.missing_calls.sql", granted={PUBLIC: ("EXECUTE",)})
 DRIFTS: Final = (daily_usage_drift, user_usage_drift, daily_calls_drift)
 # Reports read the first and the last until the roll-ups are filled, by functions with the rights of their caller.
 for _drift in DRIFTS:

@@ -146,16 +146,18 @@ def _rollups(connection: Connection, subject: str) -> Iterable[Check]:
 
 
 def _deltas(connection: Connection, subject: str) -> Iterable[Check]:
+    piled = False
     for deltas, function in ((usage_deltas, "fold_usage"), (call_deltas, "fold_calls")):
         count = connection.scalar(select(func.count()).select_from(deltas)) or 0
         if count > _PILE:
+            piled = True
             yield result(
                 subject,
                 f"{count} wait in {deltas.fullname}, which makes reports slow: no session that writes is READ"
                 f" COMMITTED, or one holds their lock: SELECT oblivion.{function}({count})",
             )
-            return
-    yield Check(subject)
+    if not piled:
+        yield Check(subject)
 
 
 def _referred(connection: Connection, subject: str) -> Iterable[Check]:

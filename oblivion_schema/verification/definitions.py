@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy.exc import DBAPIError
 
 from oblivion_schema.drift.compare import find_drift
 from oblivion_schema.drift.standin import MayNotBuildError
+from oblivion_schema.errors import UserError, sqlstate
 from oblivion_schema.tables.access import current_modes
 from oblivion_schema.tables.base import metadata
 from oblivion_schema.verification.check import Check, named, not_tried, note, result
@@ -42,6 +44,11 @@ def check_definitions(
             "this role may not build the schema for comparison, or the session is read-only:"
             " oblivion-schema check --against URL builds it elsewhere",
         )
+        return
+    except UserError as error:
+        if isinstance(error.__cause__, DBAPIError) and sqlstate(error.__cause__) == "57014":
+            raise
+        yield not_tried(SUBJECT, f"the schema cannot be built for comparison: {error}")
         return
     differences = [found for found in drift.differences if found.kind != _ROWS and not _is_missed(found, missing)]
     grants = [found.name for found in differences if found.kind == "grant"]

@@ -807,60 +807,6 @@ $$$statement$;
 COMMENT ON FUNCTION oblivion.rebuild_rollups() IS
   'Repairs the roll-ups while writers go on. Returns how many sums were wrong.';
 
-EXECUTE $statement$-- A function, because of a view the planner would see the rows, and would plan each report as if it read all of them.
--- STABLE: it has the snapshot of the query that calls it.
-CREATE FUNCTION oblivion.missing_usage()
-RETURNS TABLE (
-  usage_date date,
-  mode text,
-  used_turn boolean,
-  sessions bigint,
-  tokens bigint,
-  seconds bigint
-)
-LANGUAGE plpgsql
-STABLE PARALLEL SAFE ROWS 100
-SET search_path = ''
-AS $$
-BEGIN
-  RETURN QUERY
-  SELECT d.usage_date, d.mode, d.used_turn, d.sessions, d.tokens, d.seconds
-  FROM oblivion.daily_usage_drift AS d;
-END
-$$$statement$;
-
-COMMENT ON FUNCTION oblivion.missing_usage() IS
-  'What the roll-up of days lacks of token_usage: daily_token_usage adds it until the roll-up is filled.';
-
-EXECUTE $statement$-- Works like missing_usage().
-CREATE FUNCTION oblivion.missing_calls()
-RETURNS TABLE (
-  call_date date,
-  calls bigint,
-  turn_calls bigint,
-  video_calls bigint,
-  voice_calls bigint,
-  credits numeric,
-  credits_unknown bigint,
-  ended_calls bigint,
-  seconds numeric
-)
-LANGUAGE plpgsql
-STABLE PARALLEL SAFE ROWS 100
-SET search_path = ''
-AS $$
-BEGIN
-  RETURN QUERY
-  SELECT
-    d.call_date, d.calls, d.turn_calls, d.video_calls, d.voice_calls,
-    d.credits, d.credits_unknown, d.ended_calls, d.seconds
-  FROM oblivion.daily_calls_drift AS d;
-END
-$$$statement$;
-
-COMMENT ON FUNCTION oblivion.missing_calls() IS
-  'What the roll-up of calls lacks of call_sessions: daily_billing_summary adds it until the roll-up is filled.';
-
 EXECUTE $statement$-- A function for the same reason as missing_usage().
 CREATE FUNCTION oblivion.count_usage(account text)
 RETURNS TABLE (
@@ -1051,6 +997,28 @@ COMMENT ON COLUMN oblivion.user_usage_drift.last_usage IS 'Newest timestamp of t
 
 COMMENT ON COLUMN oblivion.user_usage_drift.has_lost_rows IS 'Whether last_usage of the roll-up is later than that.';
 
+EXECUTE $statement$-- A function, because of a view the planner would see the rows, and would plan each report as if it read all of them.
+-- Its names are bound at creation: who reads a report may not use schema oblivion. STABLE: it has the snapshot of the query that calls it.
+CREATE FUNCTION oblivion.missing_usage()
+RETURNS TABLE (
+  usage_date date,
+  mode text,
+  used_turn boolean,
+  sessions bigint,
+  tokens bigint,
+  seconds bigint
+)
+LANGUAGE sql
+STABLE PARALLEL SAFE ROWS 100
+SET search_path = ''
+BEGIN ATOMIC
+  SELECT d.usage_date, d.mode, d.used_turn, d.sessions, d.tokens, d.seconds
+  FROM oblivion.daily_usage_drift AS d;
+END$statement$;
+
+COMMENT ON FUNCTION oblivion.missing_usage() IS
+  'What the roll-up of days lacks of token_usage: daily_token_usage adds it until the roll-up is filled.';
+
 CREATE OR REPLACE VIEW public.daily_token_usage WITH (security_invoker = true) AS
 SELECT
   usage_date,
@@ -1228,6 +1196,32 @@ COMMENT ON COLUMN oblivion.daily_calls_drift.credits_unknown IS 'Calls whose cre
 COMMENT ON COLUMN oblivion.daily_calls_drift.ended_calls IS 'Calls that ended, and have a finite length.';
 
 COMMENT ON COLUMN oblivion.daily_calls_drift.seconds IS 'Sum of these lengths in seconds.';
+
+EXECUTE $statement$-- Works like missing_usage().
+CREATE FUNCTION oblivion.missing_calls()
+RETURNS TABLE (
+  call_date date,
+  calls bigint,
+  turn_calls bigint,
+  video_calls bigint,
+  voice_calls bigint,
+  credits numeric,
+  credits_unknown bigint,
+  ended_calls bigint,
+  seconds numeric
+)
+LANGUAGE sql
+STABLE PARALLEL SAFE ROWS 100
+SET search_path = ''
+BEGIN ATOMIC
+  SELECT
+    d.call_date, d.calls, d.turn_calls, d.video_calls, d.voice_calls,
+    d.credits, d.credits_unknown, d.ended_calls, d.seconds
+  FROM oblivion.daily_calls_drift AS d;
+END$statement$;
+
+COMMENT ON FUNCTION oblivion.missing_calls() IS
+  'What the roll-up of calls lacks of call_sessions: daily_billing_summary adds it until the roll-up is filled.';
 
 CREATE OR REPLACE VIEW public.daily_billing_summary WITH (security_invoker = true) AS
 SELECT

@@ -11,18 +11,15 @@ RETURNS TABLE (
   ended_calls bigint,
   seconds numeric
 )
-LANGUAGE plpgsql
+LANGUAGE sql
 STABLE PARALLEL SAFE ROWS 100
 SET search_path = ''
-AS $$
-BEGIN
-  RETURN QUERY
+BEGIN ATOMIC
   SELECT
     d.call_date, d.calls, d.turn_calls, d.video_calls, d.voice_calls,
     d.credits, d.credits_unknown, d.ended_calls, d.seconds
   FROM oblivion.daily_calls_drift AS d;
-END
-$$;
+END;
 
 COMMENT ON FUNCTION oblivion.missing_calls() IS
   'What the roll-up of calls lacks of call_sessions: daily_billing_summary adds it until the roll-up is filled.';

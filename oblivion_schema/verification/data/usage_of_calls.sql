@@ -12,7 +12,7 @@ calls AS (
   JOIN public.user_accounts AS a ON a.user_id = m.user_id
   LEFT JOIN logged AS l ON l.session_id = m.session_id::text
   WHERE (m.settled OR m.is_plain)
-    AND NOT EXISTS (SELECT FROM public.token_ledger AS c WHERE c.user_id = m.user_id AND c.kind = 'closing')
+    AND NOT EXISTS (SELECT FROM public.token_ledger AS c WHERE c.user_id = m.user_id AND c.kind IN ('closing', 'carried'))
 )
 SELECT count(*), (array_agg(format('%s: %s of %s', session_id, tokens, expected)))[1:5]
 FROM calls
