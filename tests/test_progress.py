@@ -149,7 +149,7 @@ def test_nothing_of_it_goes_into_a_log(by_hand: URL, command: str) -> None:
     with held(by_hand, "LOCK TABLE token_usage IN ROW EXCLUSIVE MODE"):
         program = spawn("python", "-m", *on(by_hand), *command.split())
         # Of several tables at once an upgrade asks again and again.
-        waits = "datname = current_database() AND wait_event IN ('relation', 'PgSleep')"
+        waits = "datname = current_database() AND wait_event IN ('relation', 'PgSleep', 'virtualxid')"
         wait_until(lambda: query(by_hand, f"SELECT FROM pg_stat_activity WHERE {waits}"))
         time.sleep(1)  # a terminal would show it by now
     out, err = program.communicate(timeout=60)

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from oblivion_schema.adoption.triggers import foreign_triggers
 from oblivion_schema.errors import primary_message, sqlstate
 from oblivion_schema.tables.access import current_modes
-from oblivion_schema.verification.check import Check, may_ask, may_write, named, not_tried, result
+from oblivion_schema.verification.check import Check, may_ask, may_write, named, not_tried, note, result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -197,7 +197,7 @@ _WRITES: Final = {
 def _play_access(trial: _Trial, subject: str) -> Iterable[Check]:
     for role in (_VISITOR, _USER):
         if why := _cannot_be(trial, role):
-            yield not_tried(subject, why)
+            yield note(subject, why)
             return
     trial.call()
     trial.run("SELECT public.end_call(:call)")
@@ -234,7 +234,9 @@ def _cannot_be(trial: _Trial, role: str) -> str:
     except DBAPIError as error:
         if sqlstate(error) not in {_MAY_NOT, "22023"}:
             raise
-        return f"this role cannot act as {role}, so no page was played: {primary_message(error)}"
+        return (
+            f"not played, for this role cannot act as {role} ({primary_message(error)}); what is granted was compared"
+        )
     return ""
 
 
@@ -243,7 +245,7 @@ def _play_page(trial: _Trial, subject: str) -> Iterable[Check]:
     is_open, is_metered = trial.modes.access == "open", trial.modes.pages == "metered"
     role, user = (_VISITOR, "") if is_open else (_USER, trial.user)
     if why := _cannot_be(trial, role):
-        yield not_tried(subject, why)
+        yield note(subject, why)
         return
     if not is_open and not is_metered:
         yield Check(subject)  # their writes are refused, as the trial of access shows: they call end_call()
