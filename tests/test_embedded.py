@@ -208,3 +208,13 @@ def test_root_is_refused_a_path_too_long_for_a_socket_of_its_own(home: Path) -> 
         UserError, match=r"is too long for root's PostgreSQL.* set OBLIVION_EMBEDDED_DIR to a shorter one"
     ):
         embedded.start(home / ("long" * 20) / "data")
+
+
+@pytest.mark.user
+def test_lock_that_cannot_be_used_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(embedded.DIRECTORY_VARIABLE, str(tmp_path))
+    folder = embedded.data_directory()
+    folder.mkdir()
+    folder.with_name(f".{folder.name}.lock").mkdir()
+    for command in (("current",), ("stop",)):
+        assert "Set OBLIVION_DATABASE_URL to use another server" in run(*command).error

@@ -115,10 +115,19 @@ def is_made(directory: Path) -> bool:
 
 
 def is_running(directory: Path) -> bool:
-    """Whether the server of `directory` runs; one that is starting or stopping is waited for."""
+    """Whether the server of `directory` runs; one that is starting or stopping is waited for.
+
+    Raises UserError if its folder cannot be used.
+    """
     if directory.exists():
-        with _alone(directory):
-            _settle(directory)
+        try:
+            with _alone(directory):
+                _settle(directory)
+        except OSError as error:
+            raise UserError(
+                f"The embedded PostgreSQL in {directory} cannot be looked at: {_cause(error, directory)}."
+                " Set OBLIVION_DATABASE_URL to use another server."
+            ) from error
     return (directory / "postmaster.pid").exists()
 
 
