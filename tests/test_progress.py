@@ -138,8 +138,9 @@ def test_upgrade_shows_what_it_does_between_its_log_lines(by_hand: URL) -> None:
 
 def test_comparison_shows_that_it_builds(upgraded: URL, empty: URL) -> None:
     url, scratch = (each.render_as_string(hide_password=False) for each in (upgraded, empty))
-    terminal = Terminal("oblivion_schema", "check", "--against", url, "--scratch", scratch)
-    terminal.shows("Building the schema to compare with, ", " s")
+    with held(empty, "ALTER SCHEMA public RENAME TO aside"):  # so that building waits for longer than nothing is shown
+        terminal = Terminal("oblivion_schema", "check", "--against", url, "--scratch", scratch)
+        terminal.shows("Building the schema to compare with, ", " s")
     assert terminal.end() == 0, terminal.written
     assert terminal.screen()[-2] == "No difference between the database and the code."
 
