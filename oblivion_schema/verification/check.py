@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from oblivion_schema.errors import primary_message, sqlstate
@@ -69,19 +69,6 @@ def named(items: Iterable[str], count: int) -> str:
     return ", ".join(first) + (f" and {more} more" if more > 0 else "")
 
 
-def attempt(connection: Connection, subject: str, check: Callable[[Connection], Iterable[Check]]) -> Iterator[Check]:
-    """The lines of `check`, whose changes are rolled back; one line where PostgreSQL refuses it."""
-    try:
-        with connection.begin_nested() as savepoint:
-            found = list(check(connection))
-            savepoint.rollback()
-    except DBAPIError as error:
-        if error.connection_invalidated:
-            raise
-        found = [refused(subject, error)]
-    yield from found
-
-
 def refused(subject: str, error: DBAPIError) -> Check:
     """The line for a check that PostgreSQL refused: it failed, or this role cannot try it."""
     message = primary_message(error)
@@ -93,6 +80,24 @@ def refused(subject: str, error: DBAPIError) -> Check:
         case "55P03":
             return not_tried(subject, f"another session holds a lock ({message}): verify again later")
     return result(subject, message)
+
+
+def attempt(
+    connection: Connection,
+    subject: str,
+    check: Callable[[Connection], Iterable[Check]],
+    refusal: Callable[[str, DBAPIError], Check] = refused,
+) -> Iterator[Check]:
+    """The lines of `check`, whose changes are rolled back; where PostgreSQL refuses it, the line of `refusal`."""
+    try:
+        with connection.begin_nested() as savepoint:
+            found = list(check(connection))
+            savepoint.rollback()
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise
+        found = [refusal(subject, error)]
+    yield from found
 
 
 def lacks(connection: Connection, *names: str) -> str:
@@ -117,4 +122,4 @@ def may_ask(connection: Connection) -> bool:
 
 def may_write(connection: Connection) -> bool:
     """Whether the session may write at all: not on a standby, and not in a read-only transaction."""
-    return connection.scalar(select(text("current_setting('transaction_read_only') = 'off'"))) is True
+    return bool(connection.scalar(text("SELECT current_setting('transaction_read_only') = 'off'")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
@@ -51,10 +52,7 @@ def _checks(connection: Connection, revisions: ScriptDirectory) -> Iterator[Chec
             if check.failed:
                 gone.add(check.subject.partition(" ")[2].partition(",")[0])
             yield check
-
-        def compare(connection: Connection) -> Iterator[Check]:
-            yield from definitions.check_definitions(connection, revisions, frozenset(gone))
-
+        compare = partial(definitions.check_definitions, revisions=revisions, missing=gone)
         yield from attempt(connection, definitions.SUBJECT, compare)
     else:
         yield not_tried(definitions.SUBJECT, "they are compared with the newest revision only")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -57,7 +58,7 @@ class _Invariant(NamedTuple):
 
     subject: str
     needs: tuple[str, ...]
-    check: Callable[[Connection, str], Iterable[Check]]
+    check: Callable[..., Iterable[Check]]
 
 
 def check_data(connection: Connection) -> Iterator[Check]:
@@ -70,11 +71,8 @@ def check_data(connection: Connection) -> Iterator[Check]:
         if missing := lacks(connection, *needs):
             yield not_tried(subject, f"there is no {missing}")
             continue
-
-        def run(connection: Connection, subject: str = subject, check: Any = check) -> Iterable[Check]:
-            return check(connection, subject)  # type: ignore[no-any-return]
-
-        yield from attempt(connection, subject, run)
+        yield from attempt(connection, subject, partial(check, subject=subject))
+    yield from attempt(connection, "triggers and policies of others", _foreign)
 
 
 def _query(file: str) -> Any:
@@ -227,7 +225,7 @@ def _callers(connection: Connection, subject: str) -> Iterable[Check]:
         yield Check(subject)
 
 
-def _foreign(connection: Connection, _: str) -> Iterable[Check]:
+def _foreign(connection: Connection) -> Iterable[Check]:
     for trigger in foreign_triggers(connection):
         yield note(str(trigger), trigger.says)
     for line in others_policies(connection, metadata):
@@ -246,5 +244,4 @@ _INVARIANTS: Final = (
     _Invariant("what an upgrade left is filled in", ("oblivion.backfills",), _backfills),
     _Invariant("everybody who calls has an account", ("oblivion.callers_without_account",), _callers),
     _Invariant("every published table can be updated", (), _publications),
-    _Invariant("triggers and policies of others", (), _foreign),
 )

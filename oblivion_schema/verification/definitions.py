@@ -15,7 +15,7 @@ from oblivion_schema.tables.base import metadata
 from oblivion_schema.verification.check import Check, named, not_tried, note, result
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterator
 
     from alembic.script import ScriptDirectory
     from sqlalchemy import Connection
@@ -32,9 +32,7 @@ _DISABLED: Final = "disabled triggers "
 _ROWS: Final = "reference row"
 
 
-def check_definitions(
-    connection: Connection, revisions: ScriptDirectory, missing: frozenset[str] = frozenset()
-) -> Iterator[Check]:
+def check_definitions(connection: Connection, revisions: ScriptDirectory, missing: Collection[str]) -> Iterator[Check]:
     """A line for each object that differs, and one for all grants; `missing` has the names that were missed before."""
     try:
         drift = find_drift(connection, MigrationContext.configure(connection=connection), metadata, revisions)
@@ -71,7 +69,7 @@ def check_definitions(
         )
 
 
-def _is_missed(found: Difference, missing: Iterable[str]) -> bool:
+def _is_missed(found: Difference, missing: Collection[str]) -> bool:
     """Whether an object was missed before, or belongs to one that was."""
     if found.kind == "row level security" and not found.name.endswith(", forced"):
         return True

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
@@ -16,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from oblivion_schema.adoption.triggers import foreign_triggers
 from oblivion_schema.errors import primary_message, sqlstate
 from oblivion_schema.tables.access import current_modes
-from oblivion_schema.verification.check import Check, may_ask, may_write, named, not_tried, note, result
+from oblivion_schema.verification.check import Check, attempt, may_ask, may_write, named, not_tried, note, result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -41,11 +42,14 @@ def try_it(connection: Connection) -> Iterator[Check]:
         return
     modes = current_modes(connection)
     plays = ((_access(modes), _play_access), (_pages(modes), _play_page), (_BILLS, _play_billing))
+    why = _may_not_try(connection)
     for subject, play in plays:
-        if why := _may_not_try(connection):
+        if why:
             yield not_tried(subject, why)
-            continue
-        yield from _try(connection, modes, subject, play)
+        else:
+            yield from attempt(
+                connection, subject, partial(_played, modes, subject, play), partial(_failed, connection)
+            )
 
 
 def _may_not_try(connection: Connection) -> str:
@@ -59,19 +63,15 @@ def _may_not_try(connection: Connection) -> str:
 _OWNS: Final = "SELECT has_table_privilege('oblivion.call_meters', 'UPDATE')"
 
 
-def _try(
-    connection: Connection, modes: Modes, subject: str, play: Callable[[_Trial, str], Iterable[Check]]
-) -> list[Check]:
-    """The lines of a play, which is rolled back; an error that it meets is a failure."""
-    try:
-        with connection.begin_nested() as savepoint:
-            found = list(play(_Trial(connection, modes), subject))
-            savepoint.rollback()
-    except DBAPIError as error:
-        if error.connection_invalidated:
-            raise
-        found = [result(subject, f"{primary_message(error)}{_suspects(connection)}")]
-    return found
+def _played(
+    modes: Modes, subject: str, play: Callable[[_Trial, str], Iterable[Check]], connection: Connection
+) -> Iterable[Check]:
+    return play(_Trial(connection, modes), subject)
+
+
+def _failed(connection: Connection, subject: str, error: DBAPIError) -> Check:
+    """The line for a play that met an error: the owner may do all of it, so it is a failure."""
+    return result(subject, f"{primary_message(error)}{_suspects(connection)}")
 
 
 def _access(modes: Modes) -> str:
@@ -96,9 +96,9 @@ class _Trial:
             "INSERT INTO public.user_accounts (user_id, tokens_remaining) VALUES (:user, :tokens), (:other, :tokens)"
         )
 
-    def run(self, sql: str, **further: Any) -> Row[Any] | None:
+    def run(self, sql: str) -> Row[Any] | None:
         """Run a statement as the role that verifies; its first row, if it has any."""
-        ran = self.connection.execute(text(sql), {**self.names, **further})
+        ran = self.connection.execute(text(sql), self.names)
         return ran.first() if ran.returns_rows else None
 
     @contextmanager
@@ -110,12 +110,11 @@ class _Trial:
         yield
         self.connection.execute(sql, {"role": "none", "claims": ""})
 
-    def call(self) -> str:
+    def call(self) -> None:
         """Start a call of the first account, 90 seconds ago."""
         call = self.run("SELECT session_id FROM public.start_call(:user, 'oblivion-schema verify', 'video')")
         self.names["call"] = call.session_id if call else None
         self.run("UPDATE public.call_sessions SET start_time = start_time - interval '90 seconds' WHERE id = :call")
-        return str(self.names["call"])
 
     def books(self) -> Row[Any]:
         """What the database says about the first account and its call."""
@@ -270,18 +269,12 @@ def _play_page(trial: _Trial, subject: str) -> Iterable[Check]:
             " VALUES (:user, :call, 3, 'video', false, 90)"
         )
     cost = due.due if due and is_metered else 3
-    books = trial.books()
     yield _compared(
         trial,
         subject,
         {
             "metered": (due is not None, is_metered),
-            "balance": (books.balance, _TOKENS - cost),
-            "ledger": (books.ledger, books.balance),
-            "token_usage": (books.used or 0, cost),
-            "user_token_summary": (books.reported or 0, cost),
-            "credit_cost": (books.cost, cost),
-            "ended": (books.ended, True),
+            **_agreeing(trial.books(), _TOKENS - cost, cost),
         },
     )
 
@@ -293,17 +286,11 @@ def _play_billing(trial: _Trial, subject: str) -> Iterable[Check]:
     tick = trial.run("SELECT status, charged FROM public.tick_call(:call)")
     end = trial.run("SELECT status FROM public.end_call(:call)")
     credited = [trial.run("SELECT status FROM public.top_up(:user, 5, :key)") for _ in range(2)]
-    books = trial.books()
     said = [row.status if row else None for row in (tick, end, *credited)]
     expected = {
         "the functions say": (said, ["ok", "ok", "ok", "known"]),
         "charged": (tick.charged if tick else None, cost),
-        "balance": (books.balance, _TOKENS - (cost or 0) + 5),
-        "ledger": (books.ledger, books.balance),
-        "token_usage": (books.used or 0, cost),
-        "user_token_summary": (books.reported or 0, cost),
-        "credit_cost": (books.cost, cost),
-        "ended": (books.ended, True),
+        **_agreeing(trial.books(), _TOKENS - (cost or 0) + 5, cost),
     }
     yield _compared(trial, subject, expected)
 
@@ -312,6 +299,18 @@ def _play_billing(trial: _Trial, subject: str) -> Iterable[Check]:
 _REASONS: Final = (
     "SELECT string_agg(DISTINCT message, ', ') AS said FROM oblivion.billing_incidents WHERE user_id = :user"
 )
+
+
+def _agreeing(books: Row[Any], balance: int, cost: int | None) -> dict[str, tuple[Any, Any]]:
+    """What each place says about a call that has ended, and what it has to say."""
+    return {
+        "balance": (books.balance, balance),
+        "ledger": (books.ledger, books.balance),
+        "token_usage": (books.used or 0, cost),
+        "user_token_summary": (books.reported or 0, cost),
+        "credit_cost": (books.cost, cost),
+        "ended": (books.ended, True),
+    }
 
 
 def _compared(trial: _Trial, subject: str, expected: dict[str, tuple[Any, Any]]) -> Check:
