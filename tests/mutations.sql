@@ -359,10 +359,9 @@ CREATE POLICY lefts ON left_one FOR SELECT USING (id IN (SELECT id FROM right_on
 CREATE POLICY rights ON right_one FOR SELECT USING (id IN (SELECT id FROM left_one));
 
 -- remove together: public.token_usage
+-- The functions that return a view's rows go with it.
 DROP VIEW daily_token_usage, user_token_summary, oblivion.balance_audit, oblivion.missing_openings,
-  oblivion.callers_without_account, oblivion.daily_usage_drift, oblivion.user_usage_drift;
--- The functions that return its rows go with it.
-DROP VIEW oblivion.live_calls CASCADE;
+  oblivion.callers_without_account, oblivion.daily_usage_drift, oblivion.user_usage_drift, oblivion.live_calls CASCADE;
 DROP TABLE token_usage;
 DROP TABLE user_accounts;
 
