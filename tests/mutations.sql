@@ -531,3 +531,157 @@ GRANT SELECT ON "VIEW y", "D$$t'%" TO anon;
 CREATE FUNCTION odd(a text DEFAULT E'x\n y') RETURNS text LANGUAGE sql IMMUTABLE SET search_path = ''
   RETURN E'a\n b\n\nAS c';
 COMMENT ON TABLE "D$$t'%" IS E'$$ and\n a ''line''';
+
+-- add together: public.kinds
+-- What PostgreSQL prints differently once it has read its own print.
+CREATE TABLE kinds (
+  id bigint PRIMARY KEY,
+  kind varchar(9),
+  spot box,
+  fits boolean GENERATED ALWAYS AS (kind IN ('a', 'b')) STORED,
+  CONSTRAINT no_overlap EXCLUDE USING gist (spot WITH &&) WHERE (kind IN ('a', 'b'))
+);
+CREATE FUNCTION is_kind(kind varchar) RETURNS boolean LANGUAGE sql IMMUTABLE BEGIN ATOMIC SELECT kind IN ('a', 'b'); END;
+
+-- change together: public.spots.twice
+-- A plain column becomes a generated one.
+-- setup:
+CREATE TABLE spots (id integer, twice integer DEFAULT 7 NOT NULL);
+COMMENT ON COLUMN spots.twice IS 'Twice';
+GRANT SELECT (twice) ON spots TO anon;
+-- then:
+ALTER TABLE spots DROP twice, ADD twice integer GENERATED ALWAYS AS (2 * id) STORED NOT NULL;
+COMMENT ON COLUMN spots.twice IS 'Twice';
+GRANT SELECT (twice) ON spots TO anon;
+
+-- change together: public.spots.twice
+-- A generated column becomes a plain one of another type, although its expression needs what goes.
+-- setup:
+CREATE FUNCTION doubled(integer) RETURNS integer LANGUAGE sql IMMUTABLE RETURN 2 * $1;
+CREATE TABLE spots (id integer, twice integer GENERATED ALWAYS AS (doubled(id)) STORED);
+CREATE VIEW spots_seen AS SELECT twice FROM spots;
+-- then:
+DROP VIEW spots_seen;
+ALTER TABLE spots ALTER twice DROP EXPRESSION, ALTER twice TYPE bigint, ALTER twice SET DEFAULT 3;
+CREATE VIEW spots_seen AS SELECT twice FROM spots;
+DROP FUNCTION doubled(integer);
+
+-- change together: public.spots.twice
+-- A generated column on which nothing stands.
+-- setup:
+CREATE TABLE spots (id integer, twice integer GENERATED ALWAYS AS (2 * id) STORED NOT NULL);
+-- then:
+ALTER TABLE spots DROP twice, ADD twice integer GENERATED ALWAYS AS (id + id) STORED NOT NULL;
+
+-- change together: public.spots.twice
+-- A generated column on which something stands, and whose type changes.
+-- setup:
+CREATE TABLE spots (id integer, twice integer GENERATED ALWAYS AS (2 * id) STORED UNIQUE);
+ALTER TABLE spots ALTER twice SET STATISTICS 7;
+-- then:
+ALTER TABLE spots DROP twice, ADD twice bigint GENERATED ALWAYS AS (2 * id) STORED UNIQUE;
+ALTER TABLE spots ALTER twice SET STATISTICS 7;
+
+-- change together: public.notes.note
+-- ALTER TYPE resets storage and compression.
+-- setup:
+CREATE TABLE notes (note text STORAGE EXTERNAL COMPRESSION pglz);
+ALTER TABLE notes ALTER note SET STATISTICS 7;
+-- then:
+ALTER TABLE notes ALTER note TYPE varchar(9), ALTER note SET STORAGE EXTERNAL, ALTER note SET COMPRESSION pglz;
+
+-- change together: public.notes.note
+-- Types between which PostgreSQL has no cast.
+-- setup:
+CREATE TABLE notes (note jsonb);
+-- then:
+ALTER TABLE notes ALTER note TYPE timestamptz USING NULL;
+
+-- add together: public.notes
+-- Settings that name an index.
+CREATE TABLE notes (id integer PRIMARY KEY, note text NOT NULL);
+CREATE UNIQUE INDEX notes_note ON notes (note);
+ALTER TABLE notes REPLICA IDENTITY USING INDEX notes_note;
+ALTER TABLE notes CLUSTER ON notes_pkey;
+
+-- change together: public.notes_note
+-- setup:
+CREATE TABLE notes (id integer PRIMARY KEY, note text NOT NULL);
+CREATE UNIQUE INDEX notes_note ON notes (note);
+ALTER TABLE notes REPLICA IDENTITY USING INDEX notes_note;
+ALTER TABLE notes CLUSTER ON notes_pkey;
+-- then:
+DROP INDEX notes_note;
+ALTER TABLE notes DROP CONSTRAINT notes_pkey;
+ALTER TABLE notes ADD CONSTRAINT notes_pkey PRIMARY KEY (note), ALTER id SET NOT NULL;
+CREATE UNIQUE INDEX notes_note ON notes (id);
+ALTER TABLE notes REPLICA IDENTITY USING INDEX notes_note;
+ALTER TABLE notes CLUSTER ON notes_pkey;
+
+-- change together: replica identity
+-- setup:
+CREATE TABLE notes (id integer PRIMARY KEY, note text NOT NULL);
+CREATE UNIQUE INDEX notes_note ON notes (note);
+ALTER TABLE notes REPLICA IDENTITY USING INDEX notes_note;
+ALTER TABLE notes CLUSTER ON notes_note;
+-- then:
+DROP INDEX notes_note;
+ALTER TABLE notes REPLICA IDENTITY FULL;
+
+-- change together: SELECT on table public.call_sessions
+-- A REVOKE on the table takes the privilege on the columns along.
+-- setup:
+GRANT SELECT, SELECT (room_id), UPDATE, UPDATE (id) ON call_sessions TO anon WITH GRANT OPTION;
+-- then:
+REVOKE SELECT ON call_sessions FROM anon;
+GRANT SELECT (room_id) ON call_sessions TO anon WITH GRANT OPTION;
+REVOKE GRANT OPTION FOR UPDATE ON call_sessions FROM anon;
+GRANT UPDATE (id) ON call_sessions TO anon WITH GRANT OPTION;
+
+-- add together: public.seen
+-- Columns of a view, each with privileges of its own.
+CREATE VIEW seen AS SELECT id, room_id, start_time FROM call_sessions;
+GRANT SELECT (id), SELECT (room_id), UPDATE (id) ON seen TO anon, authenticated;
+
+-- change together: public.seen
+-- setup:
+CREATE VIEW seen AS SELECT id, room_id, start_time FROM call_sessions;
+GRANT SELECT (id), SELECT (room_id), UPDATE (id) ON seen TO anon, authenticated;
+-- then:
+DROP VIEW seen;
+CREATE VIEW seen AS SELECT room_id, id FROM call_sessions;
+GRANT SELECT (id), UPDATE (id) ON seen TO anon, authenticated;
+
+-- change together: public.numbers.id
+-- setup:
+CREATE TABLE numbers (id integer GENERATED ALWAYS AS IDENTITY, other bigint GENERATED ALWAYS AS IDENTITY);
+-- then:
+DROP TABLE numbers;
+CREATE TABLE numbers (
+  id integer GENERATED ALWAYS AS IDENTITY (START 1000 MINVALUE 1000),
+  other bigint GENERATED ALWAYS AS IDENTITY (INCREMENT -1)
+);
+
+-- change together: public.numbers.id
+-- setup:
+CREATE TABLE numbers (
+  id bigint GENERATED ALWAYS AS IDENTITY (MAXVALUE 3000000000),
+  other smallint GENERATED ALWAYS AS IDENTITY (INCREMENT -2 MINVALUE 1 MAXVALUE 9 START 5),
+  third bigint GENERATED BY DEFAULT AS IDENTITY
+);
+-- then:
+DROP TABLE numbers;
+CREATE TABLE numbers (
+  id integer GENERATED ALWAYS AS IDENTITY,
+  other bigint GENERATED ALWAYS AS IDENTITY (INCREMENT -1 MAXVALUE 7),
+  third smallint GENERATED BY DEFAULT AS IDENTITY (CYCLE CACHE 7)
+);
+
+-- change together: public.notes.note
+-- A renamed column with settings.
+-- setup:
+CREATE TABLE notes (id integer, note text STORAGE EXTERNAL);
+ALTER TABLE notes ALTER note SET STATISTICS 7;
+-- then:
+ALTER TABLE notes RENAME note TO remark;
+ALTER TABLE notes ALTER remark SET (n_distinct = 2);

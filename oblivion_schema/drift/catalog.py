@@ -7,7 +7,7 @@ definitions are equal texts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -70,8 +70,14 @@ INVALID: Final = " -- invalid"
 """The end of the definition of an index that PostgreSQL marked invalid and does not use."""
 OWNER_OF_ALL: Final = f"the owner of schema {PRIVATE_SCHEMA}"
 """The definition of an owner that owns the private schema too; other owners are given by name."""
+STORED: Final = " STORED"
+"""The end of the definition of a generated column whose values are in the table."""
+GRANTED_BY: Final = "GRANTED BY "
+"""The start of the list of roles that passed a grant on, at the end of its definition."""
 UNSUPPORTED: Final = "other"
 """The kind of objects that are read but not compared, such as a materialized view."""
+DEPENDENT: Final = "dependent"
+"""The kind of objects of which only is read what they need; `shape` is their system catalog, such as `pg_policy`."""
 
 Key = tuple[str, str]
 
@@ -130,6 +136,21 @@ class Object:
         return self.shape
 
     @property
+    def privilege(self) -> str:
+        """The privilege of a grant, without the column that it is for."""
+        return self.own_name.partition(" ")[0]
+
+    @property
+    def option(self) -> str:
+        """`WITH GRANT OPTION`, if a grant has it."""
+        return self.definition.partition(GRANTED_BY)[0].strip()
+
+    @property
+    def grantors(self) -> list[str]:
+        """The roles that gave a grant by their grant option; the owner is not among them."""
+        return [role for role in self.definition.partition(GRANTED_BY)[2].split(", ") if role]
+
+    @property
     def sequence(self) -> str:
         """The sequence of an identity column."""
         return self.shape
@@ -155,15 +176,20 @@ class Object:
         return self.kind, self.name
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.name}" if self.kind != UNSUPPORTED else self.own_name
+        return self.own_name if self.kind in {UNSUPPORTED, DEPENDENT} else f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """The objects of a database; `unsupported` are those of kinds that are not compared."""
+    """The objects of a database.
+
+    - `unsupported`: those of kinds that are not compared.
+    - `dependents`: objects of any kind and schema that are not in `objects`, and need one that is.
+    """
 
     objects: Mapping[Key, Object]
     unsupported: tuple[Object, ...] = ()
+    dependents: tuple[Object, ...] = ()
 
     def __contains__(self, key: Key) -> bool:
         return key in self.objects
@@ -174,7 +200,7 @@ class Catalog:
     def without_grants_to(self, roles: Sequence[str]) -> Catalog:
         """The catalog without grants to `roles`."""
         kept = {key: item for key, item in self.objects.items() if item.kind != "grant" or item.role not in roles}
-        return Catalog(kept, self.unsupported)
+        return replace(self, objects=kept)
 
     def without_publications(self, names: Iterable[str]) -> Catalog:
         """The catalog without the tables of these publications."""
@@ -184,7 +210,7 @@ class Catalog:
             for key, item in self.objects.items()
             if item.kind != "publication" or unquoted(item.own_name) not in unwanted
         }
-        return Catalog(kept, self.unsupported)
+        return replace(self, objects=kept)
 
     def grants(self) -> dict[str, dict[str, list[str]]]:
         """The privileges of each role on each object: target of GRANT, then role, then privileges."""
@@ -235,7 +261,7 @@ def _read(connection: Connection, metadata: MetaData | None, roles: Sequence[str
         {"schemas": list(SCHEMAS), "private": PRIVATE_SCHEMA, "roles": list(roles), "publications": list(PUBLICATIONS)},
     )
     objects: dict[Key, Object] = {}
-    unsupported = []
+    others: dict[str, list[Object]] = {UNSUPPORTED: [], DEPENDENT: []}
     for row in rows:
         item = Object(
             kind=row.kind,
@@ -248,13 +274,13 @@ def _read(connection: Connection, metadata: MetaData | None, roles: Sequence[str
             sort=row.sort,
             needs=frozenset(row.needs or ()),
         )
-        if item.kind == UNSUPPORTED:
-            unsupported.append(item)
+        if item.kind in others:
+            others[item.kind].append(item)
         else:
             objects[item.key] = item
     for item in _reference_rows(connection, metadata, objects) if metadata is not None else ():
         objects[item.key] = item
-    return Catalog(objects, tuple(unsupported))
+    return Catalog(objects, tuple(others[UNSUPPORTED]), tuple(others[DEPENDENT]))
 
 
 @cache

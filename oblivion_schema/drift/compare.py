@@ -150,7 +150,7 @@ def find_drift(
             *(Difference("unknown", "", item.own_name) for item in foreign),
         ),
         left_alone=(*sorted(map(str, others)), *drift.left_alone),
-        others=(*drift.others, *reading.live.unsupported),
+        others=(*drift.others, *reading.live.unsupported, *reading.live.dependents),
         misplaced=tuple(_misplaced(reading)),
         missing_roles=reading.missing_roles,
         access="open" if reading.mode == "open" else "authenticated",

@@ -23,15 +23,29 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from oblivion_schema.declare.sql import statements as split
 from oblivion_schema.drift import statements
-from oblivion_schema.drift.catalog import COLUMN_STATES, CONSTRAINTS, KINDS, OWNER_OF_ALL, Object
+from oblivion_schema.drift.catalog import (
+    COLUMN_STATES,
+    CONSTRAINTS,
+    DEPENDENT,
+    KINDS,
+    OWNER_OF_ALL,
+    STORED,
+    UNSUPPORTED,
+    Object,
+)
 from oblivion_schema.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 # PostgreSQL changes no column's type under these: they are dropped first. It rebuilds constraints and indexes itself.
-_BLOCKS_TYPE_CHANGE: Final = frozenset({"view", "policy", "trigger", "function", "column", "default", "publication"})
-_GRANTED: Final = frozenset({"view", "function"})
+_BLOCKS_TYPE_CHANGE: Final = frozenset(
+    {"view", "policy", "trigger", "function", "column", "default", "publication", UNSUPPORTED}
+)
+# The same for objects of which only their system catalog is known; of pg_class only views need a column.
+_CATALOGS_THAT_BLOCK: Final = frozenset(
+    {"pg_class", "pg_rewrite", "pg_policy", "pg_trigger", "pg_proc", "pg_attrdef", "pg_publication_rel"}
+)
 _RANK: Final = {kind: rank for rank, kind in enumerate(KINDS)}
 _OWN_NAME_IS_TARGET: Final = {"schema": "SCHEMA", "table": "TABLE", "view": "TABLE"}
 
@@ -167,7 +181,9 @@ class _Plan:
 
     - `retyped`: addresses of the columns whose type changes.
     - `dropped`: steps whose object is dropped, for good or to be created again.
-    - `fresh`: steps whose object is created, or is part of one that is created.
+    - `released`: columns that are generated no longer, and keep their values.
+    - `taken_back`: grants that are revoked, for good or to be given again by the owner.
+    - `fresh`: steps whose object is created, or is part of one that is created, or has to be set again.
     """
 
     def __init__(self, steps: Sequence[Step], by_mode: Mapping[str, ModeGrants] = MappingProxyType({})) -> None:
@@ -178,17 +194,22 @@ class _Plan:
         self.retyped = {
             step.before.part_of for step in steps if step.differs and step.before and step.before.kind == "type"
         }
+        self.released = [step for step in self.steps if step.differs and _keeps_its_values(step)]
         self.dropped = self._find_dropped()
+        self.taken_back = {step for step in self.steps if step.before and step.before.kind == "grant"} & {
+            step for step in self.steps if not step.after or (step.differs and step.before and step.before.grantors)
+        }
         self.fresh = {
             step
             for step in steps
             if step.after and any(not s.before or s in self.dropped for s in (step, *self.after.ancestors(step)))
         }
+        self.fresh |= {step for step in self.steps if step not in self.fresh and self._is_reset(step)}
 
     def statements(self, renames: Sequence[Rename]) -> list[Statement]:
         """All statements, in order."""
         # Objects that are dropped and created again: roles other than PostgREST's keep their privileges on them.
-        back = sorted(step.after.own_name for step in self.dropped if step.after and step.after.kind in _GRANTED)
+        back = sorted(name for step in self.dropped if step.after and (name := _granted_name(step.after)))
         return [
             *self._refusals(),
             *([Call("keep_grants", tuple(back))] if back else ()),
@@ -201,17 +222,14 @@ class _Plan:
 
     def _find_dropped(self) -> set[Step]:
         """The steps to drop: those that nothing can alter, and then, again and again, those that need one of them."""
-        dropped = {
-            step
-            for step in self.before.steps.values()
-            if step.before and (not step.after or (step.differs and not statements.can_alter(step.before, step.after)))
-        }
+        dropped = {step for step in self.before.steps.values() if self._must_go(step)}
         while True:
             gone = {step.before.address for step in dropped if step.before}
             more = {
                 step
                 for step in self.before.steps.values()
                 if step not in dropped
+                and step not in self.released
                 and step.before
                 and step.after
                 and _must_be_dropped(step.before, gone, self.retyped)
@@ -219,6 +237,55 @@ class _Plan:
             if not more:
                 return dropped
             dropped |= more
+
+    def _must_go(self, step: Step) -> bool:
+        """Whether the object is not there after the step, or nothing can alter it."""
+        if step.before is None or step.after is None:
+            return True
+        if step.before.kind == "column" and step not in self.released:
+            # PostgreSQL retypes no column whose expression it has to compute anew.
+            return (step.differs and not self._is_bare(step)) or (
+                step.before.definition != "" and step.before.address in self.retyped
+            )
+        return step.differs and step not in self.released and not statements.can_alter(step.before, step.after)
+
+    def _is_bare(self, step: Step) -> bool:
+        """Whether a stored column only gets another expression, and nothing stands on it that a DROP would take."""
+        if not (step.before and step.after and statements.can_alter(step.before, step.after)):
+            return False
+        for side, item in ((self.before, step.before), (self.after, step.after)):
+            if {part.either.kind for part in side.parts[item.address]} - {"type", "nullability"}:
+                return False
+            if any(item.address in (found.needs if (found := side.item(other)) else ()) for other in self.steps):
+                return False
+        return True
+
+    def _is_reset(self, step: Step) -> bool:
+        """Whether something else resets what the step leaves alone, so that it has to be set again.
+
+        ALTER TYPE does so with storage and compression of a column. A REVOKE on a table takes the privilege on its
+        columns along, and one from a role that passed it on is a REVOKE from all to whom that role gave it.
+        """
+        before, after = step.before, step.after
+        if before is None or after is None:
+            return False
+        if before.kind == "setting":
+            return before.part_of in self.retyped and before.own_name.startswith(("storage ", "compression "))
+        if before.kind != "grant":
+            return False
+        return step in self.taken_back or any(
+            (before.on_name, before.privilege) == (gone.on_name, gone.privilege)
+            and (before.role in gone.grantors or (before.role == gone.role and gone.own_name == gone.privilege))
+            for gone in (
+                other.before
+                for other in self.steps
+                if other is not step
+                and other.before
+                and other.before.kind == "grant"
+                and (other in self.taken_back or (other.differs and other.before.option))
+            )
+            if gone
+        )
 
     def _dropped_by(self, step: Step) -> Step:
         """The step whose DROP removes this one too: the outermost dropped object that it is part of, or itself."""
@@ -232,7 +299,9 @@ class _Plan:
         """
         for step in sorted(self.dropped, key=self.before.place):
             before = step.before
-            if before is None or step.after or self._dropped_by(step) is not step:
+            if before is None or self._dropped_by(step) is not step:
+                continue
+            if step.after and (before.kind != "column" or not _loses_values(before, step.after)):
                 continue
             table = before.address if before.kind == "table" else before.part_of
             parts = [part.before for part in self.before.parts[table] if part.before]
@@ -240,7 +309,7 @@ class _Plan:
             forced = any(part.kind == "row level security" and part.own_name == "FORCE" for part in parts)
             if before.kind == "table":
                 yield statements.refuse_to_drop_rows(before.own_name, rows=rows, forced=forced)
-            elif before.kind == "column" and not before.definition:
+            elif before.kind == "column" and (step.after or not before.definition):
                 defaults = [
                     part.before.definition
                     for part in self.before.parts[before.address]
@@ -254,6 +323,9 @@ class _Plan:
 
     def _removals(self) -> Iterable[str]:
         """Statements that drop objects, dependent ones first, and then reset the states of those that stay."""
+        for step in self.released:
+            if step.before:
+                yield statements.drop_expression(step.before)
         # For each pair of drops, the steps for which the first has to precede the second. What a table's constraint
         # needs, the table needs.
         needs: dict[tuple[Step, Step], list[Step]] = defaultdict(list)
@@ -280,7 +352,10 @@ class _Plan:
         gone = [
             step.before
             for step in sorted(self.steps, key=self.before.place)
-            if step.before and not step.after and not _stands_alone(step.before) and self._dropped_by(step) is step
+            if step.before
+            and (not step.after or step in self.taken_back)
+            and not _stands_alone(step.before)
+            and self._dropped_by(step) is step
         ]
         yield from (statements.remove(item) for item in gone if item.kind != "grant")
         yield from statements.revoke([item for item in gone if item.kind == "grant"])
@@ -299,6 +374,14 @@ class _Plan:
             step: {found[address] for found in (by_address, types) for address in needs & found.keys()} - {step}
             for step, needs in waits.items()
         }
+        for step, others in order.items():
+            # A smaller type comes after the sequence's new bounds, a larger one before them.
+            kind = (
+                types.get(step.after.part_of) if step.after and step.after.kind == "identity" and step.before else None
+            )
+            if kind and kind.after and kind.before and statements.is_smaller(kind.after, kind.before):
+                others.discard(kind)
+                order[kind].add(step)
         yield from self._in_files(list(_sorted(order, self.after.place)), made)
 
     def _in_files(self, order: Sequence[Step], made: Mapping[Step, list[str]]) -> Iterable[str | File]:
@@ -346,13 +429,16 @@ class _Plan:
                 if step in self.fresh:
                     together[step.after.kind, step.after.on_name].append(step)
                 else:
-                    add(step, statements.alter(step.after))
+                    add(step, statements.alter(step.after, step.before))
             elif step.after and step in self.fresh:
                 if not self._is_inline(step):
                     parts = self._inline_parts(step)
-                    add(step, statements.create(step.after, [part.after for part in parts if part.after]), parts=parts)
-            elif step.after and step.differs:
-                add(step, statements.alter(step.after))
+                    inner = [part.after for part in parts if part.after]
+                    add(step, self._warning(step) + statements.create(step.after, inner), parts=parts)
+            elif step.after and step.differs and step not in self.released:
+                parts = self.after.parts[step.after.address] if step.after.kind == "column" else []
+                inner = [part.after for part in parts if part.after]
+                add(step, self._warning(step) + statements.alter(step.after, step.before, inner))
         for target, step in fresh_targets.items():
             granted = together.pop(("grant", target), [])
             first = granted[0] if granted else Step(None, _no_grant(step, target))
@@ -365,6 +451,28 @@ class _Plan:
             sql = statements.grant(items) if kind == "grant" else [statements.insert(items)]
             add(steps[0], *sql, parts=steps)
         return made, waits
+
+    def _warning(self, step: Step) -> str:
+        """A comment that says which rows make PostgreSQL refuse the statement; empty if none can."""
+        *_, table = (step, *self.after.ancestors(step))
+        old = table.before is not None and table not in self.dropped
+        item = step.after
+        if not old or item is None or (step.before and not step.differs):
+            return ""
+        states = {part.either.kind: part.either.definition for part in self.after.parts[item.address]}
+        cause = ""
+        match item.kind:
+            case "nullability" if item.definition == "NOT NULL":
+                cause = f"while a row has no {item.own_name}"
+            case "column" if states["nullability"] == "NOT NULL" and not states.keys() & {"default", "identity"}:
+                cause = "where the expression is null" if item.definition else "if the table has rows"
+            case "type" if item.shape:
+                cause = f"where a value is no {item.definition}"
+            case "index" if item.definition.startswith("CREATE UNIQUE"):
+                cause = "if two rows have the same values"
+            case kind if kind in CONSTRAINTS and item.is_valid:
+                cause = "if rows break it"
+        return cause and f"-- Fails {cause}.\n"
 
     def _waits_for(self, step: Step) -> set[str]:
         """The addresses that must exist before the step."""
@@ -449,8 +557,30 @@ def _must_be_dropped(item: Object, gone: set[str], retyped: set[str]) -> bool:
     if not gone.isdisjoint(_needed(item)):
         return True
     changed = retyped & item.needs
+    if item.kind == DEPENDENT:
+        return bool(changed) and item.shape in _CATALOGS_THAT_BLOCK
     # PostgreSQL retypes the two columns of a foreign key one after the other, and checks the key in between.
     return len(changed) > 1 if item.kind == "foreign key" else bool(changed) and item.kind in _BLOCKS_TYPE_CHANGE
+
+
+def _keeps_its_values(step: Step) -> bool:
+    """Whether a column only stops to be generated; a virtual one has no values to keep."""
+    before, after = step.before, step.after
+    return bool(
+        before and after and before.kind == "column" and before.definition.endswith(STORED) and not after.definition
+    )
+
+
+def _loses_values(before: Object, after: Object) -> bool:
+    """Whether a column that is dropped and created again gets other values than it had."""
+    return not (before.definition and after.definition)
+
+
+def _granted_name(item: Object) -> str:
+    """How `keep_grants()` names it; empty for a kind that has no grants of its own."""
+    if item.kind == "column":
+        return item.name
+    return item.own_name if item.kind in {"view", "function"} else ""
 
 
 def grant_target(item: Object | None) -> str:

@@ -14,7 +14,7 @@ savepoint is always rolled back. Renaming a schema locks no table, so no reader 
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -43,7 +43,11 @@ if TYPE_CHECKING:
     from oblivion_schema.declare.privileges import GrantMode
 
 # PostgreSQL may print these differently once they are created from their own printed text, as in a restored database.
-_EXPRESSIONS: Final = frozenset({"check constraint", "index", "policy", "view", "default", "trigger"})
+_EXPRESSIONS: Final = frozenset(
+    {"check constraint", "exclusion constraint", "index", "policy", "view", "default", "trigger", "column", "function"}
+) | {"publication"}
+_PRINTS: Final = 3
+"""So often such a print may change."""
 
 
 @dataclass(frozen=True)
@@ -175,10 +179,18 @@ def _settled(scratch: Connection, metadata: MetaData, step: Step, like_live: Cat
 
     If two expressions differ, ours is created from PostgreSQL's text and compared again.
     """
-    if step.differs and step.before and step.before.kind in _EXPRESSIONS:
-        again = reread(scratch, metadata, like_live[step.before.key])
-        return Step(step.before, step.after, again.definition != step.before.definition)
-    return _with_cast(scratch, step)
+    if not (step.differs and step.before and step.before.kind in _EXPRESSIONS):
+        return _with_cast(scratch, step)
+    like = like_live[step.before.key]
+    parts = [item for item in like_live.objects.values() if item.part_of == like.address]
+    for _ in range(_PRINTS):
+        again = reread(scratch, metadata, like, parts)
+        if again.definition == step.before.definition:
+            return Step(step.before, step.after)
+        if again.definition == like.definition:
+            break
+        like = again
+    return step
 
 
 def _steps(live: Catalog, like_live: Catalog, want: Catalog) -> list[Step]:
@@ -200,9 +212,11 @@ def _identity(item: Object) -> tuple[str, ...]:
     """A key that is equal in `want` and `like_live`, although a rename changes the names of columns."""
     match item.kind:
         case "grant":
-            return item.kind, item.part_of, item.on_name, item.role, item.own_name.partition(" ")[0]
+            return item.kind, item.part_of, item.on_name, item.role, item.privilege, str(item.sort)
         case "comment" | "reference row":
             return item.kind, item.part_of, str(item.sort), item.own_name.partition(" ")[0]
+        case "setting":
+            return item.kind, item.part_of, item.own_name.partition(" ")[0]
         case _ if item.address:
             return item.kind, item.address
         case "type" | "nullability":
@@ -212,21 +226,42 @@ def _identity(item: Object) -> tuple[str, ...]:
 
 
 def _with_cast(scratch: Connection, step: Step) -> Step:
-    """The step; a column type to which PostgreSQL does not convert without USING is marked `NEEDS_CAST`."""
+    """The step; of a column's type, `shape` says how PostgreSQL converts old values to it."""
     if not (step.differs and step.before and step.after and step.before.kind == "type"):
         return step
 
     def marked(source: Object, target: Object) -> Object:
-        with scratch.begin_nested() as savepoint:
-            execute(scratch, f"CREATE TABLE public.oblivion_cast (value {source.definition})")
-            try:
-                execute(scratch, f"ALTER TABLE public.oblivion_cast ALTER value TYPE {target.definition}")
-            except DBAPIError:
-                target = replace(target, shape=statements.NEEDS_CAST)
-            savepoint.rollback()
-        return target
+        """Of `target`, `shape` is empty if every value of `source` fits: if PostgreSQL converts it unasked."""
+        fits = scratch.scalar(_FITS, {"source": _plain(source), "target": _plain(target)})
+        for shape in ("" if fits else statements.MAY_NOT_FIT, statements.NEEDS_CAST):
+            retyped = replace(target, own_name="value", on_name="public.oblivion_cast", shape=shape)
+            with suppress(DBAPIError), scratch.begin_nested() as savepoint:
+                execute(scratch, f"CREATE TABLE public.oblivion_cast (value {source.definition})")
+                execute(scratch, statements.alter(retyped))
+                savepoint.rollback()
+                return replace(target, shape=shape)
+        return replace(target, shape=statements.NEEDS_TEXT)
 
     return Step(marked(step.after, step.before), marked(step.before, step.after), differs=True)
+
+
+def _plain(kind: Object) -> str:
+    """A column's type without its collation."""
+    return kind.definition.partition(" COLLATE ")[0]
+
+
+# A type with a length or a precision may refuse what the type without it holds.
+_FITS: Final = text(
+    """
+    SELECT a.typname = b.typname AND strpos(:target, '(') = 0
+      OR strpos(:target, '(') = 0 AND EXISTS (
+        SELECT FROM pg_cast WHERE castsource = a.oid AND casttarget = b.oid AND castcontext = 'i'
+      )
+    FROM pg_type AS a
+    CROSS JOIN pg_type AS b
+    WHERE a.oid = to_regtype(:source) AND b.oid = to_regtype(:target)
+    """
+)
 
 
 def _renames(live: Catalog, want: Catalog) -> tuple[list[Rename], list[str]]:

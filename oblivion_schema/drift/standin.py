@@ -18,7 +18,7 @@ from oblivion_schema.operations import statements_of_revisions
 from oblivion_schema.tables.base import PRIVATE_SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
@@ -144,15 +144,19 @@ def confirmed(scratch: Connection, made: Catalog, sources: Sources) -> Sources:
     return sources.agreed(made, again)
 
 
-def reread(scratch: Connection, metadata: MetaData, item: Object) -> Object:
+def reread(scratch: Connection, metadata: MetaData, item: Object, parts: Sequence[Object] = ()) -> Object:
     """Create `item` from its own printed text, and return it as PostgreSQL prints it then; all is rolled back.
 
-    A restored database has such objects. `scratch` must have an object of that name, which this replaces.
+    A restored database has such objects. `scratch` must have an object of that name, which this replaces; a column is
+    created with its `parts`.
     """
     with scratch.begin_nested() as savepoint:
-        if item.kind != "default":
-            execute(scratch, f"{statements.remove(item)} CASCADE")
-        execute(scratch, statements.create(item))
+        if item.kind in {"default", "function"}:
+            execute(scratch, statements.alter(item))
+        else:
+            cascade = "" if item.kind == "publication" else " CASCADE"
+            execute(scratch, statements.remove(item) + cascade)
+            execute(scratch, statements.create(item, parts))
         again = read(scratch, metadata)[item.key]
         savepoint.rollback()
     return again

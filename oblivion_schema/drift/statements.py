@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from oblivion_schema.declare.privileges import GRANT_MODES, PUBLIC, exact_grants, if_role_exists
+from oblivion_schema.declare.privileges import API_ROLES, GRANT_MODES, PUBLIC, exact_grants, if_role_exists
 from oblivion_schema.declare.sql import add_to_publication, block, drop_from_publication, indented, text_literal
-from oblivion_schema.drift.catalog import COLUMN_STATES, CONSTRAINTS, INVALID, OWNER_OF_ALL, Object
+from oblivion_schema.drift.catalog import COLUMN_STATES, CONSTRAINTS, INVALID, OWNER_OF_ALL, STORED, Object
 from oblivion_schema.drift.sources import as_new, as_replacement
 from oblivion_schema.tables.base import PRIVATE_SCHEMA
 
@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 
 NEEDS_CAST: Final = "cast"
 """The `shape` of a column's type to which PostgreSQL converts values only with USING."""
+NEEDS_TEXT: Final = "text"
+"""The same, where PostgreSQL has no cast: the values go by way of their text."""
+MAY_NOT_FIT: Final = "narrow"
+"""The `shape` of a column's type that not every old value has to fit."""
 
 _WIDTH: Final = 100
+_BIGGEST: Final = 2**63 - 1
 _OWNER: Final = f"""\
 SELECT nspowner::regrole FROM pg_catalog.pg_namespace WHERE nspname = '{PRIVATE_SCHEMA}'"""  # noqa: S608
 
@@ -59,7 +64,7 @@ def create(item: Object, parts: Sequence[Object] = ()) -> str:
         case "view":
             return f"CREATE VIEW {own}{_view(definition)}"
         case "grant":
-            return _guarded(item, f"GRANT {own} ON {on} TO {item.role}{definition and f' {definition}'}")
+            return _guarded(item, f"GRANT {own} ON {on} TO {item.role}{item.option and f' {item.option}'}")
         case "publication":
             return block(add_to_publication(own, on, definition))
         case "reference row":
@@ -68,8 +73,11 @@ def create(item: Object, parts: Sequence[Object] = ()) -> str:
             return alter(item)
 
 
-def alter(item: Object) -> str:
-    """The SQL that turns an object of the same name into `item`; for a state, the SQL that sets it."""
+def alter(item: Object, before: Object | None = None, parts: Sequence[Object] = ()) -> str:
+    """The SQL that turns `before`, an object of the same name, into `item`; for a state, the SQL that sets it.
+
+    A column is altered with its `parts`.
+    """
     own, on, definition = item.own_name, item.on_name, item.definition
     match item.kind:
         case "table":
@@ -80,14 +88,17 @@ def alter(item: Object) -> str:
             return _laid_out(f"ALTER TABLE {on}{_BREAK}{definition}")
         case "type":
             # Only where it is needed: a cast to varchar(n) cuts long values, while PostgreSQL's own conversion fails.
-            using = f" USING {own}::{definition.partition(' COLLATE ')[0]}" if item.shape == NEEDS_CAST else ""
+            cast = {NEEDS_CAST: "::", NEEDS_TEXT: "::text::"}.get(item.shape)
+            using = f" USING {own}{cast}{definition.partition(' COLLATE ')[0]}" if cast else ""
             return _laid_out(f"ALTER TABLE {on}{_BREAK}ALTER COLUMN {own} TYPE {definition}{using}")
         case "nullability":
             return f"ALTER TABLE {on} ALTER COLUMN {own} {'SET' if definition == 'NOT NULL' else 'DROP'} NOT NULL"
         case "default":
             return f"ALTER TABLE {on} ALTER COLUMN {own} SET DEFAULT {definition}"
         case "identity":
-            return _laid_out(f"ALTER TABLE {on}{_BREAK}ALTER COLUMN {own} {_set_identity(definition)}")
+            return _alter_identity(item, before or item)
+        case "column":
+            return _set_expression(item, parts)
         case "function" if own in _MODES:
             return _in_either_mode(own, definition)
         case "function" | "view" if item.source:
@@ -112,8 +123,8 @@ def alter(item: Object) -> str:
             return _laid_out(f"COMMENT ON {own} IS{_BREAK}{text_literal(definition)}")
         case "grant":
             # A privilege with and without GRANT OPTION is the same grant: only the option changes.
-            plain = _guarded(item, f"REVOKE GRANT OPTION FOR {own} ON {on} FROM {item.role}")
-            return create(item) if definition else plain
+            plain = _guarded(item, f"REVOKE GRANT OPTION FOR {own} ON {on} FROM {item.role} CASCADE")
+            return create(item) if item.option else plain
         case "reference row":
             return _laid_out(f"UPDATE {on}{_BREAK}SET {definition}{_BREAK}WHERE {item.condition}", always=True)
     raise AssertionError(item)
@@ -121,8 +132,10 @@ def alter(item: Object) -> str:
 
 def can_alter(before: Object, after: Object) -> bool:
     """Whether `alter()` can turn `before` into `after`; otherwise it is dropped and created again."""
-    if before.kind in CONSTRAINTS or before.kind in {"column", "index", "policy", "publication"}:
+    if before.kind in CONSTRAINTS or before.kind in {"index", "policy", "publication"}:
         return False
+    if before.kind == "column":
+        return before.definition.endswith(STORED) and after.definition.endswith(STORED)
     if before.kind == "trigger":  # PostgreSQL has no CREATE OR REPLACE for constraint triggers
         return not before.shape.startswith("t") and not after.shape.startswith("t")
     return after.shape.startswith(before.shape)
@@ -214,7 +227,7 @@ def set_grants(target: str, grants: Iterable[Object]) -> list[str]:
     further = []
     for item in grants:
         granted.setdefault(item.role, []).append(item.own_name)
-        if item.definition:
+        if item.option:
             further.append(create(item))
     return [exact_grants(target, dict.fromkeys(GRANT_MODES, granted)), *further]
 
@@ -224,22 +237,38 @@ def grant(items: Iterable[Object]) -> list[str]:
     return list(_by_privileges(items, "GRANT {names} ON {on} TO {role}{option}"))
 
 
-def revoke(items: Iterable[Object]) -> list[str]:
-    """REVOKE statements, one for each object and set of privileges."""
-    return list(_by_privileges(items, "REVOKE {names} ON {on} FROM {role}"))
+def revoke(items: Sequence[Object]) -> list[str]:
+    """REVOKE statements, one for each object and set of privileges, with what the roles passed on."""
+    passed_on = [sql for item in items for role in item.grantors for sql in _take_from_grantor(item, role)]
+    return passed_on + list(_by_privileges(items, "REVOKE {names} ON {on} FROM {role}{cascade}"))
+
+
+def _take_from_grantor(item: Object, grantor: str) -> list[str]:
+    """Statements that revoke what `grantor` gave by its grant option; only the owner's REVOKE from it does that.
+
+    An API role gets its own privileges again later, another role keeps them.
+    """
+    own, on = item.own_name, item.on_name
+    # Of a role that has the privilege on the whole table, a REVOKE on a column would take nothing.
+    lines = [f"GRANT {own} ON {on} TO {grantor} WITH GRANT OPTION;"]
+    if grantor in API_ROLES:
+        lines += [f"REVOKE {own} ON {on} FROM {grantor} CASCADE;"]
+    else:
+        lines += [f"REVOKE GRANT OPTION FOR {own} ON {on} FROM {grantor} CASCADE;", lines[0]]
+    return [block(if_role_exists(grantor, lines))]
 
 
 def _by_privileges(items: Iterable[Object], statement: str) -> Iterable[str]:
     names: dict[tuple[str, str, str], list[str]] = {}
     for item in items:
-        names.setdefault((item.on_name, item.role, item.definition), []).append(item.own_name)
+        names.setdefault((item.on_name, item.role, item.option), []).append(item.own_name)
     roles: dict[tuple[str, str, str], list[str]] = {}
     for (on, role, option), its in names.items():
         roles.setdefault((on, ", ".join(its), option and f" {option}"), []).append(role)
     for (on, privileges, option), its in roles.items():
         lines: list[str] = []
         for role in its:
-            sql = statement.format(names=privileges, on=on, role=role, option=option)
+            sql = statement.format(names=privileges, on=on, role=role, option=option, cascade=option and " CASCADE")
             if role == PUBLIC:
                 yield sql
             else:
@@ -286,18 +315,89 @@ def _identity_parts(definition: str) -> tuple[str, str]:
     return kind, definition.removeprefix(kind).strip()
 
 
-def _set_identity(definition: str) -> str:
+def is_smaller(after: Object, before: Object) -> bool:
+    """Whether a column's type has fewer integers."""
+    bytes_of = {"smallint": 2, "integer": 4, "bigint": 8}
+    return bytes_of.get(after.definition, 0) < bytes_of.get(before.definition, 0)
+
+
+class _Sequence(NamedTuple):
+    """The numbers of an identity; a bound that is the default of its type and direction is None."""
+
+    increment: int
+    lowest: int | None
+    highest: int | None
+    start: int
+    cache: int
+    cycle: bool
+
+
+def _sequence(item: Object) -> _Sequence:
+    given = {
+        word: int(number)
+        for word, number in re.findall(
+            r"(INCREMENT|MINVALUE|MAXVALUE|START|CACHE)(?: BY| WITH)? (-?\d+)", item.definition
+        )
+    }
+    increment = given.get("INCREMENT", 1)
+    lowest, highest = given.get("MINVALUE"), given.get("MAXVALUE")
+    first = (1 if lowest is None else lowest) if increment > 0 else (-1 if highest is None else highest)
+    start = given.get("START", first)
+    return _Sequence(increment, lowest, highest, start, given.get("CACHE", 1), item.definition.endswith("CYCLE"))
+
+
+def _alter_identity(item: Object, before: Object) -> str:
     # Every option is set: the definition leaves defaults out, and the old identity may have others.
-    kind, options = _identity_parts(definition)
-    given = dict(re.findall(r"(INCREMENT|MINVALUE|MAXVALUE|START|CACHE)(?: BY| WITH)? (-?\d+)", options))
-    words = [f"SET {kind}"]
-    words.append(f"SET INCREMENT BY {given.get('INCREMENT', 1)}")
-    words.append(f"SET MINVALUE {given['MINVALUE']}" if "MINVALUE" in given else "SET NO MINVALUE")
-    words.append(f"SET MAXVALUE {given['MAXVALUE']}" if "MAXVALUE" in given else "SET NO MAXVALUE")
-    words.append(f"SET START WITH {given.get('START', given.get('MINVALUE', 1))}")
-    words.append(f"SET CACHE {given.get('CACHE', 1)}")
-    words.append("SET CYCLE" if options.endswith("CYCLE") else "SET NO CYCLE")
-    return " ".join(words)
+    old, new = _sequence(before), _sequence(item)
+    words = [
+        f"SET {_identity_parts(item.definition)[0]}",
+        f"SET INCREMENT BY {new.increment}",
+        "SET NO MINVALUE" if new.lowest is None else f"SET MINVALUE {new.lowest}",
+        "SET NO MAXVALUE" if new.highest is None else f"SET MAXVALUE {new.highest}",
+        f"SET START WITH {new.start}",
+        f"SET CACHE {new.cache}",
+        "SET CYCLE" if new.cycle else "SET NO CYCLE",
+    ]
+    change = f"ALTER TABLE {item.on_name} ALTER COLUMN {item.own_name} {' '.join(words)}"
+    if (old.lowest, old.highest, old.start, old.increment > 0) == (
+        new.lowest, new.highest, new.start, new.increment > 0
+    ):  # fmt: skip
+        return _laid_out(change.replace(" ALTER COLUMN", f"{_BREAK}ALTER COLUMN"))
+    lowest = new.lowest if new.lowest is not None else 1 if new.increment > 0 else -_BIGGEST
+    highest = new.highest if new.highest is not None else _BIGGEST if new.increment > 0 else -1
+    return block(
+        [
+            f"  LOCK TABLE {item.on_name} IN ACCESS EXCLUSIVE MODE;",
+            f"  SELECT last_value, is_called INTO last, used FROM {before.sequence};",  # noqa: S608
+            "  -- It starts again only if it hands out no number twice.",
+            f"  IF NOT used OR greatest(last, {old.start}) < {lowest} OR least(last, {old.start}) > {highest} THEN",
+            f"    {change} RESTART;",
+            "  ELSE",
+            f"    {change};",
+            "  END IF;",
+        ],
+        ["  last bigint;", "  used boolean;"],
+    )
+
+
+def drop_expression(column: Object) -> str:
+    """The SQL that makes a stored generated column a plain one, with the values that it has."""
+    return _laid_out(f"ALTER TABLE {column.on_name}{_BREAK}ALTER COLUMN {column.own_name} DROP EXPRESSION")
+
+
+def _set_expression(column: Object, parts: Sequence[Object]) -> str:
+    """A block that gives a stored column, on which nothing stands, another expression; before 17 it is a new column."""
+    table, own = column.on_name, column.own_name
+    expression = column.definition.removeprefix("GENERATED ALWAYS AS ").removesuffix(STORED)
+    return block(
+        [
+            "  IF current_setting('server_version_num')::integer >= 170000 THEN",
+            f"    ALTER TABLE {table} ALTER COLUMN {own} SET EXPRESSION AS {expression};",
+            "  ELSE",
+            f"    ALTER TABLE {table} DROP COLUMN {own}, ADD COLUMN {_column(column, parts)};",
+            "  END IF;",
+        ]
+    )
 
 
 def _function(definition: str) -> str:

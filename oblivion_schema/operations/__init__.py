@@ -188,14 +188,14 @@ def join_realtime(table: str) -> None:
 
 
 def keep_grants(*names: str) -> None:
-    """Save the grants on views and functions that are dropped and created again, for `restore_grants()`.
+    """Save the grants on views, functions and columns that are dropped and created again, for `restore_grants()`.
 
-    Only grants to roles other than PostgREST's. `names`: for example `public.active_calls` and
-    `public.tokens_due(text)`.
+    Only grants to roles other than PostgREST's. `names`: for example `public.active_calls`, `public.tokens_due(text)`
+    and the column `public.token_usage.cost`.
     """
-    views = ", ".join(f"'{name}'::regclass" for name in names if not name.endswith(")"))
+    relations = ", ".join(f"'{name}'" for name in names if not name.endswith(")"))
     functions = ", ".join(f"'{name}'::regprocedure" for name in names if name.endswith(")"))
-    run_sql(_KEEP_GRANTS.format(views=views or "NULL", functions=functions or "NULL"))
+    run_sql(_KEEP_GRANTS.format(relations=relations, functions=functions or "NULL"))
 
 
 def restore_grants() -> None:
@@ -222,14 +222,23 @@ _KEEP_GRANTS = """
 DO $$
 BEGIN
   PERFORM set_config('oblivion.grants', coalesce(string_agg(format(
-    'GRANT %s ON %s TO %I%s', privilege_type, name, rolname, CASE WHEN is_grantable THEN ' WITH GRANT OPTION' END
+    'GRANT %s%s ON %s TO %I%s',
+    privilege_type, of_column, name, rolname, CASE WHEN is_grantable THEN ' WITH GRANT OPTION' END
   ), '; '), ''), true)
   FROM (
-    SELECT concat('TABLE ', oid::regclass) AS name, relowner AS owner, (aclexplode(relacl)).*
-    FROM pg_catalog.pg_class
-    WHERE oid IN ({views})
+    SELECT concat('TABLE ', c.oid::regclass) AS name, NULL AS of_column, relowner AS owner, (aclexplode(relacl)).*
+    FROM pg_catalog.unnest(ARRAY[{relations}]::text[]) AS named
+    CROSS JOIN parse_ident(named) AS part
+    JOIN pg_catalog.pg_class AS c ON c.oid = to_regclass(format('%I.%I', part[1], part[2]))
+    WHERE cardinality(part) = 2
     UNION ALL
-    SELECT concat('FUNCTION ', oid::regprocedure), proowner, (aclexplode(proacl)).*
+    SELECT concat('TABLE ', c.oid::regclass), format(' (%I)', attname), relowner, (aclexplode(attacl)).*
+    FROM pg_catalog.unnest(ARRAY[{relations}]::text[]) AS named
+    CROSS JOIN parse_ident(named) AS part
+    JOIN pg_catalog.pg_class AS c ON c.oid = to_regclass(format('%I.%I', part[1], part[2]))
+    JOIN pg_catalog.pg_attribute ON attrelid = c.oid AND attname = coalesce(part[3], attname)
+    UNION ALL
+    SELECT concat('FUNCTION ', oid::regprocedure), NULL, proowner, (aclexplode(proacl)).*
     FROM pg_catalog.pg_proc
     WHERE oid IN ({functions})
   ) AS kept
