@@ -643,7 +643,7 @@ need AS (
 ),
 -- Whatever else PostgreSQL would not let lose what it needs, in any schema; the shape is its system catalog.
 dependent AS (
-  SELECT 'dependent' AS kind, pg_describe_object(class, oid, objsubid) AS own_name, class::text AS shape, address
+  SELECT 'dependent' AS kind, pg_describe_object(class, oid, objsubid) AS own_name, class::regclass::text AS shape, address
   FROM need AS n
   WHERE deptype = 'n' AND oid >= 16384
     AND needed IN (SELECT address FROM found WHERE kind <> 'schema')

@@ -1,0 +1,215 @@
+"""Drift: what a revision does to rows, to the numbers of identities, and to what roles passed on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+from support import declared
+
+from oblivion_schema import metadata, operations
+from oblivion_schema.deploy import upgrade as migrate
+from oblivion_schema.drift.compare import Drift, find_drift
+from oblivion_schema.drift.plan import Call, File, in_the_way
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sqlalchemy import Engine
+
+    from oblivion_schema.drift.plan import Statement
+
+pytestmark = pytest.mark.server
+
+REVISIONS = ScriptDirectory.from_config(migrate.config())
+
+
+@pytest.fixture
+def connection(shared_engine: Engine) -> Iterator[Connection]:
+    """A transaction as an Alembic run has it, rolled back."""
+    with shared_engine.connect() as connection:
+        connection.execute(text("SET LOCAL search_path = public"))
+        yield connection
+
+
+def drift(connection: Connection, before: str, after: str) -> Drift:
+    """From a database with `before` to a metadata with `before` and `after`."""
+    run(connection, [before])
+    return to(connection, before, after)
+
+
+def to(connection: Connection, before: str, after: str) -> Drift:
+    with declared(before, after):
+        scratch = MigrationContext.configure(connection=connection)
+        return find_drift(connection, scratch, metadata, REVISIONS, drop_unknown=True)
+
+
+def run(connection: Connection, statements: Sequence[Statement]) -> None:
+    with Operations.context(MigrationContext.configure(connection=connection)):
+        for statement in statements:
+            if isinstance(statement, Call):
+                getattr(operations, statement.function)(*statement.arguments)
+            else:
+                sql = statement.text if isinstance(statement, File) else statement
+                connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
+
+
+def refused(connection: Connection, statements: Sequence[Statement]) -> str:
+    with pytest.raises(DBAPIError) as error, connection.begin_nested():
+        run(connection, statements)
+    return str(error.value.orig)
+
+
+PLAIN = "CREATE TABLE spots (id integer, twice integer)"
+STORED = "ALTER TABLE spots DROP twice, ADD twice integer GENERATED ALWAYS AS (2 * id) STORED"
+
+
+def test_column_with_values_becomes_generated_only_when_told(connection: Connection) -> None:
+    found = drift(connection, PLAIN, STORED)
+    run(connection, ["INSERT INTO spots VALUES (1, 7)"])
+    assert "public.spots holds values in twice, which would be dropped" in refused(connection, found.upgrade())
+    run(connection, ["SET LOCAL oblivion.drop_data = 'yes'", *found.upgrade()])
+    assert connection.scalar(text("SELECT twice FROM spots")) == 2
+
+
+def test_generated_column_becomes_plain_and_keeps_its_values(connection: Connection) -> None:
+    before = f"{PLAIN}; {STORED}"
+    found = drift(connection, before, "ALTER TABLE spots ALTER twice DROP EXPRESSION, ALTER twice TYPE bigint")
+    run(connection, ["INSERT INTO spots VALUES (1)", *found.upgrade()])
+    assert connection.scalar(text("SELECT twice FROM spots")) == 2
+    assert "holds values in twice" in refused(connection, found.downgrade())
+
+
+def test_virtual_column_becomes_plain_only_when_told(connection: Connection) -> None:
+    if (connection.dialect.server_version_info or ()) < (18,):
+        pytest.skip("PostgreSQL has no virtual columns before 18")
+    before = "CREATE TABLE spots (id integer, twice integer GENERATED ALWAYS AS (2 * id) VIRTUAL)"
+    found = drift(connection, before, "ALTER TABLE spots DROP twice, ADD twice integer")
+    run(connection, ["INSERT INTO spots VALUES (1)"])
+    assert "holds values in twice" in refused(connection, found.upgrade())
+
+
+def test_changed_expression_is_computed_for_old_rows(connection: Connection) -> None:
+    found = drift(connection, f"{PLAIN}; {STORED}", STORED.replace("2 * id", "id + 2"))
+    run(connection, ["INSERT INTO spots VALUES (7)", *found.upgrade()])
+    assert connection.scalar(text("SELECT twice FROM spots")) == 9
+    run(connection, found.downgrade())
+    assert connection.scalar(text("SELECT twice FROM spots")) == 14
+
+
+IDENTITY = "CREATE TABLE numbers (id integer GENERATED ALWAYS AS IDENTITY, note text)"
+
+
+@pytest.mark.parametrize(
+    ("change", "used", "numbers"),
+    [
+        ("SET START 1000 SET MINVALUE 1000 RESTART", 0, [1000]),
+        ("SET START 1000 SET MINVALUE 1000 RESTART", 2, [1, 2, 1000]),
+        ("SET START 1000", 2, [1, 2, 3]),
+        ("SET START 1000", 0, [1000]),
+        ("SET START -1 SET INCREMENT -1 SET NO MINVALUE SET NO MAXVALUE RESTART", 2, [1, 2, -1]),
+        ("SET MAXVALUE 2", 1, [1, 2]),
+    ],
+)
+def test_identity_hands_out_no_number_twice(connection: Connection, change: str, used: int, numbers: list[int]) -> None:
+    found = drift(connection, IDENTITY, f"ALTER TABLE numbers ALTER id {change}")
+    run(connection, ["INSERT INTO numbers (note) VALUES ('')"] * used)
+    run(connection, [*found.upgrade(), "INSERT INTO numbers (note) VALUES ('')"])
+    assert connection.scalars(text("SELECT id FROM numbers ORDER BY ctid")).all() == numbers
+
+
+def test_identity_that_would_hand_out_numbers_twice_is_refused(connection: Connection) -> None:
+    found = drift(connection, IDENTITY, "ALTER TABLE numbers ALTER id SET MAXVALUE 2")
+    run(connection, ["INSERT INTO numbers (note) VALUES ('')"] * 5)
+    assert "cannot be greater than MAXVALUE (2)" in refused(connection, found.upgrade())
+
+
+@pytest.mark.parametrize("grantor", ["service_role", "reporter"])
+@pytest.mark.parametrize("option", ["", " WITH GRANT OPTION"])
+def test_what_a_role_passed_on_is_taken_back(connection: Connection, grantor: str, option: str) -> None:
+    if grantor == "reporter":
+        run(connection, ["CREATE ROLE reporter", "GRANT USAGE ON SCHEMA public TO reporter"])
+    own = "SELECT (id), UPDATE"
+    run(
+        connection,
+        [
+            "GRANT anon TO CURRENT_USER",
+            f"GRANT {own} ON call_sessions TO {grantor} WITH GRANT OPTION",
+            f"SET LOCAL ROLE {grantor}",
+            f"GRANT {own} ON call_sessions TO anon{option}",
+            *(["SET LOCAL ROLE anon", "GRANT UPDATE ON call_sessions TO authenticated"] if option else ()),
+            "RESET ROLE",
+        ],
+    )
+    found = to(connection, "", "")
+    assert "grant UPDATE on table public.call_sessions to anon differs" in " ".join(map(repr, found.differences))
+    run(connection, found.upgrade())
+    assert to(connection, "", "").differences == ()
+    kept = connection.scalar(
+        text("SELECT has_table_privilege(:role, 'call_sessions', 'UPDATE WITH GRANT OPTION')"), {"role": grantor}
+    )
+    assert kept == (grantor == "reporter")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "blocker"),
+    [
+        ("CREATE MATERIALIZED VIEW theirs AS SELECT email FROM user_accounts", "materialized view public.theirs"),
+        ("CREATE RULE theirs AS ON UPDATE TO call_sessions DO ALSO SELECT email FROM user_accounts", "rule theirs on"),
+        ("CREATE VIEW other.theirs AS SELECT email FROM user_accounts", "view other.theirs"),
+        (
+            "CREATE POLICY theirs ON other.t USING (EXISTS (SELECT email FROM user_accounts))",
+            "policy theirs on table other.t",
+        ),
+        (
+            "CREATE FUNCTION other.theirs() RETURNS text RETURN (SELECT max(email) FROM user_accounts)",
+            "function other.theirs()",
+        ),
+        (
+            "CREATE PUBLICATION theirs FOR TABLE user_accounts WHERE (email <> '')",
+            "publication of table public.user_accounts in publication theirs",
+        ),
+    ],
+)
+def test_whatever_stands_in_the_way_is_named(connection: Connection, theirs: str, blocker: str) -> None:
+    run(connection, ["CREATE SCHEMA other", "CREATE TABLE other.t ()", theirs])
+    found = to(connection, "", "ALTER TABLE user_accounts ALTER email TYPE varchar(99)")
+    blocked = [str(item) for item in in_the_way(found.steps, found.others)]
+    assert [name for name in blocked if name.startswith(blocker)], (blocked, found.steps and found.upgrade())
+
+
+def test_index_of_a_setting_that_somebody_dropped_is_named(connection: Connection) -> None:
+    run(
+        connection,
+        [
+            "CREATE UNIQUE INDEX mine ON call_sessions (id)",
+            "ALTER TABLE call_sessions REPLICA IDENTITY USING INDEX mine",
+            "DROP INDEX mine",
+        ],
+    )
+    found = to(connection, "", "")
+    assert [*map(repr, found.differences)] == [
+        "setting replica identity on public.call_sessions is not in the metadata"
+    ]
+    run(connection, found.upgrade())
+    assert to(connection, "", "").differences == ()
+    run(connection, found.downgrade())
+
+
+def test_other_roles_keep_their_privileges_on_columns_that_are_made_again(connection: Connection) -> None:
+    run(connection, ["CREATE ROLE reporter"])
+    before = f"{PLAIN}; {STORED}; CREATE VIEW seen AS SELECT id FROM spots"
+    run(connection, [before, "GRANT SELECT (twice) ON spots TO reporter; GRANT SELECT (id) ON seen TO reporter"])
+    after = (
+        f"DROP VIEW seen; {STORED.replace('2 * id', '3 * id')} UNIQUE; CREATE VIEW seen AS SELECT twice, id FROM spots"
+    )
+    found = to(connection, before, after)
+    run(connection, found.upgrade())
+    rights = text("SELECT has_column_privilege('reporter', :table, :column, 'SELECT')")
+    for table, column in (("spots", "twice"), ("seen", "id")):
+        assert connection.scalar(rights, {"table": table, "column": column})
