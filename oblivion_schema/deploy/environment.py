@@ -122,7 +122,7 @@ def _look_at_revisions(revisions: ScriptDirectory, options: Options) -> None:
     if _needs_one_head():
         require_one_head(revisions)
     if _command() == "merge":
-        _number_merge(revisions)
+        _number_merge(revisions, getattr(context.config.cmd_opts, "rev_id", None))
     if options.sets_modes:
         _require_upgrade_to_the_newest()
 
@@ -142,14 +142,16 @@ def _needs_one_head() -> bool:
     return False
 
 
-def _number_merge(revisions: ScriptDirectory) -> None:
+def _number_merge(revisions: ScriptDirectory, rev_id: str | None) -> None:
     """Let Alembic's merge, which asks no hook for the id, write a revision with the next number and a message."""
     write = revisions.generate_revision
 
-    def numbered(revid: str, message: str | None, head: str | list[str] | None = None, **more: Any) -> Script | None:
-        merged = [script.revision for script in revisions.get_revisions(head or "heads")]
-        message = _message(message or f"merge {' and '.join(sorted(merged))}")
-        return write(_number(revid), message, head=head, **more)
+    def numbered(_: str, message: str | None, head: str | list[str] | None = None, **more: Any) -> Script | None:
+        merged = sorted(script.revision for script in revisions.get_revisions(head or "heads"))
+        if len(merged) == 1:
+            raise UserError(f"There is one newest revision, {merged[0]}: there is nothing to merge.")
+        message = _message(message or f"merge {' and '.join(merged)}")
+        return write(_number(revisions, rev_id), message, head=head, **more)
 
     revisions.generate_revision = numbered  # type: ignore[method-assign, assignment]
 
@@ -221,6 +223,11 @@ def _with_fix(error: CommandError) -> UserError | None:
     said = str(error).rstrip(".")
     if "Target database is not up to date" in said:
         return UserError("The database is not at the newest revision: run upgrade head first.")
+    if said == "Ambiguous walk":
+        return UserError(
+            "A merge has several revisions before it, so one step back leads to none of them: name the revision to go"
+            " to, such as downgrade 005."
+        )
     if "Can't locate revision" in said:
         return UserError(
             f"{said}: this version of oblivion_schema does not have the revision that the database, or the command,"
@@ -304,7 +311,7 @@ def _number_revision(_: MigrationContext, __: object, directives: list[Migration
     for directive in directives:
         if _command() == "revision":
             _message(directive.message)
-        directive.rev_id = _number(directive.rev_id)
+        directive.rev_id = _number(context.script, getattr(context.config.cmd_opts, "rev_id", None))
 
 
 def _message(message: str | None) -> str:
@@ -314,14 +321,12 @@ def _message(message: str | None) -> str:
     return message
 
 
-def _number(given: str | None) -> str:
+def _number(directory: ScriptDirectory, given: str | None) -> str:
     """The next number, such as 006, or the id of --rev-id. Raises UserError if a revision has that already."""
-    revisions = [script.revision for script in context.script.walk_revisions()]
-    if given is None or not getattr(context.config.cmd_opts, "rev_id", None):
-        return next_number(revisions)
+    revisions = [script.revision for script in directory.walk_revisions()]
     if given in revisions:
         raise UserError(f"--rev-id {given}: there is a revision {given} already. Leave the option out.")
-    return given
+    return given or next_number(revisions)
 
 
 class _Handler(logging.StreamHandler[TextIO]):

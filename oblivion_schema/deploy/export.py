@@ -111,8 +111,8 @@ def write(files: Sequence[SQLFile], directory: Path) -> Iterator[Path]:
         ) from error
 
 
-def statements(script: Script) -> list[str]:
-    """The statements of a revision's upgrade, as `--sql` prints them."""
+def statements(script: Script, *, down: bool = False) -> list[str]:
+    """The statements of a revision's upgrade, or of its downgrade, as `--sql` prints them."""
     printed = _Statements()
     migration = MigrationContext.configure(
         dialect_name="postgresql",
@@ -120,7 +120,7 @@ def statements(script: Script) -> list[str]:
         opts={"as_sql": True, "output_buffer": printed},
     )
     with Operations.context(migration):
-        script.module.upgrade()
+        (script.module.downgrade if down else script.module.upgrade)()
     return printed.found
 
 

@@ -27,6 +27,7 @@ def require_one_head(revisions: ScriptDirectory) -> None:
     heads = [Path(revisions.get_revision(head).path).name for head in sorted(revisions.get_heads())]
     if len(heads) > 1:
         raise UserError(
-            f"{' and '.join(heads)} are both the newest revision. Let one come after the other, by its number and its"
-            f" down_revision; or, if databases have both, write one that comes after both: alembic merge heads."
+            f"{len(heads)} revisions are the newest, {' and '.join(heads)}. Let one come after the other, by its number"
+            " and down_revision. If a database that matters has both, write one that comes after them: alembic merge"
+            " heads."
         )
