@@ -12,7 +12,7 @@ revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
 branch_labels = ${repr(branch_labels)}
 depends_on = ${repr(depends_on)}
-% if "run_file(" in f"{upgrades}{downgrades}":
+% if "run_file(" in f"{context.get('upgrades')}{context.get('downgrades')}":
 
 SQL = Path(__file__).with_suffix("")
 % endif

@@ -36,6 +36,7 @@ from oblivion_schema.deploy import upgrade as migrate
 from oblivion_schema.deploy.export import export as export_revisions
 from oblivion_schema.deploy.export import write
 from oblivion_schema.deploy.options import MODES_ARE_FOR_UPGRADES, Options, parse_mode, parse_pages
+from oblivion_schema.deploy.revisions import read_revisions
 from oblivion_schema.deploy.target import connect, find_database, name_it
 from oblivion_schema.deploy.turns import alone, wait_for_other_deployers
 from oblivion_schema.drift.check import check_against as run_check_against
@@ -43,6 +44,7 @@ from oblivion_schema.drift.check import compare_here, require_newest_revision
 from oblivion_schema.drift.check import script as script_that_mends
 from oblivion_schema.errors import UserError, explain, interrupted
 from oblivion_schema.operations import requests_of
+from oblivion_schema.operations.files import require_sound_files
 from oblivion_schema.server import embedded
 from oblivion_schema.server.database import (
     EMBEDDED,
@@ -86,11 +88,11 @@ def psql(config: Config, arguments: Sequence[str]) -> None:
 def verify(config: Config) -> None:
     """Check objects and data, a line for each check (with -q if it fails or is skipped); exit status 1 if any fails."""
     hear_interrupts()
-    failed = 0
+    failed, revisions = 0, read_revisions(config)
     with connect(config) as connection:
         try:
             with progress.shown("verify", connection):
-                for check in run_checks(connection, ScriptDirectory.from_config(config)):
+                for check in run_checks(connection, revisions):
                     failed += check.failed
                     # Under -q, too: whoever is told nothing believes that all was tried.
                     _print(config, str(check), always=check.failed or check.status is Status.NOT_TRIED)
@@ -106,7 +108,7 @@ def check(config: Config, against: str | None, scratch: str | None, *, sql: bool
     Raises UserError as `oblivion_schema.drift.check.check_against()`.
     """
     hear_interrupts()
-    revisions, named = ScriptDirectory.from_config(config), partial(name_it, config)
+    revisions, named = read_revisions(config), partial(name_it, config)
     if against is None:
         drift = compare_here(find_database(config), revisions, named)
     else:
@@ -164,7 +166,7 @@ def pages(config: Config, mode: str | None, days: str | None, *, sql: bool, json
                 _switch(config, connection, statement)
                 config.print_stdout(current_modes(connection).pages)
                 return
-            require_newest_revision(connection, ScriptDirectory.from_config(config), "This role")
+            require_newest_revision(connection, read_revisions(config), "This role")
             report = report_on_pages(connection, since)
             for line in [report.json()] if json else report.lines():
                 config.print_stdout("%s", line)
@@ -176,7 +178,7 @@ def _switch(config: Config, connection: Connection, statement: str) -> None:
     """Switch a mode, in turn with other deployers."""
     connection.execute(text(f"SET LOCAL lock_timeout = '{Options.from_config(config).lock_timeout}'"))
     wait_for_other_deployers(connection)
-    require_newest_revision(connection, ScriptDirectory.from_config(config), "This role")
+    require_newest_revision(connection, read_revisions(config), "This role")
     connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
     connection.commit()
 
@@ -184,12 +186,11 @@ def _switch(config: Config, connection: Connection, statement: str) -> None:
 def inspect(config: Config) -> None:
     """Show what an upgrade would do, and change nothing; exit status 1 if the upgrade would fail."""
     hear_interrupts()
-    database = find_database(config)
+    revisions, database = read_revisions(config), find_database(config)
     with database.connect() as connection:
         name_it(config, database, connection)
         try:
             options = Options.from_config(config)
-            revisions = ScriptDirectory.from_config(config)
             found = run_inspection(connection, revisions, demo=options.demo, lock_timeout=options.lock_timeout)
         except DBAPIError as error:
             raise explain(error, connection.engine) from error
@@ -204,7 +205,7 @@ def inspect(config: Config) -> None:
 
 def prepare(config: Config, *, sql: bool) -> None:
     """Prepare a big hand-made database for its upgrade: fill NULLs and build an index while clients keep working."""
-    revisions = ScriptDirectory.from_config(config)
+    revisions = read_revisions(config)
     requests = requests_of(reversed(list(revisions.walk_revisions())))
     found = steps(requests, Options.from_config(config).lock_timeout)
     if sql:
@@ -300,7 +301,7 @@ def stop(config: Config) -> None:
 
 def export(config: Config, directory: str) -> None:
     """Write the revisions as SQL files for psql, the Supabase CLI or a dashboard; no database is needed."""
-    files = export_revisions(ScriptDirectory.from_config(config), Options.from_config(config))
+    files = export_revisions(read_revisions(config), Options.from_config(config))
     for path in write(files, Path(directory)):
         config.print_stdout("%s", path)
 
@@ -385,6 +386,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         # Checked here, because for commands that only read files Alembic does not run env.py, which checks it too.
         if Options.from_config(config).sets_modes and options.cmd[0].__name__ not in {"export", "upgrade"}:
             raise UserError(MODES_ARE_FOR_UPGRADES)
+        # These only read files, so Alembic does not run env.py, which looks whether they fit together.
+        if options.cmd[0].__name__ in {"branches", "edit", "heads", "show"}:
+            require_sound_files(ScriptDirectory.from_config(config).versions)
         if migrate.is_packaged() and options.cmd[0].__name__ in {"edit", "init", "merge", "revision"}:
             raise UserError("An installed package takes no new revisions: write them in a checkout.")
         line.run_cmd(config, options)

@@ -272,4 +272,5 @@ def test_revisions_import_nothing_that_can_change() -> None:
             "sqlalchemy",
             "oblivion_schema.operations",
             "oblivion_schema.operations.adoption",
+            "oblivion_schema.operations.files",
         }, path.name

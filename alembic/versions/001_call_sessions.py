@@ -25,6 +25,7 @@ from oblivion_schema.operations.adoption import (
     replace_view,
     set_defaults,
 )
+from oblivion_schema.operations.files import require_sound_files
 
 revision = "001"
 down_revision = None
@@ -33,6 +34,8 @@ depends_on = None
 
 SQL = Path(__file__).with_suffix("")
 
+# Alembic loads this file first, whatever its command; some, such as heads, do not run env.py.
+require_sound_files(SQL.parent)
 
 COLUMNS = {
     "id": "uuid",

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from alembic import context
 from alembic.operations import Operations
-from alembic.util import CommandError
+from alembic.script.revision import MultipleHeads
+from alembic.util import CommandError, to_tuple
 from sqlalchemy import Connection, event, func, select, true
 from sqlalchemy.exc import DBAPIError
 
@@ -27,11 +28,13 @@ from oblivion_schema.adoption.log import noted, report
 from oblivion_schema.adoption.pages import HINT, pages_bill
 from oblivion_schema.deploy.online import backfill, build_indexes
 from oblivion_schema.deploy.options import MODES_ARE_FOR_UPGRADES, Options
+from oblivion_schema.deploy.revisions import require_one_head
 from oblivion_schema.deploy.target import find_database, name_it
 from oblivion_schema.deploy.turns import ADVISORY_LOCK, wait_for_other_deployers
 from oblivion_schema.drift.plugin import PLUGIN
 from oblivion_schema.errors import UserError, explain, interrupted
 from oblivion_schema.operations import RunSQL, in_batches
+from oblivion_schema.operations.files import next_number, require_sound_files
 from oblivion_schema.server import database
 from oblivion_schema.tables.access import others_policies, switch
 from oblivion_schema.tables.base import PRIVATE_SCHEMA, metadata
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 
     from alembic.operations import MigrationScript
     from alembic.runtime.migration import MigrationContext
+    from alembic.script import Script, ScriptDirectory
     from sqlalchemy import Engine
 
 
@@ -53,8 +57,7 @@ def run() -> None:
     if _command():  # a service that calls upgrade() sets up its own logging
         _log(quiet=getattr(context.config.cmd_opts, "quiet", False))
     options = Options.from_config(context.config)
-    if options.sets_modes:
-        _require_upgrade_to_the_newest()
+    _look_at_revisions(context.script, options)
     if context.is_offline_mode():
         context.configure(
             dialect_name="postgresql",
@@ -111,6 +114,46 @@ def _is_about_files_alone() -> bool:
             asks = getattr(options, "indicate_current", False) or "current" in (getattr(options, "rev_range", "") or "")
             return not asks
     return False
+
+
+def _look_at_revisions(revisions: ScriptDirectory, options: Options) -> None:
+    """Raise UserError if the command cannot do with these revisions, or does not reach the newest and should."""
+    require_sound_files(revisions.versions)
+    if _needs_one_head():
+        require_one_head(revisions)
+    if _command() == "merge":
+        _number_merge(revisions, getattr(context.config.cmd_opts, "rev_id", None))
+    if options.sets_modes:
+        _require_upgrade_to_the_newest()
+
+
+def _needs_one_head() -> bool:
+    """Whether the command is about the newest revision, of which there must be one."""
+    match _command():
+        case "check":
+            return True
+        case "revision":
+            return getattr(context.config.cmd_opts, "head", None) in {None, "head"}
+    if _is_upgrade():
+        try:
+            context.get_revision_argument()
+        except CommandError as error:
+            return isinstance(error.__cause__, MultipleHeads)
+    return False
+
+
+def _number_merge(revisions: ScriptDirectory, rev_id: str | None) -> None:
+    """Let Alembic's merge, which asks no hook for the id, write a revision with the next number and a message."""
+    write = revisions.generate_revision
+
+    def numbered(_: str, message: str | None, head: str | list[str] | None = None, **more: Any) -> Script | None:
+        merged = sorted(script.revision for script in revisions.get_revisions(head or "heads"))
+        if len(merged) == 1:
+            raise UserError(f"There is one newest revision, {merged[0]}: there is nothing to merge.")
+        message = _message(message or f"merge {' and '.join(merged)}")
+        return write(_number(revisions, rev_id), message, head=head, **more)
+
+    revisions.generate_revision = numbered  # type: ignore[method-assign, assignment]
 
 
 def _command() -> str:
@@ -180,6 +223,11 @@ def _with_fix(error: CommandError) -> UserError | None:
     said = str(error).rstrip(".")
     if "Target database is not up to date" in said:
         return UserError("The database is not at the newest revision: run upgrade head first.")
+    if said == "Ambiguous walk":
+        return UserError(
+            "A merge has several revisions before it, so one step back leads to none of them: name the revision to go"
+            " to, such as downgrade 005."
+        )
     if "Can't locate revision" in said:
         return UserError(
             f"{said}: this version of oblivion_schema does not have the revision that the database, or the command,"
@@ -244,8 +292,7 @@ def _upgrades_to_the_newest() -> bool:
     if _is_upgrade():
         with suppress(CommandError):  # the revision does not exist, or is relative to the database's
             found = context.get_revision_argument()
-    head = context.script.get_current_head()
-    return found in {head, (head,)}
+    return found is not None and {*to_tuple(found)} == {*context.script.get_heads()}
 
 
 def _leave_nothing_behind(*, ctx: MigrationContext, step: Any, heads: Iterable[str], **_: Any) -> None:
@@ -260,16 +307,26 @@ def _drop_version_table(migration: MigrationContext) -> None:
 
 
 def _number_revision(_: MigrationContext, __: object, directives: list[MigrationScript]) -> None:
-    """Give a new revision the next number, such as 006. Raises UserError for a message that cannot name its file."""
+    """Give a new revision the next number. Raises UserError as `_message()` and `_number()`."""
     for directive in directives:
-        message = directive.message or ""
-        if _command() == "revision" and (not message.strip() or '"""' in message or "\\" in message):
-            raise UserError('A revision needs a message, without """ and \\: -m "add feature".')
-    if getattr(context.config.cmd_opts, "rev_id", None):
-        return
-    numbers = [int(script.revision) for script in context.script.walk_revisions() if script.revision.isdecimal()]
-    for directive in directives:
-        directive.rev_id = f"{max(numbers, default=0) + 1:03}"
+        if _command() == "revision":
+            _message(directive.message)
+        directive.rev_id = _number(context.script, getattr(context.config.cmd_opts, "rev_id", None))
+
+
+def _message(message: str | None) -> str:
+    """The message of a new revision. Raises UserError if its file could not have it."""
+    if not message or not message.strip() or '"""' in message or "\\" in message:
+        raise UserError('A revision needs a message, without """ and \\: -m "add feature".')
+    return message
+
+
+def _number(directory: ScriptDirectory, given: str | None) -> str:
+    """The next number, such as 006, or the id of --rev-id. Raises UserError if a revision has that already."""
+    revisions = [script.revision for script in directory.walk_revisions()]
+    if given in revisions:
+        raise UserError(f"--rev-id {given}: there is a revision {given} already. Leave the option out.")
+    return given or next_number(revisions)
 
 
 class _Handler(logging.StreamHandler[TextIO]):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
+from alembic.util import to_tuple
 
 from oblivion_schema.declare.sql import dollar_quoted, text_literal
 from oblivion_schema.deploy.turns import ADVISORY_LOCK
@@ -61,23 +62,28 @@ def export(revisions: ScriptDirectory, options: Options) -> list[SQLFile]:
 
     Raises UserError if the numbers of the revisions are not in their order.
     """
-    files: list[SQLFile] = []
-    before: tuple[str, SQLFile] | None = None
     scripts = list(revisions.walk_revisions())
-    for script in reversed(scripts):
-        number, last = script.revision, before[0] if before else None
-        if not number.isdecimal() or script.down_revision != last or int(number) <= int(last or 0):
+    for script in scripts:
+        numbers = [script.revision, *_before(script)]
+        if not all(map(str.isdecimal, numbers)) or max(numbers, key=int) in numbers[1:]:
             raise UserError(
-                f"Revision {number} does not have the next number, so its file has no place in the order: write"
-                " revisions one after the other, without --rev-id."
+                f"Revision {script.revision} does not have the next number, so its file has no place in the order:"
+                " write revisions one after the other, without --rev-id."
             )
+    scripts.sort(key=lambda script: int(script.revision))
+    names = {script.revision: _name(script) for script in scripts}
+    files = []
+    for script in scripts:
         ran = statements(script)
-        if options.sets_modes and script is scripts[0]:
+        if options.sets_modes and script is scripts[-1]:
             ran.append(switch(metadata, access=options.access, pages=options.pages))
-        file = SQLFile(_name(script), _text(script, before, ran, options))
-        files.append(file)
-        before = script.revision, file
+        files.append(SQLFile(names[script.revision], _text(script, _turn(script, scripts, names), ran, options)))
     return files
+
+
+def _before(script: Script) -> tuple[str, ...]:
+    """The revisions that one comes after: several if it merges them."""
+    return to_tuple(script.down_revision, default=())
 
 
 def write(files: Sequence[SQLFile], directory: Path) -> Iterator[Path]:
@@ -105,8 +111,8 @@ def write(files: Sequence[SQLFile], directory: Path) -> Iterator[Path]:
         ) from error
 
 
-def statements(script: Script) -> list[str]:
-    """The statements of a revision's upgrade, as `--sql` prints them."""
+def statements(script: Script, *, down: bool = False) -> list[str]:
+    """The statements of a revision's upgrade, or of its downgrade, as `--sql` prints them."""
     printed = _Statements()
     migration = MigrationContext.configure(
         dialect_name="postgresql",
@@ -114,7 +120,7 @@ def statements(script: Script) -> list[str]:
         opts={"as_sql": True, "output_buffer": printed},
     )
     with Operations.context(migration):
-        script.module.upgrade()
+        (script.module.downgrade if down else script.module.upgrade)()
     return printed.found
 
 
@@ -137,32 +143,55 @@ def _name(script: Script) -> str:
     return f"{time:%Y%m%d%H%M%S}_{Path(script.path).stem}.sql"
 
 
-def _text(script: Script, before: tuple[str, SQLFile] | None, ran: Sequence[str], options: Options) -> str:
+def _turn(script: Script, scripts: Sequence[Script], names: Mapping[str, str]) -> tuple[str, str]:
+    """What asks whether a revision is next, and what then notes it, as Alembic does.
+
+    A database is at one revision, or at several while these are not merged yet: each tells that those before it are
+    applied.
+    """
+    named = {"schema": PRIVATE_SCHEMA, "revision": script.revision}
+    if not _before(script):
+        return _FIRST_TURN.format(**named), _FIRST_VERSION.format(**named)
+    tell: dict[str, set[str]] = {}
+    for other in reversed(scripts):
+        later = (tell[after.revision] for after in scripts if other.revision in _before(after))
+        tell[other.revision] = {other.revision}.union(*later)
+    later_beside = [name for name in names if int(name) > int(script.revision) and name not in tell[script.revision]]
+    beside = f" AND NOT version_num {_is_one(later_beside)}" if later_beside else ""
+    steps = {before: sorted(tell[before] - tell[script.revision]) for before in _before(script)}
+    turn = _TURN.format(number=int(script.revision), beside=beside, before=" and ".join(steps), **named)
+    for before, tells in steps.items():
+        turn += _NOT_YET.format(before=before, is_there=_is_one(tells), file_before=names[before], **named)
+    if list(steps.values()) == [list(steps)]:
+        return f"{turn}  END IF;\n", _VERSION.format(before=_is_one(list(steps)), **named)
+    return f"{turn}  END IF;\n", _BRANCHED_VERSION.format(before=_is_one(list(steps)), **named)
+
+
+def _is_one(revisions: Sequence[str]) -> str:
+    """The end of a condition that a value is one of `revisions`."""
+    return f"= '{revisions[0]}'" if len(revisions) == 1 else f"IN ({', '.join(map(text_literal, revisions))})"
+
+
+def _text(script: Script, turn_and_version: tuple[str, str], ran: Sequence[str], options: Options) -> str:
     # DROP ... IF EXISTS prints a notice for each missing object, which helps nobody.
     settings = options.settings() | {"client_min_messages": "warning"}
-    named = {
-        "schema": PRIVATE_SCHEMA,
-        "revision": script.revision,
-        "number": int(script.revision),
-        "before": before and before[0],
-        "file_before": before and before[1].name,
-    }
+    turn, version = turn_and_version
     told = {name.rpartition(".")[2].replace("_", "-"): value for name, value in options.settings().items()}
     header = _HEADER.format(
         mark=_MARK,
         name=Path(script.path).stem,
         told=" ".join(f"-x {name}={value}" for name, value in told.items() if name != "search-path"),
         doc=script.longdoc,
-        **named,
+        revision=script.revision,
     )
     body = _BODY.format(
         callers=", ".join(f"current_setting({text_literal(name)}, true)" for name in settings),
         lock=ADVISORY_LOCK,
         right_mode=_right_modes(options),
-        turn=(_TURN if before else _FIRST_TURN).format(**named),
+        turn=turn,
         settings=_set({name: text_literal(value) for name, value in settings.items()}),
         statements="\n\n".join(f"{_in_block(statement)};" for statement in ran),
-        version=(_VERSION if before else _FIRST_VERSION).format(**named),
+        version=version,
         callers_again=_set({name: f"coalesce(_callers[{place}], '')" for place, name in enumerate(settings, start=1)}),
     )
     comment = "\n".join(f"-- {line}".rstrip() for line in header.splitlines()).removeprefix("-- ")
@@ -235,13 +264,15 @@ _TURN: Final = """\
   IF to_regclass('{schema}.alembic_version') IS NULL THEN
     RAISE EXCEPTION 'Revision {revision} comes after {before}, but no revision is applied here'
       USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Apply the files from the first one on.';
-  ELSIF EXISTS (SELECT FROM {schema}.alembic_version WHERE version_num::integer >= {number}) THEN
+  ELSIF EXISTS (SELECT FROM {schema}.alembic_version WHERE version_num::integer >= {number}{beside}) THEN
     RAISE NOTICE 'Revision {revision} is applied already: nothing to do.';
     RETURN;
-  ELSIF NOT EXISTS (SELECT FROM {schema}.alembic_version WHERE version_num = '{before}') THEN
+"""
+
+_NOT_YET: Final = """\
+  ELSIF NOT EXISTS (SELECT FROM {schema}.alembic_version WHERE version_num {is_there}) THEN
     RAISE EXCEPTION 'Revision {revision} comes after {before}, which is not applied here'
       USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Apply {file_before} before it.';
-  END IF;
 """
 
 # A file whose revision is applied already does nothing, so it could not switch the mode: it fails instead.
@@ -260,5 +291,10 @@ _FIRST_VERSION: Final = """\
 """
 
 _VERSION: Final = """\
-  UPDATE {schema}.alembic_version SET version_num = '{revision}' WHERE version_num = '{before}';
+  UPDATE {schema}.alembic_version SET version_num = '{revision}' WHERE version_num {before};
+"""
+
+_BRANCHED_VERSION: Final = """\
+  DELETE FROM {schema}.alembic_version WHERE version_num {before};
+  INSERT INTO {schema}.alembic_version (version_num) VALUES ('{revision}');
 """

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
 from inspect import signature
+from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
@@ -25,7 +26,6 @@ from oblivion_schema.declare.sql import statements_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from pathlib import Path
 
     from alembic.script import Script
     from sqlalchemy import Connection
@@ -87,6 +87,9 @@ def heard(function: Callable[_P, None]) -> Callable[_P, None]:
         else:
             asked = signature(function).bind(*args, **kwargs)
             asked.apply_defaults()
+            for value in asked.arguments.values():
+                if isinstance(value, Path):
+                    require_file(value)
             requests.append(Request(function.__name__, asked.arguments))
 
     return hear_or_do
@@ -158,6 +161,12 @@ def send_batch() -> None:
         batch.send()
 
 
+def require_file(file: Path) -> None:
+    """Raise CommandError if an .sql file of a revision does not exist."""
+    if not file.is_file():
+        raise CommandError(f"{file} is missing, but its revision needs it: restore the file.")
+
+
 @heard
 def run_sql(sql: str) -> None:
     """Execute one SQL statement as it was written, or print it if --sql is given.
@@ -175,8 +184,7 @@ def run_file(file: Path) -> None:
 
     Raises CommandError if the file does not exist.
     """
-    if not file.is_file():
-        raise CommandError(f"{file} is missing, but its revision needs it: restore the file.")
+    require_file(file)
     for statement in statements_of(file):
         run_sql(statement)
 
