@@ -1,6 +1,7 @@
 -- Changes that drift has to see: of each kind of object, in the order of oblivion_schema.catalog.KINDS, and of several.
 -- Each begins with `-- <change> <kind>: <what the report names>`. Where it needs something first, `-- once:` is what is
--- set up in the database alone, `-- setup:` what is in database and metadata, and `-- then:` the change.
+-- set up in the database alone, `-- setup:` what is in database and metadata, and `-- then:` the change. Below the
+-- first line, `-- since 18` leaves it out on older servers.
 
 -- remove schema: oblivion
 DROP SCHEMA oblivion CASCADE;
@@ -35,6 +36,36 @@ ALTER TABLE token_rates SET (fillfactor = 70);
 -- then:
 ALTER TABLE token_rates RESET (fillfactor);
 
+-- add storage parameter: toast.autovacuum_enabled on public.token_usage
+ALTER TABLE token_usage SET (toast.autovacuum_enabled = false);
+
+-- change storage parameter: toast.vacuum_truncate on public.token_usage
+-- setup:
+ALTER TABLE token_usage SET (toast.vacuum_truncate = false);
+-- then:
+ALTER TABLE token_usage SET (toast.vacuum_truncate = true);
+
+-- remove storage parameter: toast.vacuum_truncate on public.token_usage
+-- setup:
+ALTER TABLE token_usage SET (toast.vacuum_truncate = false);
+-- then:
+ALTER TABLE token_usage RESET (toast.vacuum_truncate);
+
+-- add storage parameter: fillfactor on public.token_usage_pkey
+ALTER INDEX token_usage_pkey SET (fillfactor = 70);
+
+-- change storage parameter: fillfactor on public.one_room
+-- setup:
+ALTER TABLE call_sessions ADD CONSTRAINT one_room UNIQUE (room_id) WITH (fillfactor = 70, deduplicate_items = off);
+-- then:
+ALTER INDEX one_room SET (fillfactor = 80);
+
+-- remove storage parameter: deduplicate_items on public.one_room
+-- setup:
+ALTER TABLE call_sessions ADD CONSTRAINT one_room UNIQUE (room_id) WITH (fillfactor = 70, deduplicate_items = off);
+-- then:
+ALTER INDEX one_room RESET (deduplicate_items);
+
 -- add setting: replica identity on public.user_presence
 ALTER TABLE user_presence REPLICA IDENTITY FULL;
 
@@ -50,6 +81,13 @@ ALTER TABLE user_presence REPLICA IDENTITY USING INDEX idx_user_presence_host_un
 ALTER TABLE token_usage ALTER mode SET STATISTICS 50, ALTER mode SET STORAGE MAIN, ALTER mode SET COMPRESSION DEFAULT;
 ALTER TABLE token_usage ALTER mode SET (n_distinct = 3), SET WITHOUT CLUSTER;
 ALTER TABLE user_presence REPLICA IDENTITY NOTHING;
+
+-- change setting: statistics of column 1 on public.lower_email
+-- setup:
+CREATE INDEX lower_email ON user_accounts (lower(email), upper(email));
+ALTER INDEX lower_email ALTER 1 SET STATISTICS 50, ALTER 2 SET STATISTICS 50;
+-- then:
+ALTER INDEX lower_email ALTER 1 SET STATISTICS 500, ALTER 2 SET STATISTICS -1;
 
 -- remove setting: storage of column mode on public.token_usage
 -- setup:
@@ -77,6 +115,14 @@ ALTER TABLE user_accounts ALTER email TYPE varchar(200) COLLATE "C";
 
 -- change nullability: public.token_usage.session_id
 ALTER TABLE token_usage ALTER session_id DROP NOT NULL;
+
+-- change nullability: public.call_sessions.room_id
+-- since 18
+ALTER TABLE call_sessions ALTER room_id DROP NOT NULL, ADD CONSTRAINT nn_not_null NOT NULL room_id NOT VALID;
+
+-- change nullability: public.user_accounts.email
+-- since 18
+ALTER TABLE user_accounts ADD NOT NULL email NOT VALID;
 
 -- add default: public.token_usage.tokens_used
 ALTER TABLE token_usage ALTER tokens_used SET DEFAULT 1 + 1;
@@ -183,6 +229,18 @@ CREATE INDEX idx_call_sessions_active ON call_sessions (start_time DESC) INCLUDE
 -- change index: oblivion.call_meters_client_key
 DROP INDEX oblivion.call_meters_client_key;
 CREATE UNIQUE INDEX call_meters_client_key ON oblivion.call_meters (user_id, client_key) WHERE client_key IS NOT NULL;
+
+-- change index: public.one_room
+-- A foreign key of the same table needs it.
+-- setup:
+CREATE TABLE nests (room text, inside text);
+CREATE UNIQUE INDEX one_room ON nests (room);
+ALTER TABLE nests ADD FOREIGN KEY (inside) REFERENCES nests (room);
+-- then:
+ALTER TABLE nests DROP CONSTRAINT nests_inside_fkey;
+DROP INDEX one_room;
+CREATE UNIQUE INDEX one_room ON nests (room) INCLUDE (inside);
+ALTER TABLE nests ADD FOREIGN KEY (inside) REFERENCES nests (room);
 
 -- remove index: oblivion.billing_incidents_open
 DROP INDEX oblivion.billing_incidents_open;
@@ -305,6 +363,20 @@ ALTER PUBLICATION supabase_realtime DROP TABLE user_presence;
 
 -- add comment: on index public.idx_call_sessions_active
 COMMENT ON INDEX idx_call_sessions_active IS 'it''s 50 %:a';
+
+-- add comment: on index public.token_usage_pkey
+COMMENT ON INDEX token_usage_pkey IS 'its constraint made it';
+
+-- add comment: on constraint token_usage_mode_not_null
+-- since 18
+COMMENT ON CONSTRAINT token_usage_mode_not_null ON token_usage IS 'no mode, no price';
+
+-- remove comment: on constraint token_usage_mode_not_null
+-- since 18
+-- setup:
+COMMENT ON CONSTRAINT token_usage_mode_not_null ON token_usage IS 'no mode, no price';
+-- then:
+ALTER TABLE token_usage ALTER mode DROP NOT NULL;
 
 -- change comment: on column public.active_calls.mode
 COMMENT ON COLUMN active_calls.mode IS 'other';
@@ -685,3 +757,36 @@ ALTER TABLE notes ALTER note SET STATISTICS 7;
 -- then:
 ALTER TABLE notes RENAME note TO remark;
 ALTER TABLE notes ALTER remark SET (n_distinct = 2);
+-- add together: public.kept_well
+-- What CREATE TABLE says of a constraint's index and of the TOAST table, and comments on what others make.
+CREATE TABLE kept_well (
+  id integer CONSTRAINT kept_well_pkey PRIMARY KEY WITH (fillfactor = 70),
+  note text NOT NULL,
+  EXCLUDE USING hash (note WITH =) WITH (fillfactor = 60)
+) WITH (fillfactor = 90, toast.autovacuum_enabled = false);
+CREATE CONSTRAINT TRIGGER watch AFTER INSERT ON kept_well DEFERRABLE INITIALLY DEFERRED
+  FOR EACH ROW EXECUTE FUNCTION update_updated_at_column();
+COMMENT ON CONSTRAINT watch ON kept_well IS 'Constraint';
+COMMENT ON TRIGGER watch ON kept_well IS 'Trigger';
+COMMENT ON INDEX kept_well_pkey IS 'Index';
+COMMENT ON CONSTRAINT kept_well_pkey ON kept_well IS 'Key';
+
+-- add together: public.named
+-- since 18
+CREATE TABLE named (id integer, note text NOT NULL);
+COMMENT ON CONSTRAINT named_note_not_null ON named IS 'Note';
+ALTER TABLE named ADD NOT NULL id NOT VALID;
+COMMENT ON CONSTRAINT named_id_not_null ON named IS 'Id';
+ALTER TABLE token_usage ADD late text, ADD CHECK (late <> '') NOT ENFORCED;
+ALTER TABLE token_usage ADD NOT NULL late NOT VALID;
+
+-- change together: public.stays
+-- A period in keys, and what is computed when it is read.
+-- since 18
+-- setup:
+CREATE TABLE stays (id int4range, during daterange, days integer GENERATED ALWAYS AS (upper(during) - lower(during)) VIRTUAL);
+-- then:
+ALTER TABLE stays DROP days, ADD days integer GENERATED ALWAYS AS (upper(during) - lower(during) + 1) VIRTUAL;
+ALTER TABLE stays ADD CONSTRAINT stays_key UNIQUE (id, during);
+CREATE TABLE visits (id int4range, during daterange, FOREIGN KEY (id, during) REFERENCES stays (id, during) NOT ENFORCED);
+

@@ -41,6 +41,7 @@ class Mutation(NamedTuple):
     change: str
     kind: str
     name: str
+    since: int
     once: str
     setup: str
     sql: str
@@ -59,7 +60,16 @@ def mutations() -> Iterator[Mutation]:
         parts = dict(
             re.findall(r"^-- (once|setup|then):\n((?:(?!-- (?:setup|then):).*\n?)*)", body, flags=re.MULTILINE)
         )
-        yield Mutation(change, kind, name, parts.get("once", ""), parts.get("setup", ""), parts.get("then", body))
+        since = re.search(r"^-- since (\d+)$", body, flags=re.MULTILINE)
+        yield Mutation(
+            change,
+            kind,
+            name,
+            int(since[1]) if since else 0,
+            parts.get("once", ""),
+            parts.get("setup", ""),
+            parts.get("then", body),
+        )
 
 
 MUTATIONS = list(mutations())
@@ -109,7 +119,9 @@ def as_it_is(shared_engine: Engine) -> Catalog:
 
 
 def prepared(connection: Connection, as_it_is: Catalog, mutation: Mutation) -> Catalog:
-    """What there is once a mutation's first parts have run."""
+    """What there is once a mutation's first parts have run; skips the test if the server is too old for it."""
+    if int((connection.dialect.server_version_info or (0,))[0]) < mutation.since:
+        pytest.skip(f"the server is older than PostgreSQL {mutation.since}")
     execute(connection, mutation.once)
     execute(connection, mutation.setup)
     return read(connection, metadata) if f"{mutation.once}{mutation.setup}".strip() else as_it_is

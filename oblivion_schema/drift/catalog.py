@@ -66,6 +66,8 @@ STATES: Final = COLUMN_STATES | {
     "storage parameter", "setting", "trigger state", "row level security", "owner", "grant", "publication", "comment",
 }  # fmt: skip
 """Kinds that have no name of their own: a state of our object is ours, never somebody else's."""
+NOT_VALID: Final = (" NOT VALID", " NOT ENFORCED")
+"""The end of the definition of a constraint that rows may break."""
 INVALID: Final = " -- invalid"
 """The end of the definition of an index that PostgreSQL marked invalid and does not use."""
 OWNER_OF_ALL: Final = f"the owner of schema {PRIVATE_SCHEMA}"
@@ -167,8 +169,8 @@ class Object:
 
     @property
     def is_valid(self) -> bool:
-        """False for a constraint that is NOT VALID, and for an index that PostgreSQL marked invalid."""
-        return not self.definition.endswith((" NOT VALID", INVALID))
+        """False for a constraint that is NOT VALID or NOT ENFORCED, and for an index that PostgreSQL marked invalid."""
+        return not self.definition.endswith((*NOT_VALID, INVALID))
 
     @property
     def key(self) -> Key:

@@ -34,10 +34,14 @@ attribute AS (
     r.address AS relation_address,
     format('column %s.%s', a.attrelid, a.attnum) AS address,
     d.oid AS default_oid,
-    pg_get_expr(d.adbin, d.adrelid, true) AS expression
+    pg_get_expr(d.adbin, d.adrelid, true) AS expression,
+    k.convalidated,
+    k.connoinherit
   FROM relation AS r
   JOIN pg_attribute AS a ON a.attrelid = r.oid
   LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+  -- NOT NULL is a constraint since 18.
+  LEFT JOIN pg_constraint AS k ON k.conrelid = a.attrelid AND k.contype = 'n' AND k.conkey = ARRAY[a.attnum]
   WHERE r.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
 ),
 storage AS (
@@ -45,7 +49,7 @@ storage AS (
 ),
 identity AS (
   SELECT
-    a.address, a.own_name, a.on_name, a.attidentity, a.attrelid, s.*,
+    a.address, a.own_name, a.on_name, a.relation_address, a.attname, a.attidentity, a.attrelid, s.*,
     -- The bounds that PostgreSQL gives it in its direction, if nobody says any.
     CASE WHEN seqincrement > 0 THEN 1 ELSE -(2::numeric ^ (8 * attlen - 1)) END AS lowest,
     CASE WHEN seqincrement > 0 THEN 2::numeric ^ (8 * attlen - 1) - 1 ELSE -1 END AS highest
@@ -55,11 +59,17 @@ identity AS (
     AND d.classid = 'pg_class'::regclass AND d.deptype = 'i'
   JOIN pg_sequence AS s ON s.seqrelid = d.objid
 ),
+-- The index of each constraint that has one.
+constraint_index AS (
+  SELECT conindid, oid, concat('constraint ', oid) AS address FROM pg_constraint WHERE contype IN ('p', 'u', 'x')
+),
 routine AS (
   SELECT p.*, p.oid::regprocedure::text AS name, concat('function ', p.oid) AS address
   FROM pg_proc AS p
   JOIN namespace AS n ON n.oid = p.pronamespace
   WHERE NOT EXISTS (SELECT FROM extension_member WHERE classid = 'pg_proc'::regclass AND objid = p.oid)
+    -- A range type makes functions, which belong to it.
+    AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = p.oid AND deptype = 'i')
 ),
 -- The indexes that a setting of their table may name.
 named_index AS (
@@ -109,8 +119,13 @@ target AS (
     (SELECT coalesce(relacl, acldefault('s', relowner)) FROM pg_class WHERE oid = seqrelid)
   FROM identity
   UNION ALL
+  -- NOT NULL is a state of its column, and the constraint of a constraint trigger is part of that.
   SELECT
-    concat('constraint ', c.oid),
+    CASE contype
+      WHEN 'n' THEN format('column %s.%s', conrelid, conkey[1])
+      WHEN 't' THEN concat('trigger ', t.oid)
+      ELSE concat('constraint ', c.oid)
+    END,
     'pg_constraint'::regclass,
     c.oid,
     format('CONSTRAINT %I ON %s', conname, r.name),
@@ -118,9 +133,10 @@ target AS (
     NULL
   FROM pg_constraint AS c
   JOIN relation AS r ON r.oid = c.conrelid
+  LEFT JOIN pg_trigger AS t ON contype = 't' AND t.tgconstraint = c.oid
   UNION ALL
   SELECT
-    concat('relation ', indexrelid),
+    coalesce(k.address, concat('relation ', indexrelid)),
     'pg_class'::regclass,
     indexrelid,
     concat('INDEX ', indexrelid::regclass),
@@ -128,7 +144,7 @@ target AS (
     NULL
   FROM pg_index
   JOIN relation AS r ON r.oid = indrelid
-  WHERE NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND conrelid = indrelid)
+  LEFT JOIN constraint_index AS k ON conindid = indexrelid
   UNION ALL
   SELECT
     concat('trigger ', t.oid),
@@ -185,10 +201,33 @@ found AS (
   FROM relation
   WHERE relkind = 'r'
   UNION ALL
-  SELECT 'storage parameter', split_part(o, '=', 1), name, substr(o, strpos(o, '=') + 1), NULL, NULL, address, oid
-  FROM relation
+  -- Of the table, of its TOAST table, and of an index that is made with its constraint: ALTER TABLE takes its name, too.
+  SELECT
+    'storage parameter',
+    concat(prefix, split_part(o, '=', 1)),
+    on_name,
+    substr(o, strpos(o, '=') + 1),
+    NULL,
+    NULL,
+    address,
+    oid
+  FROM (
+    SELECT '' AS prefix, name AS on_name, reloptions, address, oid FROM relation WHERE relkind = 'r'
+    UNION ALL
+    SELECT 'toast.', r.name, t.reloptions, r.address, r.oid
+    FROM relation AS r
+    JOIN pg_class AS t ON t.oid = r.reltoastrelid
+    WHERE r.relkind = 'r'
+    UNION ALL
+    SELECT '', indexrelid::regclass::text, i.reloptions, k.address, k.oid
+    FROM pg_index
+    JOIN relation AS r ON r.oid = indrelid
+    JOIN pg_class AS i ON i.oid = indexrelid
+    JOIN constraint_index AS k ON conindid = indexrelid
+    -- PostgreSQL prints those of an exclusion constraint.
+    WHERE NOT indisexclusion
+  ) AS s
   CROSS JOIN unnest(reloptions) AS o
-  WHERE relkind = 'r'
   UNION ALL
   -- Settings of ALTER TABLE; the shape is the clause that resets one. One that names an index has an address, because
   -- it needs the index.
@@ -258,6 +297,21 @@ found AS (
   ) AS s
   UNION ALL
   SELECT
+    'setting',
+    concat('statistics of column ', attnum),
+    indexrelid::regclass::text,
+    format('ALTER COLUMN %s SET STATISTICS %s', attnum, attstattarget),
+    format('ALTER COLUMN %s SET STATISTICS -1', attnum),
+    NULL,
+    coalesce(k.address, concat('relation ', indexrelid)),
+    attnum
+  FROM pg_index
+  JOIN relation AS r ON r.oid = indrelid
+  JOIN pg_attribute ON attrelid = indexrelid
+  LEFT JOIN constraint_index AS k ON conindid = indexrelid
+  WHERE attstattarget >= 0
+  UNION ALL
+  SELECT
     'column',
     own_name,
     on_name,
@@ -288,7 +342,7 @@ found AS (
     'nullability',
     own_name,
     on_name,
-    CASE WHEN attnotnull THEN 'NOT NULL' ELSE 'NULL' END,
+    CASE WHEN NOT attnotnull THEN 'NULL' WHEN NOT convalidated THEN 'NOT NULL NOT VALID' ELSE 'NOT NULL' END,
     NULL,
     NULL,
     address,
@@ -348,7 +402,7 @@ found AS (
     indexrelid
   FROM pg_index AS i
   JOIN relation AS r ON r.oid = indrelid
-  WHERE NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND conrelid = indrelid)
+  WHERE NOT EXISTS (SELECT FROM constraint_index WHERE conindid = indexrelid)
   UNION ALL
   SELECT
     'view',
@@ -529,7 +583,10 @@ found AS (
       SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = relation.oid AND deptype = 'i'
     ))
   UNION ALL
-  SELECT 'other', concat('aggregate ', name), NULL, '', NULL, address, NULL, oid
+  SELECT
+    'other',
+    concat(CASE prokind WHEN 'a' THEN 'aggregate ' ELSE 'window function ' END, name),
+    NULL, '', NULL, address, NULL, oid
   FROM routine
   WHERE prokind NOT IN ('f', 'p')
   UNION ALL
@@ -562,6 +619,43 @@ found AS (
   JOIN relation AS r ON r.oid = inhrelid
   WHERE NOT relispartition
   UNION ALL
+  SELECT 'other', format('OF %s of %s', reloftype::regtype, name), NULL, '', NULL, NULL, address, oid
+  FROM relation
+  WHERE relkind = 'r' AND reloftype <> 0
+  UNION ALL
+  SELECT
+    'other', format('NO INHERIT of NOT NULL of %s.%s', on_name, own_name), NULL, '', NULL, NULL, relation_address, attnum
+  FROM attribute
+  WHERE connoinherit
+  UNION ALL
+  SELECT
+    'other',
+    format('%s %s of identity %s.%s', CASE relname WHEN named THEN 'UNLOGGED sequence' ELSE 'sequence' END, seqrelid::regclass, on_name, own_name),
+    NULL, '', NULL, NULL, relation_address, seqrelid
+  FROM (
+    SELECT identity.*, s.relname, s.relpersistence, t.relpersistence AS of_table,
+      concat(t.relname, '_', attname, '_seq') AS named
+    FROM identity
+    JOIN pg_class AS s ON s.oid = seqrelid
+    JOIN pg_class AS t ON t.oid = attrelid
+  ) AS s
+  -- PostgreSQL cuts longer names in its own way.
+  WHERE (relname <> named AND octet_length(named) < 64) OR relpersistence <> of_table
+  UNION ALL
+  SELECT
+    'other',
+    format('dependence of %s on an extension', pg_describe_object(d.classid, d.objid, d.objsubid)),
+    NULL, '', NULL, NULL, f.address, d.objid
+  FROM pg_depend AS d
+  JOIN (
+    SELECT 'pg_proc'::regclass AS class, oid, address FROM routine
+    UNION ALL
+    SELECT 'pg_trigger'::regclass, t.oid, r.address FROM pg_trigger AS t JOIN relation AS r ON r.oid = tgrelid
+    UNION ALL
+    SELECT 'pg_class'::regclass, indexrelid, r.address FROM pg_index JOIN relation AS r ON r.oid = indrelid
+  ) AS f ON f.class = d.classid AND f.oid = d.objid
+  WHERE deptype = 'x'
+  UNION ALL
   SELECT
     'other',
     format('statistics object %s.%I on %s', n.nspname, stxname, r.name),
@@ -574,7 +668,23 @@ found AS (
     'other', format('rule %I on %s', rulename, r.name), NULL, '', NULL, concat('rule ', w.oid), r.address, w.oid
   FROM pg_rewrite AS w
   JOIN relation AS r ON r.oid = w.ev_class
-  WHERE rulename <> '_RETURN'
+  WHERE rulename <> '_RETURN' OR ev_enabled <> 'O'
+  UNION ALL
+  SELECT 'other', concat(i.type, ' ', i.identity), NULL, '', NULL, NULL, NULL, o.oid
+  FROM (
+    SELECT 'pg_collation'::regclass AS class, oid, collnamespace AS namespace FROM pg_collation
+    UNION ALL SELECT 'pg_conversion'::regclass, oid, connamespace FROM pg_conversion
+    UNION ALL SELECT 'pg_operator'::regclass, oid, oprnamespace FROM pg_operator
+    UNION ALL SELECT 'pg_opclass'::regclass, oid, opcnamespace FROM pg_opclass
+    UNION ALL SELECT 'pg_opfamily'::regclass, oid, opfnamespace FROM pg_opfamily
+    UNION ALL SELECT 'pg_ts_config'::regclass, oid, cfgnamespace FROM pg_ts_config
+    UNION ALL SELECT 'pg_ts_dict'::regclass, oid, dictnamespace FROM pg_ts_dict
+    UNION ALL SELECT 'pg_ts_parser'::regclass, oid, prsnamespace FROM pg_ts_parser
+    UNION ALL SELECT 'pg_ts_template'::regclass, oid, tmplnamespace FROM pg_ts_template
+  ) AS o
+  JOIN namespace AS n ON n.oid = o.namespace
+  CROSS JOIN LATERAL pg_identify_object(o.class, o.oid, 0) AS i
+  WHERE NOT EXISTS (SELECT FROM extension_member WHERE classid = o.class AND objid = o.oid)
 ),
 -- How an address names an object of each system catalog.
 class AS (

@@ -495,7 +495,8 @@ class _Plan:
                 return not any(other and other.either.kind == "table" for other in others)
             case "default" | "check constraint":
                 return not self._needs_its_table(step)
-        return item.kind in {"column", "storage parameter"} | COLUMN_STATES | CONSTRAINTS
+        own_kinds = {"column"} | COLUMN_STATES | CONSTRAINTS
+        return item.kind in own_kinds or (item.kind == "storage parameter" and parent.either.kind == "table")
 
     def _needs_its_table(self, step: Step) -> bool:
         """Whether a new object that it needs, such as a function, itself needs the new table."""

@@ -26,6 +26,7 @@ from oblivion_schema.adoption.log import noted
 from oblivion_schema.declare.privileges import API_ROLES
 from oblivion_schema.declare.sql import quoted
 from oblivion_schema.drift import statements
+from oblivion_schema.drift.beyond import beyond, rows_written
 from oblivion_schema.drift.catalog import PUBLICATIONS, STATES, Catalog, Key, Object, read
 from oblivion_schema.drift.plan import Rename, Step
 from oblivion_schema.drift.sources import Sources, declared_sources
@@ -104,13 +105,15 @@ def read_both(
     with stand_in(connection):
         for name in sorted(published - elsewhere):
             execute(connection, f"CREATE PUBLICATION {quoted(name)}")
+        rows_before = rows_written(connection)
         build(connection, metadata, modes)
         # The API roles are there now, where the role may create them.
         compared = sorted(set(roles) & set(_existing_roles(connection)))
         missing = tuple(sorted(set(API_ROLES) - set(compared)))
         live = live.without_grants_to(missing)
-        want = read_built()
-        _require_supported(want)
+        want = read(connection, metadata, compared)
+        _require_supported(beyond(connection, rows_before, want))
+        want = want.without_publications(elsewhere - published)
 
         possible_renames, unclear = _renames(live, want)
         gone = any(item.kind not in STATES and key not in want for key, item in live.objects.items())
@@ -152,10 +155,10 @@ def read_both(
     )
 
 
-def _require_supported(want: Catalog) -> None:
-    if want.unsupported:
+def _require_supported(names: Sequence[str]) -> None:
+    if names:
         raise UserError(
-            f"The metadata creates {', '.join(map(str, want.unsupported))}, a kind that is not compared:"
+            f"The metadata creates {', '.join(names)}, a kind that is not compared:"
             " use another kind, or add it to oblivion_schema.drift.catalog.KINDS."
         )
 

@@ -92,7 +92,12 @@ def alter(item: Object, before: Object | None = None, parts: Sequence[Object] = 
             using = f" USING {own}{cast}{definition.partition(' COLLATE ')[0]}" if cast else ""
             return _laid_out(f"ALTER TABLE {on}{_BREAK}ALTER COLUMN {own} TYPE {definition}{using}")
         case "nullability":
-            return f"ALTER TABLE {on} ALTER COLUMN {own} {'SET' if definition == 'NOT NULL' else 'DROP'} NOT NULL"
+            changed = {
+                "NULL": f"ALTER COLUMN {own} DROP NOT NULL",
+                "NOT NULL": f"ALTER COLUMN {own} SET NOT NULL",
+                "NOT NULL NOT VALID": f"ALTER COLUMN {own} DROP NOT NULL, ADD NOT NULL {own} NOT VALID",
+            }
+            return f"ALTER TABLE {on} {changed[definition]}"
         case "default":
             return f"ALTER TABLE {on} ALTER COLUMN {own} SET DEFAULT {definition}"
         case "identity":
@@ -299,7 +304,7 @@ def _column(column: Object, parts: Sequence[Object]) -> str:
         words.append(column.definition)
     if "identity" in state:
         words.append(_identity(state["identity"]))
-    if state["nullability"].definition == "NOT NULL":
+    if "nullability" in state and state["nullability"].definition == "NOT NULL":
         words.append("NOT NULL")
     return " ".join(words)
 

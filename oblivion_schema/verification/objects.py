@@ -10,23 +10,24 @@ from sqlalchemy.exc import DBAPIError
 from oblivion_schema.declare.access import is_guarded
 from oblivion_schema.declare.ddl import declared, qualified
 from oblivion_schema.declare.sql import quoted, unquoted
-from oblivion_schema.drift.catalog import CONSTRAINTS, Catalog, read
+from oblivion_schema.drift.catalog import CONSTRAINTS, Catalog, Object, read
 from oblivion_schema.tables.base import metadata
 from oblivion_schema.verification.check import SHOWN, Check, named, result
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from sqlalchemy import Connection, MetaData, Table
 
 _FIX: Final = "put it back with oblivion-schema check --sql"
+_TAKES_NULL: Final = "takes NULL in "
 
 
 def check_objects(connection: Connection) -> Iterator[Check]:
     """A line for each object that the metadata declares: whether it is there and has effect."""
     catalog = read(connection)
     found = set(_in_force(catalog))
-    not_valid = {f"{item.on_name}.{item.own_name}" for item in catalog.objects.values() if not item.is_valid}
+    not_valid = {f"{item.on_name}.{item.own_name}": item for item in catalog.objects.values() if not item.is_valid}
     for check in _check_all(found):
         try:
             with connection.begin_nested():
@@ -87,27 +88,46 @@ def _in_force(catalog: Catalog) -> Iterator[tuple[str, str]]:
                 yield kind, f"{on}.{own}" if on else own
 
 
-def _with_rows(connection: Connection, check: Check, not_valid: set[str]) -> Check:
-    """The check; for a constraint that is NOT VALID, with the rows that break it."""
+def _with_rows(connection: Connection, check: Check, not_valid: Mapping[str, Object]) -> Check:
+    """The check; for what takes NULL, or is NOT VALID or NOT ENFORCED, with the rows that break it."""
     kind, _, name = check.subject.partition(" ")
-    table, _, constraint = name.partition(".")
-    if kind != "constraint" or not check.failed or f"public.{name}" not in not_valid:
+    if not check.failed:
         return check
-    relation = metadata.tables[table]
+    if kind == "table" and check.says.startswith(_TAKES_NULL):
+        columns = check.says.removeprefix(_TAKES_NULL).partition(":")[0]
+        condition = " OR ".join(f"t.{quoted(column)} IS NULL" for column in columns.split(", "))
+        rows = _rows(connection, metadata.tables[name.partition(",")[0]], condition)
+        return (
+            result(check.subject, f"{_TAKES_NULL}{columns}, and {rows}: correct them, then {_FIX}") if rows else check
+        )
+    item = not_valid.get(f"public.{name}")
+    if kind != "constraint" or item is None:
+        return check
+    table, _, constraint = name.partition(".")
     condition = connection.scalar(text(_BREAKS), {"table": f"public.{table}", "constraint": constraint})
+    rows = _rows(connection, metadata.tables[table], condition)
+    if item.definition.endswith("NOT ENFORCED"):
+        says = f"is NOT ENFORCED, and {rows}: correct them, then" if rows else "is NOT ENFORCED:"
+        return result(check.subject, f"{says} {_FIX}")
+    validate = f"ALTER TABLE public.{table} VALIDATE CONSTRAINT {constraint}"
+    if not rows:
+        return result(check.subject, f"is NOT VALID, but no row breaks it any more: {validate}")
+    return result(check.subject, f"{rows}: correct them, then {validate}")
+
+
+def _rows(connection: Connection, relation: Table[Any], condition: str | None) -> str:
+    """How many rows meet the condition of those that break a rule, and the first of them; empty if none does."""
     key = ", ".join(quoted(column.name) for column in relation.primary_key)
     rows = f"FROM {qualified(relation)} AS t WHERE {condition}"
     # The condition comes from PostgreSQL's catalogs, so it needs no escapes.
     count = connection.exec_driver_sql(f"SELECT count(*) {rows}", execution_options={"no_parameters": True}).scalar()
+    if not count:
+        return ""
     first = connection.exec_driver_sql(
         f"SELECT ({key})::text {rows} ORDER BY {key} LIMIT {SHOWN}", execution_options={"no_parameters": True}
     ).scalars()
-    validate = f"ALTER TABLE public.{table} VALIDATE CONSTRAINT {constraint}"
-    if not count:
-        return result(check.subject, f"is NOT VALID, but no row breaks it any more: {validate}")
     names = ", ".join(column.name for column in relation.primary_key)
-    rows_named = named(map(str, first), count)
-    return result(check.subject, f"{count} old rows break it ({names} {rows_named}): correct them, then {validate}")
+    return f"{count} old rows break it ({names} {named(map(str, first), count)})"
 
 
 _BREAKS: Final = """
@@ -155,7 +175,7 @@ def _check_relation(relation: Table[Any], found: set[tuple[str, str]]) -> Check:
             for c in relation.columns
             if not c.nullable and ("not null", f"{relation.fullname}.{c.name}") not in found
         ]
-        return result(subject, f"takes NULL in {', '.join(nullable)}: {_FIX}" if nullable else "")
+        return result(subject, f"{_TAKES_NULL}{', '.join(nullable)}: {_FIX}" if nullable else "")
     if ("security invoker", relation.fullname) not in found:
         return result(subject, f"reads with its owner's rights, past row level security: {_FIX}")
     return Check(subject)

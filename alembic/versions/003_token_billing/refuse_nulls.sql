@@ -1,11 +1,15 @@
--- No report can sum up a row with a NULL in one of these. A table that takes none there is not scanned.
+-- No report can sum up a row with a NULL in one of these. A table that takes none there is not scanned; since 18 old rows
+-- may break NOT NULL.
 DO $$
 DECLARE
   nullable CONSTANT text[] := ARRAY(
     SELECT attname::text
     FROM pg_catalog.pg_attribute
-    WHERE attrelid = 'public.token_usage'::regclass AND NOT attnotnull
-      AND attname IN ('user_id', 'tokens_used', 'mode', 'used_turn')
+    WHERE attrelid = 'public.token_usage'::regclass AND attname IN ('user_id', 'tokens_used', 'mode', 'used_turn')
+      AND (NOT attnotnull OR EXISTS (
+        SELECT FROM pg_catalog.pg_constraint
+        WHERE conrelid = attrelid AND contype = 'n' AND conkey = ARRAY[attnum] AND NOT convalidated
+      ))
   );
   name text;
 BEGIN

@@ -26,7 +26,11 @@ SELECT
       'place', attnum,
       'type', format_type(atttypid, atttypmod),
       'type_oid', atttypid::bigint,
-      'nullable', NOT attnotnull,
+      -- Since 18 old rows may break NOT NULL.
+      'nullable', NOT attnotnull OR EXISTS (
+        SELECT FROM pg_constraint
+        WHERE conrelid = c.oid AND contype = 'n' AND conkey = ARRAY[attnum] AND NOT convalidated
+      ),
       'default', pg_get_expr(adbin, adrelid)
     )), '{}')
     FROM pg_attribute
