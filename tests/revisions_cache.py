@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
     from sqlalchemy import Connection, MetaData
 
+    from oblivion_schema.drift.catalog import Catalog
+
 _BUILDER = text(
     """
     SELECT current_user, current_setting('server_version_num'), d.datdba::regrole::text,
@@ -48,19 +50,18 @@ def _files(revisions: ScriptDirectory) -> str:
 
 def build_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remember in this process what `made_by_revisions` gave."""
-    known: dict[object, Any] = {}
+    known: dict[object, Catalog] = {}
 
     def made_by_revisions(
-        scratch: MigrationContext, metadata: MetaData, revisions: ScriptDirectory, mode: Any, *, sources: bool = False
-    ) -> tuple[Any, Any]:
+        scratch: MigrationContext, metadata: MetaData, revisions: ScriptDirectory, mode: Any
+    ) -> Catalog:
         connection: Connection | None = scratch.connection
         assert connection is not None
         builder = tuple(map(str, connection.execute(_BUILDER).one()))
         rows = {str(table): tuple(names) for table, names in reference_tables(metadata).items()}
-        key = (builder, mode, sources, _files(revisions), str(rows))
+        key = (builder, mode, _files(revisions), str(rows))
         if key not in known:
-            known[key] = build(scratch, metadata, revisions, mode, sources=sources)
-        found: tuple[Any, Any] = known[key]
-        return found
+            known[key] = build(scratch, metadata, revisions, mode)
+        return known[key]
 
     monkeypatch.setattr("oblivion_schema.drift.reading.made_by_revisions", made_by_revisions)

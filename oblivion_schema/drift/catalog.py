@@ -7,6 +7,7 @@ definitions are equal texts.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -236,12 +237,14 @@ def read(connection: Connection, metadata: MetaData | None = None, roles: Sequen
 
     Changes nothing. Locks nothing except the tables that it reads, against being dropped.
     """
-    with connection.begin_nested() as savepoint:  # its rollback also undoes the settings
-        for name, value in _SETTINGS.items():
-            connection.execute(select(func.set_config(name, value, true())))
-        catalog = _read(connection, metadata, roles)
-        savepoint.rollback()
-    return catalog
+    with _settings_for_printing(connection):
+        return _read(connection, metadata, roles)
+
+
+def read_grants(connection: Connection, roles: Sequence[str] = API_ROLES) -> Catalog:
+    """Read only the grants to `roles` and PUBLIC. Changes nothing."""
+    with _settings_for_printing(connection):
+        return _read(connection, None, roles, only="grant")
 
 
 # The settings that PostgreSQL's printed definitions depend on.
@@ -257,9 +260,17 @@ _SETTINGS: Final = {
 }
 
 
-def _read(connection: Connection, metadata: MetaData | None, roles: Sequence[str]) -> Catalog:
+@contextmanager
+def _settings_for_printing(connection: Connection) -> Iterator[None]:
+    with connection.begin_nested() as savepoint:  # its rollback also undoes the settings
+        connection.execute(select(*(func.set_config(name, value, true()) for name, value in _SETTINGS.items())))
+        yield
+        savepoint.rollback()
+
+
+def _read(connection: Connection, metadata: MetaData | None, roles: Sequence[str], only: str = "") -> Catalog:
     rows = connection.execute(
-        _query(),
+        _query(only),
         {"schemas": list(SCHEMAS), "private": PRIVATE_SCHEMA, "roles": list(roles), "publications": list(PUBLICATIONS)},
     )
     objects: dict[Key, Object] = {}
@@ -286,8 +297,12 @@ def _read(connection: Connection, metadata: MetaData | None, roles: Sequence[str
 
 
 @cache
-def _query() -> TextClause:
+def _query(only: str = "") -> TextClause:
+    """The query for all objects with what they need, or without that for those of one kind."""
     sql = Path(__file__).with_name("catalog.sql").read_text(encoding="utf-8")
+    if only:
+        found, _, _ = sql.partition(",\n-- How an address names")
+        sql = f"{found}\nSELECT *, NULL AS needs FROM found WHERE kind = '{only}'"
     return text(sql).bindparams(*(bindparam(name) for name in ("schemas", "private", "roles", "publications")))
 
 

@@ -14,11 +14,11 @@ from oblivion_schema.declare.privileges import GRANT_MODES, exact_grants
 from oblivion_schema.drift import statements
 from oblivion_schema.drift.catalog import CONSTRAINTS, STATES, Catalog, Key, Object
 from oblivion_schema.drift.plan import ModeGrants, Rename, Step, grant_target, plan
-from oblivion_schema.drift.reading import Reading, read_both
+from oblivion_schema.drift.reading import Reading, both_read
 from oblivion_schema.tables.base import PRIVATE_SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
@@ -127,22 +127,31 @@ def find_drift(
     revisions: ScriptDirectory,
     *,
     drop_unknown: bool = False,
-    writes_revision: bool = False,
 ) -> Drift:
     """Compare `database` with what `metadata` builds on the connection of `scratch`, which may be the same one.
 
     `database` is only read. Everything on `scratch` is rolled back; its role needs the rights that an upgrade needs.
-    `drop_unknown` lets the steps drop what the metadata does not declare, tables included. `writes_revision` also
-    compares with what the revisions build, and compares grants in all modes. Raises UserError if the schema
-    cannot be built, or the metadata is not valid.
+    `drop_unknown` lets the steps drop what the metadata does not declare, tables included. Raises UserError if the
+    schema cannot be built, or the metadata is not valid.
     """
-    reading = read_both(database, scratch, metadata, revisions, writes_revision=writes_revision)
+    with both_read(database, scratch, metadata, revisions) as reading:
+        return drift_of(reading, drop_unknown=drop_unknown)
+
+
+def drift_of(reading: Reading, *, drop_unknown: bool) -> Drift:
+    """What a reading says; of a revision also what other databases have in other modes, or may not have."""
     drift = _classify(reading, drop_unknown=drop_unknown)
     after, before = reading.after, reading.before
-    drift = replace(drift, grants_after=_grants_by_mode(before, after), grants_before=_grants_by_mode(after, before))
+    wanted = [step.after for step in drift.steps if step.after]
+    ours = [step.before for step in drift.steps if step.before and step.before.key in reading.made]
+    drift = replace(
+        drift,
+        grants_after=_grants_by_mode(before, after, wanted),
+        grants_before=_grants_by_mode(after, before, ours),
+    )
     foreign = _not_compared_on_ours(reading)
     others = [item for item in reading.live.unsupported if item not in foreign]
-    return replace(
+    drift = replace(
         drift,
         differences=(
             *drift.differences,
@@ -155,9 +164,10 @@ def find_drift(
         missing_roles=reading.missing_roles,
         access="open" if reading.mode == "open" else "authenticated",
         unclear=reading.unclear,
-        by_hand=_by_hand(drift, reading.made) if writes_revision else (),
-        unwritten=_unwritten(reading) if writes_revision else (),
     )
+    if reading.writes_revision:
+        return replace(drift, by_hand=_by_hand(drift, reading.made), unwritten=_unwritten(reading))
+    return drift
 
 
 def _not_compared_on_ours(reading: Reading) -> list[Object]:
@@ -178,13 +188,15 @@ def _grants_of_other_modes(drift: Drift, mode: GrantMode) -> Iterator[Difference
             yield Difference("different", "grant", f"on {target} in the {' and '.join(its.differs_in)} mode")
 
 
-def _grants_by_mode(before: Mapping[GrantMode, Catalog], after: Mapping[GrantMode, Catalog]) -> dict[str, ModeGrants]:
-    """The grants that differ between the modes, before or after, by their target in GRANT."""
+def _grants_by_mode(
+    before: Mapping[GrantMode, Catalog], after: Mapping[GrantMode, Catalog], items: Iterable[Object]
+) -> dict[str, ModeGrants]:
+    """The grants on `items` that differ between the modes, before or after, by their target in GRANT."""
     if len(after) < len(GRANT_MODES):
         return {}
     old, new = ({mode: catalog.grants() for mode, catalog in side.items()} for side in (before, after))
     found = {}
-    for target in filter(None, dict.fromkeys(grant_target(item) for item in after["open"].objects.values())):
+    for target in dict.fromkeys(filter(None, map(grant_target, items))):
         was, becomes = ({mode: side[mode].get(target, {}) for mode in GRANT_MODES} for side in (old, new))
         if any(its["open"] != its[mode] for its in (was, becomes) for mode in GRANT_MODES):
             statement = exact_grants(target, becomes)

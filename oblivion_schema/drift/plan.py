@@ -38,6 +38,8 @@ from oblivion_schema.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from oblivion_schema.drift.catalog import Key
+
 # PostgreSQL changes no column's type under these: they are dropped first. It rebuilds constraints and indexes itself.
 _BLOCKS_TYPE_CHANGE: Final = frozenset(
     {"view", "policy", "trigger", "function", "column", "default", "publication", UNSUPPORTED}
@@ -134,6 +136,18 @@ def plan(
     a circle.
     """
     return _Plan(steps, by_mode).statements(renames)
+
+
+def touched(steps: Sequence[Step]) -> set[Key]:
+    """What a revision or its downgrade drops, creates or alters, as it is before and after."""
+    found: set[Key] = set()
+    for side in (steps, [step.reversed() for step in steps]):
+        draft = _Plan(side)
+        changed = {*draft.dropped, *draft.fresh, *(step for step in side if step.differs)}
+        # A function is written with its comment.
+        changed |= {part for step in changed if step.after for part in draft.after.parts[step.after.address or "-"]}
+        found |= {item.key for step in changed for item in (step.before, step.after) if item}
+    return found
 
 
 def in_the_way(steps: Sequence[Step], others: Iterable[Object]) -> list[Object]:

@@ -22,9 +22,9 @@ from alembic.runtime.plugins import Plugin
 from alembic.script import write_hooks
 from alembic.util import PriorityDispatchResult
 
-from oblivion_schema.drift.compare import Difference, Drift, find_drift
-from oblivion_schema.drift.plan import Call, File, in_the_way
-from oblivion_schema.errors import UserError
+from oblivion_schema.drift.compare import Difference, find_drift
+from oblivion_schema.drift.plan import Call, File
+from oblivion_schema.drift.revision import plan_revision
 from oblivion_schema.operations import literal
 
 if TYPE_CHECKING:
@@ -118,16 +118,16 @@ def write_files(revision: str, _: object = None) -> None:
 def _compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchResult:
     _kept_files.clear()  # a run that failed leaves files here
     connection = Operations(context.migration_context).get_bind()
-    drift = find_drift(
-        connection,
-        context.migration_context,
-        context.opts["target_metadata"],
-        context.opts["revisions"],
-        drop_unknown=context.opts["drop_unknown"],
-        writes_revision=context.opts["writes_revision"],
-    )
-    if context.opts["writes_revision"]:
-        _refuse_revision(drift)
+    sides = (connection, context.migration_context, context.opts["target_metadata"], context.opts["revisions"])
+    if not context.opts["writes_revision"]:
+        drift = find_drift(*sides, drop_unknown=context.opts["drop_unknown"])
+        change = ChangeSchema([], [], drift.differences)
+    else:
+        revision = plan_revision(*sides, drop_unknown=context.opts["drop_unknown"])
+        drift = revision.drift
+        change = ChangeSchema(revision.upgrade, revision.downgrade, drift.differences)
+        if revision.untried:
+            _LOG.warning("%s", revision.untried)
     for line in drift.report():
         _LOG.info("%s", line)
     if drift.by_hand:
@@ -137,46 +137,8 @@ def _compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchRe
             ", ".join(drift.by_hand),
         )
     if drift.differences:
-        both = (drift.upgrade(), drift.downgrade()) if context.opts["writes_revision"] else ([], [])
-        upgrade.ops.append(ChangeSchema(*both, drift.differences))
+        upgrade.ops.append(change)
     return PriorityDispatchResult.CONTINUE
-
-
-def _refuse_revision(drift: Drift) -> None:
-    """Raise UserError if the revision would be wrong, or would not run."""
-    if drift.missing_roles:
-        raise UserError(
-            f"This server has no role {', '.join(drift.missing_roles)}, so the revision would lack their grants: create"
-            " these roles, or write the revision on a database that a superuser upgraded, such as the embedded one."
-        )
-    if blocked := in_the_way(drift.steps, drift.others):
-        raise UserError(
-            f"{', '.join(map(str, blocked))}: not ours, but depends on an object that the revision drops or alters."
-            " Drop it before the upgrade, and create it again afterwards."
-        )
-    reordered = [step.after for step in drift.steps if step.differs and step.after and step.after.kind == "view"]
-    if drift.misplaced and any(need.startswith("function ") for view in reordered for need in view.needs):
-        # PostgreSQL resolves the columns of a function's rows by position: the view would read other columns.
-        raise UserError(
-            f"{', '.join(drift.misplaced)}: the columns stand in another order than in the database, where a new column"
-            " is always the last. Move new columns to the end of the definition."
-        )
-    if drift.unwritten:
-        raise UserError(
-            f"{', '.join(drift.unwritten)}: this database already is as the metadata says, but the revisions build it"
-            " otherwise, so this revision would leave it out. Undo what was changed here by hand, or write the revision"
-            " on another database, such as a new one."
-        )
-    if drift.unclear:
-        raise UserError(
-            f"{', '.join(drift.unclear)}: gone from the metadata, but a new column of the same type may be the same"
-            " column renamed. Write two revisions: one drops the old column, the other adds the new one."
-        )
-    if tables := [item.name for item in drift.kept if item.kind == "table" and item.change == "extra"]:
-        raise UserError(
-            f"{', '.join(tables)}: no longer in the metadata. Put it back, or drop it with all its rows:"
-            " alembic -x drop-unknown=yes revision --autogenerate."
-        )
 
 
 def setup(plugin: Plugin) -> None:

@@ -14,7 +14,7 @@ savepoint is always rolled back. Renaming a schema locks no table, so no reader 
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -27,11 +27,21 @@ from oblivion_schema.declare.privileges import API_ROLES
 from oblivion_schema.declare.sql import quoted
 from oblivion_schema.drift import statements
 from oblivion_schema.drift.beyond import beyond, rows_written
-from oblivion_schema.drift.catalog import PUBLICATIONS, STATES, Catalog, Key, Object, read
-from oblivion_schema.drift.plan import Rename, Step
-from oblivion_schema.drift.sources import Sources, declared_sources
-from oblivion_schema.drift.standin import build, confirmed, execute, made_by_revisions, reread, stand_in
+from oblivion_schema.drift.catalog import PUBLICATIONS, STATES, Catalog, Key, Object, read, read_grants
+from oblivion_schema.drift.plan import Rename, Step, touched
+from oblivion_schema.drift.sources import declared_sources, sources_of
+from oblivion_schema.drift.standin import (
+    build,
+    confirmed,
+    execute,
+    made_by_revisions,
+    oldest_first,
+    reread,
+    stand_in,
+    stand_in_of_revisions,
+)
 from oblivion_schema.errors import UserError
+from oblivion_schema.operations import statements_of_revisions
 from oblivion_schema.tables.access import Modes, current_modes
 
 if TYPE_CHECKING:
@@ -44,9 +54,10 @@ if TYPE_CHECKING:
     from oblivion_schema.declare.privileges import GrantMode
 
 # PostgreSQL may print these differently once they are created from their own printed text, as in a restored database.
-_EXPRESSIONS: Final = frozenset(
+EXPRESSIONS: Final = frozenset(
     {"check constraint", "exclusion constraint", "index", "policy", "view", "default", "trigger", "column", "function"}
 ) | {"publication"}
+_OTHER_MODES: Final = (Modes(), Modes("authenticated"), Modes("authenticated", "metered"))
 _PRINTS: Final = 3
 """So often such a print may change."""
 
@@ -64,6 +75,7 @@ class Reading:
     - `left`: objects that the adoption of a hand-made database found and kept.
     - `missing_roles`: API roles that one of the servers lacks, so grants to them were not compared.
     - `before`, `after`: `live` and `want` in each mode that was read.
+    - `writes_revision`: whether all was read that a revision needs.
     """
 
     mode: GrantMode
@@ -77,82 +89,91 @@ class Reading:
     missing_roles: tuple[str, ...]
     before: Mapping[GrantMode, Catalog]
     after: Mapping[GrantMode, Catalog]
+    writes_revision: bool
 
 
-def read_both(
+@contextmanager
+def both_read(
     database: Connection,
     scratch: MigrationContext,
     metadata: MetaData,
     revisions: ScriptDirectory,
     *,
-    writes_revision: bool,
-) -> Reading:
+    writes_revision: bool = False,
+) -> Iterator[Reading]:
     """Read `database`, and what `metadata` and the revisions build on the connection of `scratch`.
 
-    Both may be the same connection. `writes_revision` reads all modes that grant otherwise, and adds to each
-    function and view the SQL as it was written. Raises UserError if the schema cannot be built, or the metadata creates
-    an object of a kind that is not compared.
+    Both may be the same connection. `writes_revision` reads all modes that grant otherwise, and adds to each function
+    and view that a step touches the SQL as it was written; within this context there is what the revisions build.
+    Raises UserError if the schema cannot be built, or the metadata creates an object of a kind that is not compared.
     """
     connection = Operations(scratch).get_bind()
     modes = current_modes(database)
     roles = _existing_roles(database)
     live = read(database, metadata, roles)
+    left = frozenset((entry.kind, entry.name) for entry in noted(database) if entry.kind != "table")
     published, elsewhere = _publications(database), _publications(connection)
 
     def read_built() -> Catalog:
         return read(connection, metadata, compared).without_publications(elsewhere - published)
 
-    with stand_in(connection):
-        for name in sorted(published - elsewhere):
-            execute(connection, f"CREATE PUBLICATION {quoted(name)}")
-        rows_before = rows_written(connection)
-        build(connection, metadata, modes)
-        # The API roles are there now, where the role may create them.
-        compared = sorted(set(roles) & set(_existing_roles(connection)))
-        missing = tuple(sorted(set(API_ROLES) - set(compared)))
-        live = live.without_grants_to(missing)
-        want = read(connection, metadata, compared)
-        _require_supported(beyond(connection, rows_before, want))
-        want = want.without_publications(elsewhere - published)
-
-        possible_renames, unclear = _renames(live, want)
-        gone = any(item.kind not in STATES and key not in want for key, item in live.objects.items())
-        made, written = Catalog({}), Sources({})
-        if gone or writes_revision:
-            made, written = made_by_revisions(scratch, metadata, revisions, modes, sources=writes_revision)
-        # Only a column that the revisions made is ours to rename.
-        renames = [rename for rename in possible_renames if ("column", rename.names[0]) in made]
-
-        with _old_names(connection, renames):
-            like_live = read_built() if renames else want
-            steps = [_settled(connection, metadata, step, like_live) for step in _steps(live, like_live, want)]
-
-        before, after = {modes.grants: live}, {modes.grants: want}
+    with ExitStack() as stack:
+        made = Catalog({})
         if writes_revision:
-            declared = confirmed(connection, want, declared_sources(metadata, want))
-            written = written.agreed(made, live)
+            revisions_again = stack.enter_context(stand_in_of_revisions(scratch, revisions, modes))
+            made = read(connection, metadata)
+        with stand_in(connection):
+            for name in sorted(published - elsewhere):
+                execute(connection, f"CREATE PUBLICATION {quoted(name)}")
+            rows_before = rows_written(connection)
+            metadata_again = build(connection, metadata, modes)
+            # The API roles are there now, where the role may create them.
+            compared = sorted(set(roles) & set(_existing_roles(connection)))
+            missing = tuple(sorted(set(API_ROLES) - set(compared)))
+            live = live.without_grants_to(missing)
+            want = read(connection, metadata, compared)
+            _require_supported(beyond(connection, rows_before, want))
+            want = want.without_publications(elsewhere - published)
+
+            possible_renames, unclear = _renames(live, want)
+            if not writes_revision and any(
+                item.kind not in STATES and key not in want for key, item in live.objects.items()
+            ):
+                made = made_by_revisions(scratch, metadata, revisions, modes)
+            # Only a column that the revisions made is ours to rename.
+            renames = [rename for rename in possible_renames if ("column", rename.names[0]) in made]
+
+            with _old_names(connection, renames):
+                like_live = read_built() if renames else want
+                steps = [_settled(connection, metadata, step, like_live) for step in _steps(live, like_live, want)]
+
+            before, after = {modes.grants: live}, {modes.grants: want}
+            changed = touched(steps) if writes_revision else set()
+            declared = confirmed(connection, want, declared_sources(metadata, want).only(changed))
+            for other in _OTHER_MODES if writes_revision else ():
+                if other.grants not in before:
+                    for side, again in ((before, revisions_again), (after, metadata_again)):
+                        with stand_in(connection):
+                            again(other)
+                            side[other.grants] = read_grants(connection, compared)
+        if changed:
+            written = sources_of(made, statements_of_revisions(oldest_first(revisions))).only(changed)
+            written = confirmed(connection, made, written).agreed(made, live)
             steps = [Step(written.put_on(step.before), declared.put_on(step.after), step.differs) for step in steps]
-            for other in (Modes(), Modes("authenticated"), Modes("authenticated", "metered")):
-                if other.grants in before:
-                    continue
-                in_other, _ = made_by_revisions(scratch, metadata, revisions, other)
-                before[other.grants] = in_other.without_grants_to(missing)
-                with stand_in(connection):
-                    build(connection, metadata, other)
-                    after[other.grants] = read(connection, metadata, compared)
-    return Reading(
-        mode=modes.grants,
-        live=live,
-        want=want,
-        made=made,
-        steps=tuple(steps),
-        renames=tuple(renames),
-        unclear=tuple(name for name in unclear if ("column", name) in made),
-        left=frozenset((entry.kind, entry.name) for entry in noted(database) if entry.kind != "table"),
-        missing_roles=missing,
-        before=before,
-        after=after,
-    )
+        yield Reading(
+            mode=modes.grants,
+            live=live,
+            want=want,
+            made=made,
+            steps=tuple(steps),
+            renames=tuple(renames),
+            unclear=tuple(name for name in unclear if ("column", name) in made),
+            left=left,
+            missing_roles=missing,
+            before=before,
+            after=after,
+            writes_revision=writes_revision,
+        )
 
 
 def _require_supported(names: Sequence[str]) -> None:
@@ -182,7 +203,7 @@ def _settled(scratch: Connection, metadata: MetaData, step: Step, like_live: Cat
 
     If two expressions differ, ours is created from PostgreSQL's text and compared again.
     """
-    if not (step.differs and step.before and step.before.kind in _EXPRESSIONS):
+    if not (step.differs and step.before and step.before.kind in EXPRESSIONS):
         return _with_cast(scratch, step)
     like = like_live[step.before.key]
     parts = [item for item in like_live.objects.values() if item.part_of == like.address]

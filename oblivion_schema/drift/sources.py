@@ -37,6 +37,10 @@ class Sources:
         """The object with the statement that created it, or with none if that is unknown."""
         return replace(item, source=self.statements.get(item.key, "")) if item else None
 
+    def only(self, keys: Iterable[Key]) -> Sources:
+        """The statements of these objects."""
+        return Sources({key: self.statements[key] for key in keys if key in self.statements})
+
     def agreed(self, one: Catalog, other: Catalog) -> Sources:
         """The statements of the objects that have the same definition in both catalogs."""
         same = {key for key, item in one.objects.items() if key in other and other[key].definition == item.definition}

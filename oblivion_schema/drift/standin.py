@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from itertools import count
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from alembic.operations import Operations
-from sqlalchemy import func, select, text, true
+from sqlalchemy import event, func, select, text, true
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from oblivion_schema.drift import statements
 from oblivion_schema.drift.catalog import SCHEMAS, Catalog, Object, read
-from oblivion_schema.drift.sources import Sources, as_replacement, sources_of
+from oblivion_schema.drift.sources import as_replacement
 from oblivion_schema.errors import UserError, invalid_declaration, primary_message, sqlstate
-from oblivion_schema.operations import statements_of_revisions
 from oblivion_schema.tables.base import PRIVATE_SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from alembic.runtime.migration import MigrationContext
-    from alembic.script import ScriptDirectory
+    from alembic.script import Script, ScriptDirectory
     from sqlalchemy import Connection, MetaData
 
+    from oblivion_schema.drift.sources import Sources
     from oblivion_schema.tables.access import Modes
 
 _VERSION_TABLE: Final = f"""\
@@ -54,6 +54,10 @@ BEGIN
   END LOOP;
 END
 $$"""
+
+
+Again: TypeAlias = "Callable[[Modes], None]"
+"""Builds the same once more in a new stand-in, in other modes."""
 
 
 class MayNotBuildError(UserError):
@@ -88,53 +92,102 @@ def stand_in(connection: Connection) -> Iterator[None]:
         savepoint.rollback()
 
 
-def build(connection: Connection, metadata: MetaData, modes: Modes) -> None:
-    """Build the metadata in a stand-in, in these modes.
+def build(connection: Connection, metadata: MetaData, modes: Modes) -> Again:
+    """Build the metadata in a stand-in, in these modes; returns how to build it again.
 
     Raises UserError that names the object which PostgreSQL rejects.
     """
-    try:
-        _set_modes(connection, modes)
-        metadata.create_all(connection, checkfirst=False)
-        execute(connection, f"CREATE SCHEMA IF NOT EXISTS {PRIVATE_SCHEMA}")
-        execute(connection, _VERSION_TABLE)
-    except SQLAlchemyError as error:
-        raise invalid_declaration(error) from error
+
+    def run() -> None:
+        try:
+            metadata.create_all(connection, checkfirst=False)
+            execute(connection, f"CREATE SCHEMA IF NOT EXISTS {PRIVATE_SCHEMA}")
+            execute(connection, _VERSION_TABLE)
+        except SQLAlchemyError as error:
+            raise invalid_declaration(error) from error
+
+    return _recorded(connection, run, modes)
 
 
-def _set_modes(connection: Connection, modes: Modes) -> None:
-    for name, mode in (("access", modes.access), ("pages", modes.pages)):
-        connection.execute(select(func.set_config(f"{PRIVATE_SCHEMA}.{name}", mode, true())))
-
-
-def made_by_revisions(
-    scratch: MigrationContext, metadata: MetaData, revisions: ScriptDirectory, modes: Modes, *, sources: bool = False
-) -> tuple[Catalog, Sources]:
-    """Build all revisions in a stand-in of their own; returns the objects and, with `sources`, how some were written.
+@contextmanager
+def stand_in_of_revisions(scratch: MigrationContext, revisions: ScriptDirectory, modes: Modes) -> Iterator[Again]:
+    """Within this context there is what all revisions build, in these modes, and nothing else.
 
     Raises UserError if a revision fails.
     """
-    scripts = list(revisions.walk_revisions())[::-1]
     connection = Operations(scratch).get_bind()
-    with stand_in(connection), Operations.context(scratch):
+
+    def run() -> None:
         execute(connection, f"CREATE SCHEMA {PRIVATE_SCHEMA}")
-        _set_modes(connection, modes)
-        for script in scripts:
+        for script in oldest_first(revisions):
             try:
-                script.module.upgrade()
+                with Operations.context(scratch):
+                    script.module.upgrade()
             except DBAPIError as error:
                 raise UserError(
                     f"Revision {script.revision} fails on an empty database: {primary_message(error)}."
                     " Nothing was changed: fix the revision first."
                 ) from error
-        made = read(connection, metadata)
-        if not sources:
-            return made, Sources({})
-        return made, confirmed(connection, made, sources_of(made, statements_of_revisions(scripts)))
+
+    with stand_in(connection):
+        yield _recorded(connection, run, modes)
+
+
+def oldest_first(revisions: ScriptDirectory) -> list[Script]:
+    """All revisions, in the order in which they run."""
+    return list(revisions.walk_revisions())[::-1]
+
+
+def made_by_revisions(
+    scratch: MigrationContext, metadata: MetaData, revisions: ScriptDirectory, modes: Modes
+) -> Catalog:
+    """What all revisions build, in a stand-in of their own. Raises UserError if a revision fails."""
+    with stand_in_of_revisions(scratch, revisions, modes):
+        return read(Operations(scratch).get_bind(), metadata)
+
+
+def _recorded(connection: Connection, run: Callable[[], None], modes: Modes) -> Again:
+    """Run it in these modes; returns what does so again in others, in a stand-in, without the comments.
+
+    That sends all statements at once, unless one of them brought rows: the next ones may depend on those.
+    """
+    said: list[str] = []
+    asked = False
+
+    def listen(_: object, cursor: Any, *__: object) -> None:
+        nonlocal asked
+        asked = asked or cursor.description is not None
+        said.append(cursor.query.decode())
+
+    def again(other: Modes) -> None:
+        _set_modes(connection, other)
+        if asked:
+            run()
+        else:
+            execute(connection, "\n;\n".join(sql for sql in said if not sql.startswith("COMMENT ON ")))
+
+    _set_modes(connection, modes)
+    event.listen(connection, "after_cursor_execute", listen)
+    try:
+        run()
+    finally:
+        event.remove(connection, "after_cursor_execute", listen)
+    return again
+
+
+def _set_modes(connection: Connection, modes: Modes) -> None:
+    # A demo account is a row, which may refuse what no other row of the stand-in does.
+    for name, mode in (("access", modes.access), ("pages", modes.pages), ("demo", "no")):
+        connection.execute(select(func.set_config(f"{PRIVATE_SCHEMA}.{name}", mode, true())))
 
 
 def confirmed(scratch: Connection, made: Catalog, sources: Sources) -> Sources:
-    """The statements that still create what is in `made`: an object that a later statement altered drops out."""
+    """The statements that still create what is in `made`: an object that a later statement altered drops out.
+
+    `scratch` must have all of `made`.
+    """
+    if not sources.statements:
+        return sources
     with scratch.begin_nested() as savepoint:
         for sql in sources.statements.values():
             with suppress(DBAPIError), scratch.begin_nested():
