@@ -71,10 +71,10 @@ class Copy:
         report = self.folder / "report.xml"
         options = ("-n", "0", "-q", "-m", "", "-p", "no:cacheprovider", "-k", selected, f"--junitxml={report}")
         said = self.do("python", "-m", "pytest", *options, *TESTS, may_fail=True)
+        assert " passed" in said, said
         for case in ET.parse(report).iter("testcase"):
             for failure in [*case.iter("failure"), *case.iter("error")]:
                 found[str(case.get("name"))] = f"{failure.get('message')}{failure.text}"
-        assert " passed" in said, said
         return found
 
     def change(self, name: str, old: str, new: str) -> None:
