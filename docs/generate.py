@@ -1,8 +1,9 @@
-"""Write the parts of docs/schema.md and README.md that the metadata knows: the pictures, and the reference.
+"""Write what the metadata and the revisions know: the pictures, the reference, and which revisions consoles name.
 
     .venv/bin/python docs/generate.py [--check]
 
-A part stands between two comments, which say so; the rest of these pages is written by hand. No database is needed.
+A part stands between two comments, which say so; the rest of these pages is written by hand. In consoles it renews what
+names all revisions or the newest one. No database is needed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import picture
+from alembic.script import ScriptDirectory
 from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Identity, PrimaryKeyConstraint, Table, UniqueConstraint
 from sqlalchemy.schema import AddConstraint
 
@@ -23,6 +25,7 @@ from oblivion_schema import metadata
 from oblivion_schema.declare.access import IS_NOT_THE_ENGINE
 from oblivion_schema.declare.ddl import declared, granted
 from oblivion_schema.declare.privileges import API_ROLES, PUBLIC
+from oblivion_schema.deploy import upgrade as migrate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -47,6 +50,7 @@ The owner may execute all of them, in both access modes. The API roles are `anon
 they cannot name a function of schema `oblivion`, and reach it through the one of schema `public`. The functions of
 triggers stand below their tables. [billing.md](billing.md) has the statuses and errors of those that bill.
 """
+_RUNNING: Final = "INFO  [alembic.runtime.migration] Running upgrade "
 
 
 class Function(NamedTuple):
@@ -84,12 +88,13 @@ def main() -> int:
         there = wanted = path.read_text(encoding="utf-8")
         for name, text in parts.items():
             wanted = _replaced(wanted, name, text, page)
+        wanted = _with_revisions(wanted)
         if wanted == there:
             continue
         stale = True
         if check:
-            changes = unified_diff(there.splitlines(), wanted.splitlines(), page, "the metadata", lineterm="", n=0)
-            print(f"{page} is not what the metadata says. Mend it: {COMMAND}", *islice(changes, 20), sep="\n")
+            changes = unified_diff(there.splitlines(), wanted.splitlines(), page, "as it should be", lineterm="", n=0)
+            print(f"{page} is not what metadata and revisions say. Mend it: {COMMAND}", *islice(changes, 20), sep="\n")
         else:
             path.write_text(wanted, encoding="utf-8")
             print(f"{page} written.")
@@ -101,7 +106,32 @@ def _pages() -> Mapping[str, Mapping[str, str]]:
     return {
         "README.md": {"picture": _mermaid(picture.diagram(picture.public_schema())) + "\n" + VIEWS_LEGEND + LEGEND},
         "docs/schema.md": {"picture": _related(), "reference": _reference()},
+        "CONTRIBUTING.md": {},
+        "docs/adoption.md": {},
+        "docs/drift.md": {},
+        "docs/verify.md": {},
     }
+
+
+def _with_revisions(page: str) -> str:
+    """`page` with the revisions of today where a console names all of them, or the newest one."""
+    scripts = list(ScriptDirectory.from_config(migrate.config()).walk_revisions())[::-1]
+    head = scripts[-1].revision
+    ran = "".join(f"{_RUNNING}{script.down_revision or ''} -> {script.revision}, {script.doc}\n" for script in scripts)
+    pending = ", ".join(f"{script.revision} ({script.doc.rstrip('.')})" for script in scripts)
+    for pattern, text in (
+        (rf"({re.escape(_RUNNING)} -> .*\n)({re.escape(_RUNNING)}.*\n)*", ran),
+        (r"(?<=^Upgrades pending: )001 \(.*(?=; one transaction)", pending),
+        (r"(?<=^ok    revision )\d+$", head),
+        (r'(?<=^  "revision": ")\d+(?=",$)', head),
+        (r"(?<=`alembic downgrade )\d+(?=:base --sql`)", head),
+    ):
+        page = re.sub(pattern, text.replace("\\", r"\\"), page, flags=re.MULTILINE)
+    # The walk that writes the next revision.
+    if walked := re.search(r"^Revision (\d+), after (\d+)\.$", page, flags=re.MULTILINE):
+        numbers = {walked[1]: f"{int(head) + 1:03}", walked[2]: head}
+        page = re.sub(rf"(?<!\d)({'|'.join(numbers)})(?!\d)", lambda found: numbers[found[0]], page)
+    return page
 
 
 def _replaced(page: str, name: str, text: str, file: str) -> str:

@@ -12,7 +12,7 @@ import sys
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from alembic.config import CommandLine, Config
 from alembic.script import ScriptDirectory
@@ -40,7 +40,7 @@ from oblivion_schema.deploy.revisions import read_revisions
 from oblivion_schema.deploy.target import connect, find_database, name_it
 from oblivion_schema.deploy.turns import alone, wait_for_other_deployers
 from oblivion_schema.drift.check import check_against as run_check_against
-from oblivion_schema.drift.check import compare_here, require_newest_revision
+from oblivion_schema.drift.check import compare_here, document, require_newest_revision
 from oblivion_schema.drift.check import script as script_that_mends
 from oblivion_schema.errors import UserError, explain, interrupted
 from oblivion_schema.operations import requests_of
@@ -63,6 +63,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Connection
+
+NOT_COMPARED: Final = 2
+"""Exit status of `check --json` that failed: 1 says that there are differences."""
 
 
 def psql(config: Config, arguments: Sequence[str]) -> None:
@@ -102,10 +105,11 @@ def verify(config: Config) -> None:
         sys.exit(1)
 
 
-def check(config: Config, against: str | None, scratch: str | None, *, sql: bool) -> None:
-    """Compare a database with the code: print the SQL that mends it, or, of one that is only read, the differences.
+def check(config: Config, against: str | None, scratch: str | None, *, sql: bool, json: bool) -> None:
+    """Compare a database with the code: print the SQL that mends it, or the differences, for people or as JSON.
 
-    Raises UserError as `oblivion_schema.drift.check.check_against()`.
+    With `json` exit status 1 means that there are differences, and NOT_COMPARED any error. Raises UserError as
+    `oblivion_schema.drift.check.check_against()`.
     """
     hear_interrupts()
     revisions, named = read_revisions(config), partial(name_it, config)
@@ -119,6 +123,9 @@ def check(config: Config, against: str | None, scratch: str | None, *, sql: bool
         for line in script_that_mends(drift):
             _print(config, line, always=True)
         return
+    if json:
+        _print(config, document(drift, revisions.get_current_head()), always=True)
+        sys.exit(int(bool(drift.differences)))
     for line in drift.report():
         config.print_stdout("%s", line)
     if drift.differences:
@@ -349,6 +356,7 @@ def _command_line() -> CommandLine:
         command.add_argument("--max", dest="max_calls", metavar="N", help="the most calls of this run; default: all")
     compare = line.subparsers.choices["check"]
     compare.add_argument("--sql", action="store_true", help="only print the SQL that mends the differences")
+    compare.add_argument("--json", action="store_true", help="print the differences as JSON")
     compare.add_argument("--against", metavar="URL", help="only read that database, and build the schema elsewhere")
     compare.add_argument(
         "--scratch", metavar="URL", help="build it there, not on the embedded PostgreSQL; everything is rolled back"
@@ -362,10 +370,12 @@ def _command_line() -> CommandLine:
 
 def _take_over_check(options: Namespace) -> None:
     """Let our own command do what Alembic's check cannot."""
+    if options.sql and options.json:
+        raise UserError("check --sql --json: say one of them.")
     if options.scratch is not None and options.against is None:
         raise UserError("--scratch belongs to check --against URL.")
-    if options.against is not None or options.sql:
-        options.cmd = (check, ["against", "scratch"], ["sql"])
+    if options.against is not None or options.sql or options.json:
+        options.cmd = (check, ["against", "scratch"], ["sql", "json"])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -399,4 +409,4 @@ def main(argv: Sequence[str] | None = None) -> None:
         if raises:
             raise
         sys.stderr.write(f"FAILED: {error}\n")
-        sys.exit(1)
+        sys.exit(NOT_COMPARED if options.cmd[0].__name__ == "check" and options.json else 1)

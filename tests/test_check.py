@@ -115,7 +115,7 @@ def test_changed_digit_of_a_function_is_a_revision_of_that_digit(upgraded: URL, 
     (tmp_path / source).write_text(changed)
 
     alembic("revision", "--autogenerate", "-m", "one digit")
-    folder = tmp_path / "alembic" / "versions" / "006_one_digit"
+    [folder] = (path for path in (tmp_path / "alembic" / "versions").glob("*_one_digit") if path.is_dir())
     files = {str(file.relative_to(folder)): file.read_text() for file in folder.rglob("*.sql")}
     new = changed.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1)
     old = frozen.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1)
@@ -153,7 +153,7 @@ def test_change_that_this_database_has_by_hand_is_not_left_out_of_a_revision(upg
         assert run(*here, "check", url=upgraded).status == 0
         refused = run(*here, "revision", "--autogenerate", "-m", "cost", url=upgraded).error
     assert "function oblivion.rate_card(text,boolean): this database already is as the metadata says" in refused
-    assert not list((checkout / "alembic" / "versions").glob("006*"))
+    assert not list((checkout / "alembic" / "versions").glob("*_cost*"))
 
 
 def test_revision_without_its_files_says_so(empty: URL, checkout: Path) -> None:

@@ -72,7 +72,8 @@ def test_file_is_one_statement_and_nothing_that_some_way_cannot_take(path: Path)
     content = path.read_text(encoding="utf-8")
     comment, tag, rest = content.partition("DO $revision$\n")
     assert all(line.startswith("--") for line in comment.strip().splitlines())
-    assert "\n-- Locks: " in comment
+    for asked in ("Why", "Locks"):
+        assert f"\n-- {asked}: " in comment, f"say it in the docstring of revision {path.stem[15:]}: {asked}: ..."
     assert (tag, rest.count("$revision$"), rest[-12:]) == ("DO $revision$\n", 1, "$revision$;\n")
     for never in (
         r"^\s*(BEGIN|START TRANSACTION|COMMIT|ROLLBACK|ABORT)\b.*;",

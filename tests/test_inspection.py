@@ -10,7 +10,7 @@ import pytest
 from alembic.script import ScriptDirectory
 from legacy_states import STATES, State
 from sqlalchemy import NullPool, create_engine, make_url, text
-from support import PROJECT, dump, execute, query, run
+from support import PROJECT, REVISIONS, dump, execute, query, run
 
 from oblivion_schema.adoption.inspection import inspect
 from oblivion_schema.adoption.made import inspect_names
@@ -95,7 +95,7 @@ def test_what_is_said_is_what_the_upgrade_does(new_sort: Callable[[str], URL], s
     again = run("inspect", url=url)
     assert (again.status, again.out.splitlines()[:2]) == (
         0,
-        ["State: ours, at revision 005.", "Upgrades pending: none."],
+        [f"State: ours, at revision {REVISIONS[-1]}.", "Upgrades pending: none."],
     )
 
 
@@ -153,12 +153,8 @@ def test_upgrade_half_way_is_inspected_as_far_as_it_is_left(empty: URL) -> None:
     assert run("upgrade", "001", url=empty).status == 0
     found = inspected(empty)
     assert found.state == "ours, at revision 001"
-    assert found.pending == (
-        "002 (Host presence)",
-        "003 (Token billing)",
-        "004 (The token engine)",
-        "005 (Reports that stay fast)",
-    )
+    assert found.pending[:2] == ("002 (Host presence)", "003 (Token billing)")
+    assert [line[:3] for line in found.pending] == REVISIONS[1:]
     assert [finding.name for finding in found.will if finding.kind == "table"] == ["public.user_presence"]
     assert [finding.rows for finding in found.will if finding.kind == "row"] == [4]
     agrees_from = query(empty, "SELECT count(*) FROM oblivion.adoption_log")
@@ -287,10 +283,9 @@ def test_holder_of_a_lock_and_a_long_lock_and_a_pooler_are_told(empty: URL) -> N
 
 def test_upgrade_of_ours_tells_its_time_alone(upgraded: URL) -> None:
     assert run("downgrade", "003", url=upgraded).status == 0
-    pending = (
-        "Upgrades pending: 004 (The token engine), 005 (Reports that stay fast); one transaction applies them all.\n"
-        "Modes: access open, pages trusted.\n"
-    )
+    pending = ", ".join(inspected(upgraded).pending)
+    assert pending.startswith("004 (The token engine), 005 (Reports that stay fast)")
+    pending = f"Upgrades pending: {pending}; one transaction applies them all.\nModes: access open, pages trusted.\n"
     assert run("inspect", url=upgraded).out == f"State: ours, at revision 003.\n{pending}"
     execute(upgraded, "UPDATE pg_class SET reltuples = 1000000 WHERE relname = 'token_usage'")
     # Of what is ours already nothing can be prepared.

@@ -168,7 +168,11 @@ NOTHING_TO_LOSE = {"005"}
 
 
 def test_every_revision_has_rows_to_lose() -> None:
-    assert {name[:3] for name in ROWS} == set(REVISIONS) - NOTHING_TO_LOSE
+    undecided = sorted({name[:3] for name in ROWS} ^ (set(REVISIONS) - NOTHING_TO_LOSE))
+    assert not undecided, (
+        f"write into ROWS of tests/test_revisions.py what the downgrade of {undecided} would lose, as a statement;"
+        " or the number into NOTHING_TO_LOSE, if it drops no row and no value"
+    )
 
 
 @pytest.mark.parametrize("offline", [False, True], ids=["online", "script"])

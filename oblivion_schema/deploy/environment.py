@@ -137,6 +137,8 @@ def _needs_one_head() -> bool:
     if _is_upgrade():
         try:
             context.get_revision_argument()
+        except KeyError:  # another program looks at something, and goes nowhere
+            return False
         except CommandError as error:
             return isinstance(error.__cause__, MultipleHeads)
     return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -85,6 +86,22 @@ def compare_here(
             raise explain(error, connection.engine) from error
         connection.rollback()
     return drift
+
+
+def document(drift: Drift, revision: str | None) -> str:
+    """What was found, as one JSON text: docs/drift.md describes it, and its keys never change their meaning."""
+    found = {
+        "status": "differs" if drift.differences else "same",
+        "revision": revision,
+        "access": drift.access,
+        "differences": [
+            {key: value or None for key, value in difference._asdict().items()} for difference in drift.differences
+        ],
+        "kept": [f"{difference.kind} {difference.name}" for difference in drift.kept],
+        "left_alone": list(drift.left_alone),
+        "missing_roles": list(drift.missing_roles),
+    }
+    return json.dumps(found, indent=2)
 
 
 def script(drift: Drift) -> Iterator[str]:
