@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 from legacy_states import STATES
-from support import declared, dump, execute, psql, query, run
+from support import PROJECT, declared, dump, execute, psql, query, run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from sqlalchemy import URL
 
 pytestmark = pytest.mark.server
@@ -263,3 +267,97 @@ def test_objects_of_any_kind_in_our_schema_are_named(upgraded: URL) -> None:
         "sequence public.numbers of identity public.token_ledger.id",
     ):
         assert f"{name} is in neither the metadata nor a revision" in error, error
+
+
+WITH_EXTENSIONS = """
+ALTER TABLE user_accounts ADD nick citext CHECK (nick <> 'x'::citext);
+CREATE INDEX nick_like ON user_accounts USING gin (email gin_trgm_ops);
+CREATE FUNCTION like_nick(citext) RETURNS real LANGUAGE sql STABLE SET search_path = ''
+  RETURN public.similarity($1::text, 'a');
+"""
+
+
+@pytest.fixture
+def with_extensions(new_sort: Callable[..., URL], server: URL) -> Callable[[str], URL]:
+    """Make an upgraded database of one of the `SORTS`, in whose schema public citext and pg_trgm are."""
+    if len(query(server, "SELECT FROM pg_available_extensions WHERE name IN ('citext', 'pg_trgm')")) < 2:
+        pytest.skip("the server has no citext or no pg_trgm")
+
+    def make(sort: str) -> URL:
+        url = new_sort(sort)
+        execute(url, "CREATE EXTENSION citext; CREATE EXTENSION pg_trgm")
+        assert run("upgrade", "head", url=url).status == 0
+        return url
+
+    return make
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> tuple[str, str]:
+    """The option for a folder of revisions that a test may add to."""
+    shutil.copytree(PROJECT / "alembic", tmp_path / "alembic")
+    for name in ("alembic.ini", "pyproject.toml"):
+        shutil.copy(PROJECT / name, tmp_path)
+    return "-c", str(tmp_path / "alembic.ini")
+
+
+def test_metadata_uses_an_extension_in_schema_public(
+    with_extensions: Callable[[str], URL], checkout: tuple[str, str]
+) -> None:
+    superuser = with_extensions("superuser")
+    before = dump(superuser)
+    with declared(WITH_EXTENSIONS):
+        assert "column public.user_accounts.nick is missing" in run("check", url=superuser).error
+        assert run(*checkout, "revision", "--autogenerate", "-m", "nick", url=superuser).status == 0
+        assert dump(superuser) == before
+        assert run(*checkout, "upgrade", "head", url=superuser).status == 0
+        assert run(*checkout, "check", url=superuser).status == 0
+    types = "SELECT atttypid::regtype::text FROM pg_attribute WHERE attrelid = 'user_accounts'::regclass"
+    assert ("citext",) in query(superuser, types)
+    assert run(*checkout, "downgrade", "-1", url=superuser).status == 0
+    assert dump(superuser) == before
+
+
+def test_owner_who_may_not_move_an_extension_is_told_what_to_do(
+    with_extensions: Callable[[str], URL], server: URL, checkout: tuple[str, str]
+) -> None:
+    url = with_extensions("owner")
+    assert run("check", url=url).status == 0, "nothing of ours needs it"
+    with declared(WITH_EXTENSIONS):
+        error = run("check", url=url).error
+        assert 'type "citext" does not exist: the schema is built' in error
+        advice = error.partition("schema public first: ")[2].rstrip(".")
+        execute(server.set(database=url.database), advice)
+        owner, path = url.username, "public, extensions"
+        execute(
+            server.set(database=url.database),
+            f"GRANT USAGE ON SCHEMA extensions TO {owner}; ALTER ROLE {owner} SET search_path = {path}",
+        )
+    with declared(re.sub(r"(public\.)?(similarity|citext|gin_trgm_ops)\b", r"extensions.\2", WITH_EXTENSIONS)):
+        assert "column public.user_accounts.nick is missing" in run("check", url=url).error
+        assert run(*checkout, "revision", "--autogenerate", "-m", "nick", url=url).status == 0
+        assert run(*checkout, "upgrade", "head", url=url).status == 0
+        assert run(*checkout, "check", url=url).status == 0
+
+
+@pytest.mark.parametrize("tag", ["", "WHEN TAG IN ('CREATE POLICY')"])
+def test_event_trigger_that_needs_a_table_of_its_own_is_named(upgraded: URL, empty: URL, tag: str) -> None:
+    execute(
+        upgraded,
+        f"""
+        CREATE TABLE public.ddl_history (id integer GENERATED ALWAYS AS IDENTITY, command text);
+        CREATE FUNCTION public.note_ddl() RETURNS event_trigger LANGUAGE plpgsql AS $$
+        BEGIN
+          INSERT INTO public.ddl_history (command) VALUES (tg_tag);
+        END
+        $$;
+        CREATE EVENT TRIGGER "note DDL" ON ddl_command_end {tag} EXECUTE FUNCTION public.note_ddl();
+        """,
+    )
+    error = run("check", url=upgraded).error
+    assert "The event trigger note DDL fails while the schema is built" in error
+    assert 'relation "public.ddl_history" does not exist' in error
+    against = ("--against", upgraded.render_as_string(hide_password=False))
+    assert run("check", *against, "--scratch", empty.render_as_string(hide_password=False)).status == 0
+    execute(upgraded, re.findall("ALTER EVENT TRIGGER .* DISABLE", error)[0])
+    assert run("check", url=upgraded).status == 0
