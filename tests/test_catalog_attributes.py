@@ -92,7 +92,7 @@ NOT_COMPARED = (
     ("CREATE ACCESS METHOD odd_am TYPE TABLE HANDLER heap_tableam_handler", "access method odd_am"),
     (
         "CREATE TRANSFORM FOR integer LANGUAGE sql (FROM SQL WITH FUNCTION prsd_lextype(internal))",
-        "transform for integer language sql",
+        "transform for integer ",
     ),
     ("CREATE PUBLICATION odd_publication FOR TABLE token_rates", "publication odd_publication"),
     ("ALTER PUBLICATION supabase_realtime SET (publish = 'insert')", "publication supabase_realtime"),
