@@ -137,6 +137,14 @@ def primary_message(error: DBAPIError) -> str:
     return _fields(error)[1]
 
 
+def where_it_failed(error: DBAPIError) -> str:
+    """PostgreSQL's context of an error: the functions that were running."""
+    given = getattr(error.orig, "args", None)
+    if given and isinstance(given[0], dict):  # pg8000
+        return given[0].get("W") or ""
+    return getattr(getattr(error.orig, "diag", None), "context", None) or ""
+
+
 def _fields(error: DBAPIError) -> tuple[str, str, str, str]:
     """SQLSTATE, message, detail and hint, each without its full stop, from any of the drivers."""
     given = getattr(error.orig, "args", None)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+import shutil
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from legacy_states import STATES
-from support import declared, dump, execute, psql, query, run
+from support import PROJECT, declared, dump, execute, psql, query, run
+from test_drift import objects
+
+from oblivion_schema import metadata
+from oblivion_schema.drift.catalog import read
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from sqlalchemy import URL, Connection, Engine
 
 pytestmark = pytest.mark.server
 
@@ -84,7 +92,7 @@ NOT_COMPARED = (
     ("CREATE ACCESS METHOD odd_am TYPE TABLE HANDLER heap_tableam_handler", "access method odd_am"),
     (
         "CREATE TRANSFORM FOR integer LANGUAGE sql (FROM SQL WITH FUNCTION prsd_lextype(internal))",
-        "transform for integer language sql",
+        "transform for integer ",
     ),
     ("CREATE PUBLICATION odd_publication FOR TABLE token_rates", "publication odd_publication"),
     ("ALTER PUBLICATION supabase_realtime SET (publish = 'insert')", "publication supabase_realtime"),
@@ -263,3 +271,231 @@ def test_objects_of_any_kind_in_our_schema_are_named(upgraded: URL) -> None:
         "sequence public.numbers of identity public.token_ledger.id",
     ):
         assert f"{name} is in neither the metadata nor a revision" in error, error
+
+
+WITH_EXTENSIONS = """
+ALTER TABLE user_accounts ADD nick citext CHECK (nick <> 'x'::citext);
+CREATE INDEX nick_like ON user_accounts USING gin (email gin_trgm_ops);
+CREATE FUNCTION like_nick(citext) RETURNS real LANGUAGE sql STABLE SET search_path = ''
+  RETURN public.similarity($1::text, 'a');
+"""
+
+
+@pytest.fixture
+def with_extensions(new_sort: Callable[..., URL], server: URL) -> Callable[[str], URL]:
+    """Make an upgraded database of one of the `SORTS`, in whose schema public citext and pg_trgm are."""
+    if len(query(server, "SELECT FROM pg_available_extensions WHERE name IN ('citext', 'pg_trgm')")) < 2:
+        pytest.skip("the server has no citext or no pg_trgm")
+
+    def make(sort: str) -> URL:
+        url = new_sort(sort)
+        execute(url, "CREATE EXTENSION citext; CREATE EXTENSION pg_trgm")
+        assert run("upgrade", "head", url=url).status == 0
+        return url
+
+    return make
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> tuple[str, str]:
+    """The option for a folder of revisions that a test may add to."""
+    shutil.copytree(PROJECT / "alembic", tmp_path / "alembic")
+    for name in ("alembic.ini", "pyproject.toml"):
+        shutil.copy(PROJECT / name, tmp_path)
+    return "-c", str(tmp_path / "alembic.ini")
+
+
+def test_metadata_uses_an_extension_in_schema_public(
+    with_extensions: Callable[[str], URL], checkout: tuple[str, str]
+) -> None:
+    superuser = with_extensions("superuser")
+    before = dump(superuser)
+    with declared(WITH_EXTENSIONS):
+        assert "column public.user_accounts.nick is missing" in run("check", url=superuser).error
+        assert run(*checkout, "revision", "--autogenerate", "-m", "nick", url=superuser).status == 0
+        assert dump(superuser) == before
+        assert run(*checkout, "upgrade", "head", url=superuser).status == 0
+        assert run(*checkout, "check", url=superuser).status == 0
+    types = "SELECT atttypid::regtype::text FROM pg_attribute WHERE attrelid = 'user_accounts'::regclass"
+    assert ("citext",) in query(superuser, types)
+    assert run(*checkout, "downgrade", "-1", url=superuser).status == 0
+    assert dump(superuser) == before
+
+
+def test_owner_who_may_not_move_an_extension_is_told_what_to_do(
+    with_extensions: Callable[[str], URL], server: URL, checkout: tuple[str, str]
+) -> None:
+    url = with_extensions("owner")
+    assert run("check", url=url).status == 0, "nothing of ours needs it"
+    with declared(WITH_EXTENSIONS):
+        error = run("check", url=url).error
+        assert 'type "citext" does not exist: the schema is built' in error
+        advice = error.partition("schema public first: ")[2].rstrip(".")
+        execute(server.set(database=url.database), advice)
+        owner, path = url.username, "public, extensions"
+        execute(
+            server.set(database=url.database),
+            f"GRANT USAGE ON SCHEMA extensions TO {owner}; ALTER ROLE {owner} SET search_path = {path}",
+        )
+    with declared(re.sub(r"(public\.)?(similarity|citext|gin_trgm_ops)\b", r"extensions.\2", WITH_EXTENSIONS)):
+        assert "column public.user_accounts.nick is missing" in run("check", url=url).error
+        assert run(*checkout, "revision", "--autogenerate", "-m", "nick", url=url).status == 0
+        assert run(*checkout, "upgrade", "head", url=url).status == 0
+        assert run(*checkout, "check", url=url).status == 0
+
+
+@pytest.mark.parametrize("tag", ["", "WHEN TAG IN ('CREATE POLICY')"])
+def test_event_trigger_that_needs_a_table_of_its_own_is_named(upgraded: URL, empty: URL, tag: str) -> None:
+    execute(
+        upgraded,
+        f"""
+        CREATE TABLE public.ddl_history (id integer GENERATED ALWAYS AS IDENTITY, command text);
+        CREATE FUNCTION public.note_ddl() RETURNS event_trigger LANGUAGE plpgsql AS $$
+        BEGIN
+          INSERT INTO public.ddl_history (command) VALUES (tg_tag);
+        END
+        $$;
+        CREATE EVENT TRIGGER "note DDL" ON ddl_command_end {tag} EXECUTE FUNCTION public.note_ddl();
+        """,
+    )
+    error = run("check", url=upgraded).error
+    assert "The event trigger note DDL fails while the schema is built" in error
+    assert 'relation "public.ddl_history" does not exist' in error
+    against = ("--against", upgraded.render_as_string(hide_password=False))
+    assert run("check", *against, "--scratch", empty.render_as_string(hide_password=False)).status == 0
+    execute(upgraded, re.findall("ALTER EVENT TRIGGER .* DISABLE", error)[0])
+    assert run("check", url=upgraded).status == 0
+
+
+def decided(major: int) -> dict[str, dict[str, str]]:
+    """What catalogs.txt says of each column that a version has, by catalog; `*` is all columns of one."""
+    found: dict[str, dict[str, str]] = {}
+    catalog = decision = ""
+    for line in (PROJECT / "tests" / "catalogs.txt").read_text(encoding="utf-8").splitlines():
+        words = line.split()
+        if not words or line.startswith("#"):
+            continue
+        if line.startswith("pg_"):
+            catalog, words = words[0], words[1:]
+        elif words[0] in DECISIONS:
+            decision, words = words[0], words[1:]
+            if words[0] == "*":
+                catalog, words = "*", words[1:]
+        for word in words:
+            name, _, versions = word.partition("@")
+            first, _, last = versions.partition("-")
+            if int(first or 0) <= major <= int(last or major):
+                its = found.setdefault(name if catalog == "*" else catalog, {})
+                column = "*" if catalog == "*" else name
+                assert column not in its, (catalog, word)
+                its[column] = decision
+    return found
+
+
+DECISIONS = ("compared", "refused", "left", "derived")
+COLUMNS_OF_CATALOGS = """
+SELECT c.relname, attname
+FROM pg_class AS c
+JOIN pg_attribute ON attrelid = c.oid
+WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind = 'r' AND attnum > 0 AND NOT attisdropped
+"""
+
+
+def test_what_becomes_of_each_column_of_the_catalogs_is_decided(server: URL) -> None:
+    """A new version's column, or catalog, fails here: tests/catalogs.txt says what to decide."""
+    known = decided(version(server))
+    there: dict[str, set[str]] = {}
+    for catalog, column in query(server, COLUMNS_OF_CATALOGS):
+        there.setdefault(str(catalog), set()).add(str(column))
+    columns = {
+        f"{catalog}.{column}" for catalog, its in there.items() if "*" not in known.get(catalog, ()) for column in its
+    }
+    decided_on = {f"{catalog}.{column}" for catalog, its in known.items() for column in its if column != "*"}
+    undecided = sorted(columns - decided_on)
+    assert not undecided, f"decide in tests/catalogs.txt what becomes of {', '.join(undecided)}"
+    assert decided_on <= columns, f"PostgreSQL {version(server)} has no {', '.join(sorted(decided_on - columns))}"
+    assert known.keys() <= there.keys()
+
+
+# By what a row of each catalog is found again, and the columns that this is made of.
+_OURS = "IN (SELECT oid FROM pg_class WHERE relnamespace::regnamespace::text IN ('public', 'oblivion'))"
+ROWS = {
+    "pg_class": ("oid::regclass", f"oid {_OURS}", {"relname", "relnamespace"}),
+    "pg_attribute": ("attrelid::regclass, attname", f"attrelid {_OURS} AND attnum > 0", {"attrelid", "attname"}),
+    "pg_attrdef": ("adrelid::regclass, adnum", f"adrelid {_OURS}", {"adrelid", "adnum"}),
+    "pg_constraint": ("conname", f"conrelid {_OURS}", {"conrelid", "conname"}),
+    "pg_index": ("indexrelid::regclass", f"indexrelid {_OURS}", {"indexrelid"}),
+    "pg_sequence": ("seqrelid::regclass", "true", {"seqrelid"}),
+    "pg_proc": (
+        "oid::regprocedure",
+        "pronamespace::regnamespace::text IN ('public', 'oblivion')",
+        {"proname", "pronamespace", "proargtypes"},
+    ),
+    "pg_trigger": ("tgrelid::regclass, tgname", "NOT tgisinternal", {"tgrelid", "tgname"}),
+    "pg_policy": ("polrelid::regclass, polname", "true", {"polrelid", "polname"}),
+    "pg_rewrite": ("ev_class::regclass", f"ev_class {_OURS}", {"ev_class"}),
+    "pg_publication_rel": ("prpubid, prrelid::regclass", "true", {"prpubid", "prrelid"}),
+    "pg_namespace": ("nspname", "nspname = 'oblivion'", {"nspname"}),
+    "pg_description": (
+        "pg_describe_object(classoid, objoid, objsubid)",
+        "objoid >= 16384",
+        {"objoid", "classoid", "objsubid"},
+    ),
+}
+
+
+class Attribute(NamedTuple):
+    """A change of one column of a catalog."""
+
+    catalog: str
+    column: str
+    since: int
+    sql: str
+
+
+def attributes() -> tuple[str, list[Attribute]]:
+    """What attributes.sql sets up, and its changes."""
+    text = (PROJECT / "tests" / "attributes.sql").read_text(encoding="utf-8")
+    setup, *rest = re.split(r"^-- (?=pg_)", text.partition("-- setup\n")[2], flags=re.MULTILINE)
+    found = []
+    for part in rest:
+        head, _, sql = part.partition("\n")
+        name, _, since = head.partition(" since ")
+        catalog, _, column = name.partition(".")
+        found.append(Attribute(catalog, column, int(since or 0), sql))
+    return setup, found
+
+
+def rows_of(connection: Connection, catalog: str) -> dict[str, dict[str, object]]:
+    """The rows of a catalog that are about our schemas, by the names in them."""
+    key, condition, _ = ROWS[catalog]
+    sql = f"SELECT concat_ws(' ', {key}), to_jsonb(c) FROM {catalog} AS c WHERE {condition}"
+    return {str(name): row for name, row in connection.exec_driver_sql(sql)}
+
+
+def test_each_column_that_is_said_to_be_compared_is(shared_engine: Engine) -> None:
+    setup, changes = attributes()
+    with shared_engine.connect() as connection:
+        connection.exec_driver_sql(f"SET LOCAL search_path = public; {setup}")
+        major = int((connection.dialect.server_version_info or (0,))[0])
+        before = objects(read(connection, metadata))
+        for change in changes:
+            if change.since > major:
+                continue
+            with connection.begin_nested() as savepoint:
+                rows = rows_of(connection, change.catalog)
+                connection.exec_driver_sql(change.sql)
+                changed = {
+                    column
+                    for name, row in rows_of(connection, change.catalog).items()
+                    for column in row
+                    if name in rows and row[column] != rows[name][column]
+                }
+                assert change.column in changed, f"it changes {changed}: {change}"
+                assert objects(read(connection, metadata)) != before, change
+                savepoint.rollback()
+    tried = {(change.catalog, change.column) for change in changes}
+    for catalog, columns in decided(major).items():
+        compared = {column for column, decision in columns.items() if decision == "compared"}
+        if compared:
+            assert {column for name, column in tried if name == catalog} | ROWS[catalog][2] >= compared, catalog

@@ -608,7 +608,7 @@ def test_invalid_definition_is_named_with_its_line(as_made: tuple[URL, str], sql
 
 def test_kind_that_is_not_compared_is_refused_in_the_metadata(upgraded: URL) -> None:
     with declared("CREATE MATERIALIZED VIEW odd AS SELECT 1 AS it"):
-        assert "The metadata creates materialized view public.odd" in run("check", url=upgraded).error
+        assert "The metadata makes or alters materialized view public.odd" in run("check", url=upgraded).error
 
 
 @pytest.fixture

@@ -179,8 +179,8 @@ def both_read(
 def _require_supported(names: Sequence[str]) -> None:
     if names:
         raise UserError(
-            f"The metadata creates {', '.join(names)}, a kind that is not compared:"
-            " use another kind, or add it to oblivion_schema.drift.catalog.KINDS."
+            f"The metadata makes or alters {', '.join(names)}, which is not compared. Nothing was changed: use a kind"
+            " that docs/drift.md lists, or let a hand-written revision do it."
         )
 
 

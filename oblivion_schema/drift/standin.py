@@ -10,10 +10,11 @@ from alembic.operations import Operations
 from sqlalchemy import event, func, select, text, true
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from oblivion_schema.declare.sql import quoted
 from oblivion_schema.drift import statements
 from oblivion_schema.drift.catalog import SCHEMAS, Catalog, Object, read
 from oblivion_schema.drift.sources import as_replacement
-from oblivion_schema.errors import UserError, invalid_declaration, primary_message, sqlstate
+from oblivion_schema.errors import UserError, invalid_declaration, primary_message, sqlstate, where_it_failed
 from oblivion_schema.tables.base import PRIVATE_SCHEMA
 
 if TYPE_CHECKING:
@@ -73,13 +74,16 @@ def stand_in(connection: Connection) -> Iterator[None]:
     with connection.begin_nested() as savepoint:
         there = set(connection.scalars(select(text("nspname FROM pg_namespace"))))
         try:
-            for schema in SCHEMAS:
-                if schema in there:
-                    names = (f"{PRIVATE_SCHEMA}_aside_{schema}_{number}" for number in count())
-                    away = next(name for name in names if name not in there)
-                    execute(connection, f"ALTER SCHEMA {schema} RENAME TO {away}")
-            execute(connection, _NO_DEFAULT_PRIVILEGES)
-            execute(connection, "CREATE SCHEMA public")
+            with _told_what_hinders(connection):
+                away = {}
+                for schema in SCHEMAS:
+                    if schema in there:
+                        names = (f"{PRIVATE_SCHEMA}_aside_{schema}_{number}" for number in count())
+                        away[schema] = next(name for name in names if name not in there)
+                        execute(connection, f"ALTER SCHEMA {schema} RENAME TO {away[schema]}")
+                execute(connection, _NO_DEFAULT_PRIVILEGES)
+                execute(connection, "CREATE SCHEMA public")
+                _take_along(connection, away.get("public", ""))
         except DBAPIError as error:
             if sqlstate(error) not in {"42501", "25006"}:
                 raise
@@ -92,6 +96,84 @@ def stand_in(connection: Connection) -> Iterator[None]:
         savepoint.rollback()
 
 
+# A view of an extension would be locked against its readers.
+_EXTENSIONS: Final = """
+SELECT extname
+FROM pg_extension AS e
+WHERE extnamespace = (SELECT oid FROM pg_namespace WHERE nspname = :schema) AND extrelocatable
+  AND NOT EXISTS (
+    SELECT FROM pg_depend AS d
+    JOIN pg_class AS c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
+    WHERE d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e' AND c.relkind <> 'c'
+  )
+ORDER BY e.oid
+"""
+
+
+def _take_along(connection: Connection, away: str) -> None:
+    """Move the extensions of the real schema public into the stand-in's: the metadata may use their types.
+
+    Those that stay are named if it does: `_what_hinders()`.
+    """
+    for name in connection.scalars(text(_EXTENSIONS.replace("::", r"\:\:")), {"schema": away}).all():
+        with suppress(DBAPIError), connection.begin_nested():
+            execute(connection, f"ALTER EXTENSION {quoted(name)} SET SCHEMA public")
+
+
+# What an extension makes, and PostgreSQL says does not exist, or has no operator.
+_UNDEFINED: Final = frozenset({"42704", "42883", "42P01"})
+
+
+_LEFT: Final = """
+SELECT extname
+FROM pg_extension
+JOIN pg_namespace AS n ON n.oid = extnamespace
+WHERE nspname ~ :aside
+ORDER BY 1
+"""
+_EVENT_TRIGGERS: Final = """
+SELECT evtname, proname
+FROM pg_event_trigger
+JOIN pg_proc AS p ON p.oid = evtfoid
+WHERE evtenabled <> 'D'
+ORDER BY 1
+"""
+
+
+@contextmanager
+def _told_what_hinders(connection: Connection) -> Iterator[None]:
+    """Within this context an error of PostgreSQL becomes a UserError if `_what_hinders()` knows its cause."""
+    try:
+        with connection.begin_nested():
+            yield
+    except DBAPIError as error:
+        if (hindered := _what_hinders(connection, error)) is not None:
+            raise hindered from error
+        raise
+
+
+def _what_hinders(connection: Connection, error: DBAPIError) -> UserError | None:
+    """The error for what this database has and a stand-in lacks; None if that is not why the stand-in failed."""
+    said = where_it_failed(error)
+    for name, function in connection.exec_driver_sql(_EVENT_TRIGGERS).all():
+        if f"{function}(" in said:
+            return UserError(
+                f"The event trigger {name} fails while the schema is built for comparison, where schema public has ours"
+                f" alone: {primary_message(error)}. Nothing was changed: ALTER EVENT TRIGGER {quoted(name)} DISABLE"
+                " before the comparison, and ENABLE after it, or compare on another server: oblivion-schema check"
+                " --against URL."
+            )
+    left = connection.scalars(text(_LEFT), {"aside": f"^{PRIVATE_SCHEMA}_aside_public_"}).all()
+    if sqlstate(error) not in _UNDEFINED or not left:
+        return None
+    moves = "; ".join(f"ALTER EXTENSION {quoted(name)} SET SCHEMA extensions" for name in left)
+    return UserError(
+        f"{primary_message(error)}: the schema is built for comparison in a schema public of its own, and this role may"
+        " not move the extension there that has it. Nothing was changed: run this as a superuser, or let one move it"
+        f" out of schema public first: CREATE SCHEMA IF NOT EXISTS extensions; {moves}."
+    )
+
+
 def build(connection: Connection, metadata: MetaData, modes: Modes) -> Again:
     """Build the metadata in a stand-in, in these modes; returns how to build it again.
 
@@ -100,9 +182,10 @@ def build(connection: Connection, metadata: MetaData, modes: Modes) -> Again:
 
     def run() -> None:
         try:
-            metadata.create_all(connection, checkfirst=False)
-            execute(connection, f"CREATE SCHEMA IF NOT EXISTS {PRIVATE_SCHEMA}")
-            execute(connection, _VERSION_TABLE)
+            with _told_what_hinders(connection):
+                metadata.create_all(connection, checkfirst=False)
+                execute(connection, f"CREATE SCHEMA IF NOT EXISTS {PRIVATE_SCHEMA}")
+                execute(connection, _VERSION_TABLE)
         except SQLAlchemyError as error:
             raise invalid_declaration(error) from error
 
@@ -121,7 +204,7 @@ def stand_in_of_revisions(scratch: MigrationContext, revisions: ScriptDirectory,
         execute(connection, f"CREATE SCHEMA {PRIVATE_SCHEMA}")
         for script in oldest_first(revisions):
             try:
-                with Operations.context(scratch):
+                with Operations.context(scratch), _told_what_hinders(connection):
                     script.module.upgrade()
             except DBAPIError as error:
                 raise UserError(
