@@ -367,6 +367,28 @@ def test_event_trigger_that_needs_a_table_of_its_own_is_named(upgraded: URL, emp
     assert run("check", url=upgraded).status == 0
 
 
+WITHOUT_MEMBERS = {
+    "of all tables": (15, "FOR ALL TABLES"),
+    "of all sequences": (19, "FOR ALL SEQUENCES"),
+    "of another role": (15, ""),
+}
+
+
+@pytest.mark.parametrize("publication", WITHOUT_MEMBERS)
+def test_publication_that_has_no_members_of_ours_needs_none(
+    new_sort: Callable[[str], URL], server: URL, empty: URL, publication: str
+) -> None:
+    since, members = WITHOUT_MEMBERS[publication]
+    if version(empty) < since:
+        pytest.skip(f"the server is older than PostgreSQL {since}")
+    url = new_sort("owner")
+    execute(server.set(database=url.database), f"CREATE PUBLICATION supabase_realtime {members}")
+    assert run("upgrade", "head", url=url).status == 0
+    assert run("check", url=url).status == 0
+    against = ("--against", url.render_as_string(hide_password=False))
+    assert run("check", *against, "--scratch", empty.render_as_string(hide_password=False)).status == 0
+
+
 def decided(major: int) -> dict[str, dict[str, str]]:
     """What catalogs.txt says of each column that a version has, by catalog; `*` is all columns of one."""
     found: dict[str, dict[str, str]] = {}

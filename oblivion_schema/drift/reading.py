@@ -43,6 +43,7 @@ from oblivion_schema.drift.standin import (
 from oblivion_schema.errors import UserError
 from oblivion_schema.operations import statements_of_revisions
 from oblivion_schema.tables.access import Modes, current_modes
+from oblivion_schema.tables.base import PRIVATE_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -319,11 +320,25 @@ def _renames(live: Catalog, want: Catalog) -> tuple[list[Rename], list[str]]:
 
 
 def _publications(connection: Connection) -> set[str]:
-    """The publications that exist, of those whose members are compared."""
-    found = connection.scalars(
-        text("SELECT pubname FROM pg_publication WHERE pubname = ANY (:names)"), {"names": list(PUBLICATIONS)}
-    )
-    return set(found)
+    """The publications whose members are compared, as in catalog.sql."""
+    return set(connection.scalars(text(_PUBLICATIONS), {"names": list(PUBLICATIONS), "private": PRIVATE_SCHEMA}))
+
+
+# Of all tables, or of all sequences, a publication has no members; one that another role owns no upgrade changes.
+_PUBLICATIONS: Final = """
+SELECT pubname
+FROM pg_publication AS p
+WHERE pubname = ANY (:names) AND NOT puballtables
+  AND NOT coalesce(CAST(to_jsonb(p) ->> 'puballsequences' AS boolean), false)
+  AND pg_has_role(
+    coalesce(
+      (SELECT nspowner FROM pg_namespace WHERE nspname = :private),
+      (SELECT oid FROM pg_roles WHERE rolname = current_user)
+    ),
+    pubowner,
+    'USAGE'
+  )
+"""
 
 
 def _existing_roles(connection: Connection) -> list[str]:

@@ -879,10 +879,13 @@ DO $$
 BEGIN
   IF EXISTS (
     SELECT FROM pg_catalog.pg_publication AS p
-    WHERE pubname = 'supabase_realtime' AND NOT puballtables AND pg_has_role(pubowner, 'USAGE') AND NOT EXISTS (
-      SELECT FROM pg_catalog.pg_publication_rel
-      WHERE prpubid = p.oid AND prrelid = 'public.user_accounts'::regclass
-    )
+    WHERE pubname = 'supabase_realtime' AND NOT puballtables AND pg_has_role(pubowner, 'USAGE')
+      -- Of all sequences, since 19.
+      AND NOT coalesce((to_jsonb(p) ->> 'puballsequences')::boolean, false)
+      AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_publication_rel
+        WHERE prpubid = p.oid AND prrelid = 'public.user_accounts'::regclass
+      )
   ) THEN
     ALTER PUBLICATION supabase_realtime ADD TABLE public.user_accounts;
   END IF;
