@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from oblivion_schema import operations, progress
 from oblivion_schema.drift.compare import Drift, find_drift
-from oblivion_schema.drift.plan import Call, File
+from oblivion_schema.drift.plan import Call, File, in_the_way
 from oblivion_schema.drift.standin import MayNotBuildError
 from oblivion_schema.errors import UserError, explain, primary_message, sqlstate
 from oblivion_schema.server import embedded
@@ -109,6 +109,8 @@ def script(drift: Drift) -> Iterator[str]:
     for line in drift.report():
         yield from (f"-- {part}".rstrip() for part in re.split(r"[\r\n]+", line))
     statements = drift.upgrade()
+    if blocked := in_the_way(drift.steps, drift.others):
+        yield f"-- {', '.join(map(str, blocked))}: not ours, but in the way: drop it before, create it after."
     if any(found.kind == "grant" for found in drift.differences):
         # To take a privilege on a table takes it on the columns, too: all grants are given once more.
         statements.append(switch(metadata, access=drift.access))

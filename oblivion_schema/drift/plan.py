@@ -196,7 +196,8 @@ class _Plan:
     - `retyped`: addresses of the columns whose type changes.
     - `dropped`: steps whose object is dropped, for good or to be created again.
     - `released`: columns that are generated no longer, and keep their values.
-    - `taken_back`: grants that are revoked, for good or to be given again by the owner.
+    - `taken_back`: grants that are revoked, for good or to be given again by the owner; `revoked` has also those that
+      only lose their grant option.
     - `fresh`: steps whose object is created, or is part of one that is created, or has to be set again.
     """
 
@@ -210,9 +211,13 @@ class _Plan:
         }
         self.released = [step for step in self.steps if step.differs and _keeps_its_values(step)]
         self.dropped = self._find_dropped()
-        self.taken_back = {step for step in self.steps if step.before and step.before.kind == "grant"} & {
-            step for step in self.steps if not step.after or (step.differs and step.before and step.before.grantors)
+        grants = [step for step in self.steps if step.before and step.before.kind == "grant"]
+        self.taken_back = {
+            step for step in grants if step.before and (not step.after or (step.differs and step.before.grantors))
         }
+        self.revoked = [
+            step for step in grants if step in self.taken_back or (step.differs and step.before and step.before.option)
+        ]
         self.fresh = {
             step
             for step in steps
@@ -290,15 +295,8 @@ class _Plan:
         return step in self.taken_back or any(
             (before.on_name, before.privilege) == (gone.on_name, gone.privilege)
             and (before.role in gone.grantors or (before.role == gone.role and gone.own_name == gone.privilege))
-            for gone in (
-                other.before
-                for other in self.steps
-                if other is not step
-                and other.before
-                and other.before.kind == "grant"
-                and (other in self.taken_back or (other.differs and other.before.option))
-            )
-            if gone
+            for other in self.revoked
+            if other is not step and (gone := other.before)
         )
 
     def _dropped_by(self, step: Step) -> Step:

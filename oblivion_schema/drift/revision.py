@@ -155,12 +155,10 @@ def _refuse(drift: Drift) -> None:
             f"{', '.join(map(str, blocked))}: not ours, but depends on an object that the revision drops or alters."
             " Drop it before the upgrade, and create it again afterwards."
         )
-    reordered = [step.after for step in drift.steps if step.differs and step.after and step.after.kind == "view"]
-    if drift.misplaced and any(need.startswith("function ") for view in reordered for need in view.needs):
-        # PostgreSQL resolves the columns of a function's rows by position: the view would read other columns.
+    if tables := [table for table in drift.misplaced if _reads_in_order(drift.steps, table)]:
         raise UserError(
-            f"{', '.join(drift.misplaced)}: the columns stand in another order than in the database, where a new column"
-            " is always the last. Move new columns to the end of the definition."
+            f"{', '.join(tables)}: the columns stand in another order than in the database, where a new column is"
+            " always the last. Move new columns to the end of the definition."
         )
     if drift.unwritten:
         raise UserError(
@@ -178,3 +176,23 @@ def _refuse(drift: Drift) -> None:
             f"{', '.join(tables)}: no longer in the metadata. Put it back, or drop it with all its rows:"
             " alembic -x drop-unknown=yes revision --autogenerate."
         )
+
+
+def _reads_in_order(steps: Sequence[Step], table: str) -> bool:
+    """Whether a changed view or function may read the table's columns by their places: PostgreSQL names them so.
+
+    A function may by `SELECT *`, and a view of a function's rows.
+    """
+    addresses = {
+        side.address for step in steps for side in (step.before, step.after) if side and side.own_name == table
+    }
+    columns = tuple(address.replace("relation", "column") + "." for address in addresses if address)
+    for step in steps:
+        item = step.after
+        if item is None or not (step.differs or step.before is None):
+            continue
+        if item.kind == "function" and any(need in addresses or need.startswith(columns) for need in item.needs):
+            return True
+        if item.kind == "view" and any(need.startswith("function ") for need in item.needs):
+            return True
+    return False
