@@ -271,6 +271,9 @@ def test_objects_of_any_kind_in_our_schema_are_named(upgraded: URL) -> None:
         "sequence public.numbers of identity public.token_ledger.id",
     ):
         assert f"{name} is in neither the metadata nor a revision" in error, error
+    said = run("verify", url=upgraded).out
+    execute(upgraded, re.findall("ALTER SEQUENCE public.numbers RENAME TO .*", said)[0])
+    assert "public.numbers" not in run("check", url=upgraded).error
 
 
 WITH_EXTENSIONS = """
