@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -113,7 +114,7 @@ ORDER BY e.oid
 def _take_along(connection: Connection, away: str) -> None:
     """Move the extensions of the real schema public into the stand-in's: the metadata may use their types.
 
-    Those that stay are named if it does: `_what_hinders()`.
+    Those that stay are named if it does: `_left_behind()`.
     """
     for name in connection.scalars(text(_EXTENSIONS.replace("::", r"\:\:")), {"schema": away}).all():
         with suppress(DBAPIError), connection.begin_nested():
@@ -141,36 +142,44 @@ ORDER BY 1
 
 
 @contextmanager
-def _told_what_hinders(connection: Connection) -> Iterator[None]:
-    """Within this context an error of PostgreSQL becomes a UserError if `_what_hinders()` knows its cause."""
+def _told_what_hinders(
+    connection: Connection, explain: Callable[[DBAPIError], UserError] | None = None
+) -> Iterator[None]:
+    """Within this context an error of PostgreSQL becomes that of `explain`, with what this database adds to it."""
     try:
         with connection.begin_nested():
             yield
     except DBAPIError as error:
-        if (hindered := _what_hinders(connection, error)) is not None:
+        if (hindered := _stopped_by_an_event_trigger(connection, error)) is not None:
             raise hindered from error
-        raise
+        if explain is None:
+            raise
+        raise UserError(f"{explain(error)}{_left_behind(connection, error)}") from error
 
 
-def _what_hinders(connection: Connection, error: DBAPIError) -> UserError | None:
-    """The error for what this database has and a stand-in lacks; None if that is not why the stand-in failed."""
-    said = where_it_failed(error)
+def _stopped_by_an_event_trigger(connection: Connection, error: DBAPIError) -> UserError | None:
+    running = where_it_failed(error)
     for name, function in connection.exec_driver_sql(_EVENT_TRIGGERS).all():
-        if f"{function}(" in said:
+        if f"{function}(" in running:
             return UserError(
                 f"The event trigger {name} fails while the schema is built for comparison, where schema public has ours"
                 f" alone: {primary_message(error)}. Nothing was changed: ALTER EVENT TRIGGER {quoted(name)} DISABLE"
                 " before the comparison, and ENABLE after it, or compare on another server: oblivion-schema check"
                 " --against URL."
             )
+    return None
+
+
+def _left_behind(connection: Connection, error: DBAPIError) -> str:
+    """What to do if something is missing that an extension has which a stand-in cannot take along; empty otherwise."""
     left = connection.scalars(text(_LEFT), {"aside": f"^{PRIVATE_SCHEMA}_aside_public_"}).all()
     if sqlstate(error) not in _UNDEFINED or not left:
-        return None
+        return ""
     moves = "; ".join(f"ALTER EXTENSION {quoted(name)} SET SCHEMA extensions" for name in left)
-    return UserError(
-        f"{primary_message(error)}: the schema is built for comparison in a schema public of its own, and this role may"
-        " not move the extension there that has it. Nothing was changed: run this as a superuser, or let one move it"
-        f" out of schema public first: CREATE SCHEMA IF NOT EXISTS extensions; {moves}."
+    return (
+        f" If that belongs to the extension {' or '.join(left)}: the schema is built for comparison in a schema public"
+        " of its own, and this role may not move the extension there. Run this as a superuser, or let one move it out"
+        f" of schema public first: CREATE SCHEMA IF NOT EXISTS extensions; {moves}."
     )
 
 
@@ -182,7 +191,7 @@ def build(connection: Connection, metadata: MetaData, modes: Modes) -> Again:
 
     def run() -> None:
         try:
-            with _told_what_hinders(connection):
+            with _told_what_hinders(connection, invalid_declaration):
                 metadata.create_all(connection, checkfirst=False)
                 execute(connection, f"CREATE SCHEMA IF NOT EXISTS {PRIVATE_SCHEMA}")
                 execute(connection, _VERSION_TABLE)
@@ -203,17 +212,19 @@ def stand_in_of_revisions(scratch: MigrationContext, revisions: ScriptDirectory,
     def run() -> None:
         execute(connection, f"CREATE SCHEMA {PRIVATE_SCHEMA}")
         for script in oldest_first(revisions):
-            try:
-                with Operations.context(scratch), _told_what_hinders(connection):
-                    script.module.upgrade()
-            except DBAPIError as error:
-                raise UserError(
-                    f"Revision {script.revision} fails on an empty database: {primary_message(error)}."
-                    " Nothing was changed: fix the revision first."
-                ) from error
+            wrong = partial(_wrong_revision, script.revision)
+            with Operations.context(scratch), _told_what_hinders(connection, wrong):
+                script.module.upgrade()
 
     with stand_in(connection):
         yield _recorded(connection, run, modes)
+
+
+def _wrong_revision(revision: str, error: DBAPIError) -> UserError:
+    return UserError(
+        f"Revision {revision} fails on an empty database: {primary_message(error)}."
+        " Nothing was changed: fix the revision first."
+    )
 
 
 def oldest_first(revisions: ScriptDirectory) -> list[Script]:

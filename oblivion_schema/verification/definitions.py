@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from alembic.runtime.migration import MigrationContext
@@ -28,6 +29,8 @@ _MEND: Final = "oblivion-schema check --sql prints what mends it"
 _OPENS: Final = frozenset({"policy", "row level security", "function", "grant"})
 # Those of a foreign key, which a superuser may disable.
 _DISABLED: Final = "disabled triggers "
+# The sequence of an identity of ours, under another name than PostgreSQL's own.
+_RENAMED: Final = re.compile(r"sequence (.+) of identity (?:.+\.)?(.+)\.(.+)")
 # Checked as rows, with what they mean for a call.
 _ROWS: Final = "reference row"
 
@@ -85,13 +88,18 @@ def _mend(found: Difference) -> str:
         return _MEND
     if found.name.startswith(_DISABLED):
         return f"nothing checks it: as a superuser, ALTER TABLE {found.name.rpartition(' on ')[2]} ENABLE TRIGGER ALL"
+    if renamed := _RENAMED.fullmatch(found.name):
+        sequence, table, column = renamed.groups()
+        return f"no grants are renewed under this name: ALTER SEQUENCE {sequence} RENAME TO {table}_{column}_seq"
     kind = found.kind or found.name.partition(" ")[0]
     which = found.name.removeprefix(kind).strip()
     return f"it opens or changes what ours do; if that is not wanted, DROP {kind.upper()} {which}"
 
 
 def _is_harmless(found: Difference) -> bool:
-    return found.change == "unknown" and found.kind not in _OPENS and not found.name.startswith(("rule ", _DISABLED))
+    if found.change != "unknown" or _RENAMED.fullmatch(found.name):
+        return False
+    return found.kind not in _OPENS and not found.name.startswith(("rule ", _DISABLED))
 
 
 def _says(found: Difference) -> str:
