@@ -1,6 +1,6 @@
 """How many changes of a schema each tool gets right, on the same mutations; and what a check and a revision cost.
 
-    PYTHONPATH=tests python benchmarks/drift.py [--only TEXT] [--runs 5] [--verbose]
+    PYTHONPATH=tests python benchmarks/drift.py [--only TEXT] [--every 1] [--runs 5] [--verbose]
 
 The mutations are those of tests/mutations.sql that a metadata can undergo. For each of them every tool gets a database
 of its own as it was before, and the wanted state. Its migration is right if pg_dump prints the migrated database as the
@@ -20,6 +20,7 @@ import subprocess
 import sys
 import venv
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -100,10 +101,10 @@ class PgDelta:
 
     name = "pg-delta"
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, npm: str, home: Path) -> None:
         if not (home / "node_modules").is_dir():
             subprocess.run(
-                ["npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", home, PG_DELTA],
+                [npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", home, PG_DELTA],
                 check=True,
                 stdout=subprocess.DEVNULL,
             )
@@ -142,13 +143,13 @@ class AlembicPeer:
     """A tool on Alembic's autogenerate, in a process of its own."""
 
     def __init__(self, name: str, python: Path, home: Path) -> None:
-        self.name, self.home, self.number = name.replace("_", "-"), home, 0
+        self.name, self.home, self.number = name, home, 0
         script = Path(__file__).parent / "drift_peers" / "alembic_peer.py"
         self.process = subprocess.Popen(
             [python, script, name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=(home / f"{name}.log").open("w"),
+            stderr=(python.parent / f"{name}.log").open("w"),
             text=True,
             env={"PATH": "/usr/bin:/bin"},
         )
@@ -162,10 +163,11 @@ class AlembicPeer:
             "want": want.render_as_string(hide_password=False),
             "folder": str(self.home / self.name / str(self.number)),
         }
-        assert self.process.stdin
-        assert self.process.stdout
-        print(json.dumps(request), file=self.process.stdin, flush=True)
-        said = json.loads(self.process.stdout.readline() or '{"error": "it ended"}')
+        questions, answers = self.process.stdin, self.process.stdout
+        if not (questions and answers):
+            raise ToolError("it has no pipes")
+        print(json.dumps(request), file=questions, flush=True)
+        said = json.loads(answers.readline() or '{"error": "it ended"}')
         if "error" in said:
             raise ToolError(said["error"])
         return bool(said["seen"])
@@ -183,8 +185,8 @@ def install(tools_home: Path, home: Path) -> list[Tool]:
     """All tools; says which cannot be had here."""
     tools: list[Tool] = [Ours()]
     print(NOT_COMPARED)
-    if shutil.which("npm"):
-        tools.append(PgDelta(tools_home))
+    if npm := shutil.which("npm"):
+        tools.append(PgDelta(npm, tools_home))
     else:
         print("pg-delta is not compared: it needs node and npm.")
     python = tools_home / "python" / "bin" / "python"
@@ -211,18 +213,40 @@ class Databases:
             sql.execute(f"CREATE DATABASE {name}{template}")
         return self.maintenance.set(database=name)
 
+    def restored(self, script: str) -> URL:
+        """A database that a dump restores."""
+        url = self.new("restored")
+        psql = [str(program("psql")), "-Xq", "-v", "ON_ERROR_STOP=1", libpq(url)]
+        subprocess.run(psql, input=script, text=True, check=True, capture_output=True)
+        return url
 
-def state(url: URL) -> list[str]:
-    """What counts of a database: its schema, and the reference rows."""
-    dump = [str(program("pg_dump")), "--no-sync", "--exclude-schema=peer"]
-    schema = subprocess.run([*dump, "--schema-only", libpq(url)], check=True, capture_output=True, text=True)
-    rows = subprocess.run(
-        [*dump, "--data-only", "--inserts", "--table=public.token_rates", libpq(url)],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return comparable(schema.stdout) + sorted(line for line in rows.stdout.splitlines() if line.startswith("INSERT"))
+
+def dumped(url: URL, *options: str) -> str:
+    """What pg_dump prints."""
+    command = [str(program("pg_dump")), "--no-sync", "--exclude-schema=peer", *options, libpq(url)]
+    printed: str = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return printed
+
+
+def rates(url: URL) -> list[str]:
+    """The reference rows."""
+    printed = dumped(url, "--data-only", "--inserts", "--table=public.token_rates")
+    return sorted(line for line in printed.splitlines() if line.startswith("INSERT"))
+
+
+def difference(databases: Databases, one: URL, other: URL) -> str:
+    """The first statement that differs between two databases; empty if they are equal, or what they restore is."""
+    if rates(one) != rates(other):
+        return "rows of token_rates"
+    dumps = [dumped(url, "--schema-only") for url in (one, other)]
+    for again in (True, False):
+        left, right = map(comparable, dumps)
+        differs = [sql for sql in [*left, *right] if (sql in left) != (sql in right)]
+        if not differs:
+            return ""
+        if again:  # PostgreSQL prints some expressions in other words once they are restored
+            dumps = [dumped(databases.restored(script), "--schema-only") for script in dumps]
+    return differs[0]
 
 
 RIGHT: Final = "right both ways"
@@ -232,18 +256,18 @@ VERDICTS: Final = (RIGHT, "right, not back", "wrong", "fails", "sees nothing")
 def verdict(tool: Tool, databases: Databases, before: URL, want: URL, mutation: Mutation) -> tuple[str, str]:
     """How a tool deals with a mutation, and what it said if it failed."""
     live = databases.new("live", before)
-    wanted, was = state(want), state(before)
     try:
         seen = tool.there(live, want, mutation)
     except ToolError as error:
         return "fails", str(error)
-    if state(live) != wanted:
-        return ("wrong" if seen else "sees nothing"), ""
+    if wrong := difference(databases, live, want):
+        return ("wrong" if seen else "sees nothing"), wrong
     try:
         tool.back(live, before)
     except ToolError as error:
         return "right, not back", str(error)
-    return (RIGHT, "") if state(live) == was else ("right, not back", "")
+    wrong = difference(databases, live, before)
+    return ("right, not back" if wrong else RIGHT), wrong
 
 
 def execute(url: URL, sql: str) -> None:
@@ -264,7 +288,8 @@ def compare_tools(
     upgrade(template)
     found: dict[str, Counter[str]] = {tool.name: Counter() for tool in tools}
     progress = Progress(len(mutations))
-    with pytest.MonkeyPatch.context() as monkeypatch:
+    # Ctrl-C ends it early, with what was measured.
+    with suppress(KeyboardInterrupt), pytest.MonkeyPatch.context() as monkeypatch:
         build_once(monkeypatch)
         for mutation in mutations:
             before = databases.new("before", template)
@@ -278,7 +303,11 @@ def compare_tools(
                 if verbose and its != RIGHT:
                     print(f"{mutation.change} {mutation.kind} {mutation.name}: {name}: {its} {why[:300]}")
             progress(f"{mutation.change} {mutation.kind}")
-    print(f"\n{len(mutations)} mutations\n\n| tool | {' | '.join(VERDICTS)} |\n|---|{'---|' * len(VERDICTS)}")
+    for tool in tools:
+        if isinstance(tool, AlembicPeer):
+            tool.process.kill()
+    print(f"\n{progress.done} of {len(mutations)} mutations\n")
+    print(f"| tool | {' | '.join(VERDICTS)} |\n|---|{'---|' * len(VERDICTS)}")
     for name, counts in found.items():
         print(f"| {name} | {' | '.join(str(counts[its]) for its in VERDICTS)} |")
 
@@ -306,7 +335,11 @@ def compare_times(home: Path, maintenance: URL, runs: int) -> None:
 
     print(f"\n{'':<42} {'ours':>8} {'base':>8} {'median ratio':>13}")
     compare(
-        "alembic check / Alembic's own, tables alone", 1.5, check, lambda: seconds([*alembic, "-c", plain, "check"]), runs
+        "alembic check / Alembic's own, tables alone",
+        1.5,
+        check,
+        lambda: seconds([*alembic, "-c", plain, "check"]),
+        runs,
     )
     compare("revision --autogenerate / alembic check", 2, revision, check, runs)
 
@@ -315,17 +348,19 @@ def main() -> None:
     """Run the comparisons."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="mutations whose kind or name has this text")
+    parser.add_argument("--every", type=int, default=1, help="of the mutations, take each N-th")
     parser.add_argument("--runs", type=int, default=5, help="counted pairs of each comparison of times; 0 for none")
     parser.add_argument("--verbose", action="store_true", help="say what each tool gets wrong, and what it says")
     parser.add_argument("--tools", type=Path, help="install the tools there, and use those that are there")
     options = parser.parse_args()
     mutations = [one for one in OF_THE_METADATA if options.only in f"{one.change} {one.kind}: {one.name}"]
-    with run_on(settings=SETTINGS) as (home, maintenance), pytest.MonkeyPatch.context() as monkeypatch:
+    mutations = mutations[:: options.every]
+    with run_on(settings=SETTINGS) as (home, server), pytest.MonkeyPatch.context() as monkeypatch:
+        maintenance = server.set(drivername="postgresql+psycopg2")
         monkeypatch.setenv(SERVER_VARIABLE, maintenance.render_as_string(hide_password=False))
         for role in ("anon", "authenticated", "service_role"):
             with cursor(maintenance) as sql:
                 sql.execute(f"CREATE ROLE {role} NOLOGIN")
-        maintenance = maintenance.set(drivername="postgresql+psycopg2")
         compare_tools(home, options.tools, maintenance, mutations, verbose=options.verbose)
         if options.runs:
             compare_times(home, maintenance, options.runs)

@@ -1,4 +1,7 @@
-"""Random pairs of schemas: the revision from one to the other runs, there and back, and leaves what it says."""
+"""Random pairs of schemas: the revision from one to the other runs, there and back, and leaves what it says.
+
+As many other pairs as wanted, on both CPUs: OBLIVION_TEST_EXAMPLES=1000 .venv/bin/pytest tests/test_random_schemas.py
+"""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import contextlib
 import json
 import logging
 import sys
+import traceback
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,8 +101,11 @@ def declare_utils(live: Connection, wanted: Connection) -> set[str]:
     return equal
 
 
-def declare_extensions(metadata: MetaData, wanted: Connection) -> None:
-    """Declare the objects of sqlalchemy-declarative-extensions."""
+def declare_extensions(metadata: MetaData, live: Connection, wanted: Connection) -> None:
+    """Declare the objects of sqlalchemy-declarative-extensions.
+
+    It need not look at a view that it reads from both databases alike: it cannot print each of ours.
+    """
     from sqlalchemy_declarative_extensions import (
         Functions,
         Procedures,
@@ -113,6 +117,9 @@ def declare_extensions(metadata: MetaData, wanted: Connection) -> None:
         dialects,
     )
 
+    there = {view.qualified_name: view.definition for view in dialects.get_views(live)}
+    views = {view.qualified_name: view for view in dialects.get_views(wanted)}
+    equal = [name for name, view in views.items() if there.get(name) == view.definition]
     rates = metadata.tables.get("token_rates")
     rows = [] if rates is None else [Row("token_rates", **row) for row in wanted.execute(rates.select()).mappings()]
     declare_database(
@@ -120,7 +127,7 @@ def declare_extensions(metadata: MetaData, wanted: Connection) -> None:
         functions=Functions().are(*dialects.get_functions(wanted)),
         procedures=Procedures().are(*dialects.get_procedures(wanted)),
         triggers=Triggers().are(*dialects.get_triggers(wanted)),
-        views=Views().are(*(view for view in dialects.get_views(wanted) if view.schema in (*SCHEMAS, None))),
+        views=Views(ignore=equal).are(*(view for name, view in views.items() if name not in equal)),
         rows=Rows().are(*rows) if rows else None,
     )
 
@@ -134,7 +141,7 @@ def declared(tool: str, live: Connection, url: str) -> tuple[MetaData, set[str]]
         if tool == "alembic_utils":
             equal = declare_utils(live, wanted)
         elif tool == "declarative_extensions":
-            declare_extensions(metadata, wanted)
+            declare_extensions(metadata, live, wanted)
     return metadata, equal
 
 
@@ -180,6 +187,7 @@ def main() -> None:
             try:
                 said = answer(tool, json.loads(line))
             except Exception as error:  # noqa: BLE001 - whatever the tool says is its answer
+                traceback.print_exc()
                 said = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
         print(json.dumps(said), flush=True)
 
