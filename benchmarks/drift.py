@@ -21,6 +21,8 @@ import sys
 import venv
 from collections import Counter
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -228,45 +230,60 @@ def dumped(url: URL, *options: str) -> str:
     return printed
 
 
-def rates(url: URL) -> list[str]:
-    """The reference rows."""
-    printed = dumped(url, "--data-only", "--inserts", "--table=public.token_rates")
-    return sorted(line for line in printed.splitlines() if line.startswith("INSERT"))
+@dataclass
+class State:
+    """What counts of a database: its schema, as it is and as it is once restored, and the reference rows."""
 
+    databases: Databases
+    url: URL
 
-def difference(databases: Databases, one: URL, other: URL) -> str:
-    """The first statement that differs between two databases; empty if they are equal, or what they restore is."""
-    if rates(one) != rates(other):
-        return "rows of token_rates"
-    dumps = [dumped(url, "--schema-only") for url in (one, other)]
-    for again in (True, False):
-        left, right = map(comparable, dumps)
-        differs = [sql for sql in [*left, *right] if (sql in left) != (sql in right)]
-        if not differs:
-            return ""
-        if again:  # PostgreSQL prints some expressions in other words once they are restored
-            dumps = [dumped(databases.restored(script), "--schema-only") for script in dumps]
-    return differs[0]
+    @cached_property
+    def rates(self) -> list[str]:
+        """The reference rows."""
+        printed = dumped(self.url, "--data-only", "--inserts", "--table=public.token_rates")
+        return sorted(line for line in printed.splitlines() if line.startswith("INSERT"))
+
+    @cached_property
+    def schema(self) -> str:
+        """The schema."""
+        return dumped(self.url, "--schema-only")
+
+    @cached_property
+    def restored(self) -> str:
+        """The schema that it restores: PostgreSQL prints some expressions in other words then."""
+        return dumped(self.databases.restored(self.schema), "--schema-only")
+
+    def difference(self, other: State) -> str:
+        """The first statement that differs; empty if both are equal, or what they restore is."""
+        if self.rates != other.rates:
+            return "rows of token_rates"
+        for its in ("schema", "restored"):
+            left, right = comparable(getattr(self, its)), comparable(getattr(other, its))
+            differs = [sql for sql in [*left, *right] if (sql in left) != (sql in right)]
+            if not differs:
+                return ""
+        return differs[0]
 
 
 RIGHT: Final = "right both ways"
 VERDICTS: Final = (RIGHT, "right, not back", "wrong", "fails", "sees nothing")
 
 
-def verdict(tool: Tool, databases: Databases, before: URL, want: URL, mutation: Mutation) -> tuple[str, str]:
-    """How a tool deals with a mutation, and what it said if it failed."""
-    live = databases.new("live", before)
+def verdict(tool: Tool, databases: Databases, before: State, want: State, mutation: Mutation) -> tuple[str, str]:
+    """How a tool deals with a mutation, and what it said if it failed, or the first difference that it left."""
+    live = databases.new("live", before.url)
     try:
-        seen = tool.there(live, want, mutation)
+        if not tool.there(live, want.url, mutation):
+            return "sees nothing", ""
     except ToolError as error:
         return "fails", str(error)
-    if wrong := difference(databases, live, want):
-        return ("wrong" if seen else "sees nothing"), wrong
+    if wrong := State(databases, live).difference(want):
+        return "wrong", wrong
     try:
-        tool.back(live, before)
+        tool.back(live, before.url)
     except ToolError as error:
         return "right, not back", str(error)
-    wrong = difference(databases, live, before)
+    wrong = State(databases, live).difference(before)
     return ("right, not back" if wrong else RIGHT), wrong
 
 
@@ -297,7 +314,8 @@ def compare_tools(
             execute(before, mutation.setup)
             want = databases.new("want", before)
             execute(want, mutation.sql)
-            said = {tool.name: verdict(tool, databases, before, want, mutation) for tool in tools}
+            states = State(databases, before), State(databases, want)
+            said = {tool.name: verdict(tool, databases, *states, mutation) for tool in tools}
             for name, (its, why) in said.items():
                 found[name][its] += 1
                 if verbose and its != RIGHT:

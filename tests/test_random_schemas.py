@@ -49,8 +49,9 @@ REFUSALS: Final = {
     "misplaced": "the columns stand in another order than in the database",
     "circle": "No order is possible for",
 }
-# Of a hundred pairs at most so many are refused: measured, see `test_random_pairs`.
-MOST_REFUSED: Final = 15
+# Of a hundred pairs at least so many lead there and back: more refusals, or known faults, would hide what is wrong. It
+# was 92 when this was written.
+LEAST_RIGHT: Final = 60
 
 # Faults that are known and not mended yet: a name, and a pattern of the failure's text. Such a failure is counted, and
 # is none. Who mends a fault takes its entry away.
@@ -535,5 +536,5 @@ def test_random_pairs(
         try_pair()
     else:
         seed(part)(try_pair)()
-    refused = sum(count for end, count in ended.items() if end in REFUSALS)
-    assert 100 * refused <= MOST_REFUSED * sum(ended.values()), ended
+    total, right = sum(ended.values()), sum(count for end, count in ended.items() if end.startswith("right"))
+    assert total < 20 or 100 * right >= LEAST_RIGHT * total, ended
