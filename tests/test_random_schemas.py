@@ -138,7 +138,7 @@ class Database:
 
 
 def comparable(dumped: str) -> list[str]:
-    """The statements of a dump in no order, and in no order of columns, either."""
+    """The statements of a dump in no order, and without the order of columns and options."""
     dumped = re.sub(r"^(\\(un)?restrict|SET|SELECT pg_catalog.set_config|--).*\n", "", dumped, flags=re.MULTILINE)
 
     def columns_sorted(found: re.Match[str]) -> str:
@@ -153,6 +153,11 @@ def comparable(dumped: str) -> list[str]:
         lambda found: f"{found[1]}{', '.join(sorted(found[2].split(', ')))}{found[3]}",
         dumped,
         flags=re.MULTILINE,
+    )
+    dumped = re.sub(
+        r"(?<=WITH \()[\w.]+='[^']*'(?:, [\w.]+='[^']*')+(?=\))",
+        lambda found: ", ".join(sorted(found[0].split(", "))),
+        dumped,
     )
     return sorted(re.split(r"\n{2,}", dumped.strip()))
 
