@@ -187,18 +187,20 @@ def table(d: Drawing, key: Key) -> Piece:
     return Piece(f"CREATE{d.one(['', '', '', ' UNLOGGED'])} TABLE {key.name} ()")
 
 
-# To these PostgreSQL converts the values of a type in an assignment or by a cast: most changes are of this sort.
-LIKE: Final = (
-    (*NUMBERS, "numeric(9,2)", "double precision"),
-    ("text", "varchar(9)", 'text COLLATE "C"', "char(3)", *TYPES),
-    ("timestamptz", "date"),
-)
+TEXTS: Final = ("text", "varchar(9)", 'text COLLATE "C"', "char(3)")
+DECIMALS: Final = (*NUMBERS, "numeric(9,2)", "double precision")
+
+
+def convertible(old: str) -> Sequence[str]:
+    """The types to which PostgreSQL converts by an assignment or a cast; most changes are of this sort."""
+    groups = (DECIMALS, TEXTS, ("timestamptz", "date"))
+    group = next((group for group in groups if old in group), (old,))
+    return list(TYPES) if old in TEXTS else [*group, *TEXTS]
 
 
 def column(d: Drawing, key: Key) -> Piece:
     old = type_of(d.schema, key.on, key.name)
-    like = [its for group in LIKE if old in group for its in group]
-    its = d.one(like if like and d.number(7) else list(TYPES))
+    its = d.one(convertible(old) if old and d.number(15) else TYPES)
     extra = d.one(["", "", " NOT NULL"])
     if its in NUMBERS and d.number(4) == 4:
         options = d.some(["INCREMENT BY 2", "START WITH 7", "CACHE 5", "CYCLE", "MAXVALUE 3000", "MINVALUE 5"])
