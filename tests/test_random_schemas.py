@@ -156,7 +156,7 @@ def comparable(dumped: str) -> list[str]:
         flags=re.MULTILINE,
     )
     dumped = re.sub(
-        r"(?<=WITH \()[\w.]+='[^']*'(?:, [\w.]+='[^']*')+(?=\))",
+        r"(?<=WITH \()[\w.]+='?[^',)]*'?(?:, [\w.]+='?[^',)]*'?)+(?=\))",
         lambda found: ", ".join(sorted(found[0].split(", "))),
         dumped,
     )
