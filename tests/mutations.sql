@@ -790,3 +790,32 @@ ALTER TABLE stays DROP days, ADD days integer GENERATED ALWAYS AS (upper(during)
 ALTER TABLE stays ADD CONSTRAINT stays_key UNIQUE (id, during);
 CREATE TABLE visits (id int4range, during daterange, FOREIGN KEY (id, during) REFERENCES stays (id, during) NOT ENFORCED);
 
+
+-- change together: public.notes.id
+-- A renamed identity, whose sequence has the column's name.
+-- setup:
+CREATE TABLE notes (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, note text);
+GRANT USAGE ON SEQUENCE notes_id_seq TO anon;
+-- then:
+ALTER TABLE notes RENAME id TO number;
+ALTER SEQUENCE notes_id_seq RENAME TO notes_number_seq;
+
+-- remove together: public.odd
+-- A view has a column of the type of a table's rows, and both go.
+-- setup:
+CREATE TABLE odd (id integer);
+CREATE VIEW seen AS SELECT id, odd AS whole FROM odd AS odd;
+CREATE TABLE others (whole odd);
+-- then:
+DROP TABLE others;
+DROP VIEW seen;
+DROP TABLE odd;
+
+-- change together: public.odd.id
+-- A renamed column in the text of a function.
+-- setup:
+CREATE TABLE odd (id integer);
+CREATE FUNCTION odds() RETURNS SETOF integer LANGUAGE sql AS 'SELECT id FROM public.odd';
+-- then:
+ALTER TABLE odd RENAME id TO number;
+CREATE OR REPLACE FUNCTION odds() RETURNS SETOF integer LANGUAGE sql AS 'SELECT number FROM public.odd';

@@ -19,6 +19,7 @@ from oblivion_schema import metadata
 from oblivion_schema.deploy import upgrade as migrate
 from oblivion_schema.drift.catalog import KINDS, Catalog, read
 from oblivion_schema.drift.compare import Drift, find_drift
+from oblivion_schema.drift.plan import in_the_way
 from oblivion_schema.drift.plugin import ChangeSchema, write_files
 from oblivion_schema.drift.standin import reread
 from oblivion_schema.operations import keep_grants, restore_grants, run_file, run_sql
@@ -217,6 +218,7 @@ def test_mutation_of_the_metadata_is_named_and_the_revision_leads_there_and_back
         seen = {item.change for item in named} - {"unknown"}  # which is what only `setup` made
         assert seen >= ({change} if mutation.kind != "together" and not mutation.setup else set()), found.differences
         assert named, found.differences
+        assert in_the_way(found.steps, found.others) == []
         leads_there_and_back(connection, before, found)
 
 

@@ -757,7 +757,11 @@ dependent AS (
   FROM need AS n
   WHERE deptype = 'n' AND oid >= 16384
     AND needed IN (SELECT address FROM found WHERE kind <> 'schema')
-    AND NOT EXISTS (SELECT FROM found WHERE found.address = n.address)
+    -- A column's own address, or that of its view.
+    AND NOT EXISTS (
+      SELECT FROM found
+      WHERE found.address IN (n.address, CASE class WHEN 'pg_class'::regclass THEN concat('relation ', oid) END)
+    )
   GROUP BY class, oid, objsubid, address
 )
 SELECT o.*, needs

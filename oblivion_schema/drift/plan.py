@@ -99,20 +99,31 @@ Statement: TypeAlias = str | Call | File
 
 @dataclass(frozen=True)
 class Rename:
-    """A column that gets another name; all three names are quoted as SQL needs it."""
+    """A column that gets another name; all names are quoted as SQL needs it.
+
+    `sequences` has the old and new name of an identity's sequence, both with the schema, if it has the column's name.
+    """
 
     table: str
     before: str
     after: str
+    sequences: tuple[str, str] = ("", "")
 
     @property
     def names(self) -> tuple[str, str]:
         """The column's old and new name with its table, as messages show them."""
         return f"{self.table}.{self.before}", f"{self.table}.{self.after}"
 
+    def statements(self) -> list[str]:
+        """The SQL that renames it."""
+        found = [statements.rename_column(self.table, self.before, self.after)]
+        if self.sequences[0] != self.sequences[1]:
+            found.append(statements.rename_sequence(*self.sequences))
+        return found
+
     def reversed(self) -> Rename:
         """The same rename for the downgrade."""
-        return Rename(self.table, self.after, self.before)
+        return Rename(self.table, self.after, self.before, self.sequences[::-1])
 
 
 @dataclass(frozen=True)
@@ -233,7 +244,7 @@ class _Plan:
             *self._refusals(),
             *([Call("keep_grants", tuple(back))] if back else ()),
             *self._removals(),
-            *(statements.rename_column(rename.table, rename.before, rename.after) for rename in renames),
+            *(sql for rename in renames for sql in rename.statements()),
             *self._creations(),
             *self._changed_grants(),
             *([Call("restore_grants")] if back else ()),

@@ -194,7 +194,8 @@ def _old_names(scratch: Connection, renames: Sequence[Rename]) -> Iterator[None]
     with scratch.begin_nested() as savepoint:
         for rename in renames:
             back = rename.reversed()
-            execute(scratch, statements.rename_column(back.table, back.before, back.after))
+            for sql in back.statements():
+                execute(scratch, sql)
         yield
         savepoint.rollback()
 
@@ -237,7 +238,7 @@ def _identity(item: Object) -> tuple[str, ...]:
     """A key that is equal in `want` and `like_live`, although a rename changes the names of columns."""
     match item.kind:
         case "grant":
-            return item.kind, item.part_of, item.on_name, item.role, item.privilege, str(item.sort)
+            return item.kind, item.part_of, item.role, item.privilege, str(item.sort)
         case "comment" | "reference row":
             return item.kind, item.part_of, str(item.sort), item.own_name.partition(" ")[0]
         case "setting":
@@ -313,10 +314,16 @@ def _renames(live: Catalog, want: Catalog) -> tuple[list[Rename], list[str]]:
                 case [other] if len(gone) == len(new) == 1 and (
                     names.index(old.own_name) == new_names.index(other.own_name)
                 ):
-                    sure.append(Rename(table, old.own_name, other.own_name))
+                    sure.append(Rename(table, old.own_name, other.own_name, _sequences(live, want, old, other)))
                 case [_, *_]:
                     unclear.append(old.name)
     return sure, unclear
+
+
+def _sequences(live: Catalog, want: Catalog, old: Object, other: Object) -> tuple[str, str]:
+    """The sequences of a renamed identity; empty for another column."""
+    before, after = live.objects.get(("identity", old.name)), want.objects.get(("identity", other.name))
+    return (before.sequence, after.sequence) if before and after else ("", "")
 
 
 def _publications(connection: Connection) -> set[str]:

@@ -299,6 +299,8 @@ def reread(scratch: Connection, metadata: MetaData, item: Object, parts: Sequenc
     """
     with scratch.begin_nested() as savepoint:
         if item.kind in {"default", "function"}:
+            # The text of a body is not read again, and may have the new name of a column that has its old one here.
+            execute(scratch, "SET LOCAL check_function_bodies = off")
             execute(scratch, statements.alter(item))
         else:
             cascade = "" if item.kind == "publication" else " CASCADE"

@@ -195,6 +195,12 @@ def rename_column(table: str, before: str, after: str) -> str:
     return f"{comment}\nALTER TABLE {table} RENAME COLUMN {before} TO {after}"
 
 
+def rename_sequence(before: str, after: str) -> str:
+    """The SQL that renames a sequence within its schema."""
+    schema, _, _ = before.partition(".")
+    return f"ALTER SEQUENCE {before} RENAME TO {after.removeprefix(f'{schema}.')}"
+
+
 def refuse_to_drop_rows(table: str, lost: str = "", *, rows: Iterable[Object] = (), forced: bool = False) -> str:
     """A block that fails if `table` holds rows that a DROP would lose, unless -x drop-data=yes is given.
 
