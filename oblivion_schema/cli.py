@@ -105,6 +105,12 @@ def verify(config: Config) -> None:
         sys.exit(1)
 
 
+def _take_turn(config: Config, connection: Connection) -> None:
+    """Wait for an upgrade that runs, and then for locks not longer than an upgrade would."""
+    connection.execute(text(f"SET LOCAL lock_timeout = '{Options.from_config(config).lock_timeout}'"))
+    wait_for_other_deployers(connection)
+
+
 def check(config: Config, against: str | None, scratch: str | None, *, sql: bool, json: bool) -> None:
     """Compare a database with the code: print the SQL that mends it, or the differences, for people or as JSON.
 
@@ -114,7 +120,9 @@ def check(config: Config, against: str | None, scratch: str | None, *, sql: bool
     hear_interrupts()
     revisions, named = read_revisions(config), partial(name_it, config)
     if against is None:
-        drift = compare_here(find_database(config), revisions, named)
+        drop_unknown = Options.from_config(config).drop_unknown
+        turn = partial(_take_turn, config)
+        drift = compare_here(find_database(config), revisions, named, turn, drop_unknown=drop_unknown)
     else:
         drift = run_check_against(
             parse(against, "--against"), parse(scratch, "--scratch") if scratch else None, revisions, named

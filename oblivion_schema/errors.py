@@ -72,7 +72,13 @@ def explain(error: DBAPIError, engine: Engine) -> UserError:
             else "run this as the owner of that object, usually the role that ran the first upgrade"
         )
         return UserError(f"{message}. Nothing was changed: {fix}.")
-    return UserError(". ".join([*filter(None, (message, detail, hint)), "Nothing was changed"]) + ".")
+    return UserError(". ".join([*filter(None, (message, detail, hint, _where(error))), "Nothing was changed"]) + ".")
+
+
+def _where(error: DBAPIError) -> str:
+    """Of a revision's statement that says which rows may make it fail: the statement."""
+    comment, _, statement = (error.statement or "").partition("\n")
+    return f"In {' '.join(statement.split())}" if comment.startswith("-- Fails ") else ""
 
 
 def invalid_declaration(error: SQLAlchemyError) -> UserError:

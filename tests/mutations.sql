@@ -819,3 +819,42 @@ CREATE FUNCTION odds() RETURNS SETOF integer LANGUAGE sql AS 'SELECT id FROM pub
 -- then:
 ALTER TABLE odd RENAME id TO number;
 CREATE OR REPLACE FUNCTION odds() RETURNS SETOF integer LANGUAGE sql AS 'SELECT number FROM public.odd';
+
+-- change together: SELECT on table public.call_sessions
+-- What a role may pass on, where grants depend on the mode.
+GRANT SELECT ON call_sessions TO anon WITH GRANT OPTION;
+
+-- change together: public.notes.h
+-- A generated column in the place of a plain one of its type is no new name of it.
+-- setup:
+CREATE TABLE notes (s text, g text);
+-- then:
+DROP TABLE notes;
+CREATE TABLE notes (s text, h text GENERATED ALWAYS AS (lower(s)) STORED);
+
+-- change together: stamp on public.notes
+-- CREATE OR REPLACE resets the state of a trigger.
+-- setup:
+CREATE TABLE notes (id integer, updated_at timestamptz);
+CREATE TRIGGER stamp BEFORE UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION update_updated_at_column();
+ALTER TABLE notes ENABLE ALWAYS TRIGGER stamp;
+-- then:
+CREATE OR REPLACE TRIGGER stamp BEFORE INSERT OR UPDATE ON notes
+  FOR EACH ROW EXECUTE FUNCTION update_updated_at_column();
+ALTER TABLE notes ENABLE ALWAYS TRIGGER stamp;
+
+-- change together: statistics of column 1 on public.lower_notes
+-- Statistics of two columns of an index.
+-- setup:
+CREATE TABLE notes (a text, b text);
+CREATE INDEX lower_notes ON notes (lower(a), lower(b));
+ALTER INDEX lower_notes ALTER 1 SET STATISTICS 50, ALTER 2 SET STATISTICS 200;
+-- then:
+ALTER INDEX lower_notes ALTER 1 SET STATISTICS 100;
+
+-- remove together: public.notes.note
+-- A type without an equality, with a default.
+-- setup:
+CREATE TABLE notes (id integer, note json DEFAULT '{}');
+-- then:
+ALTER TABLE notes DROP note;

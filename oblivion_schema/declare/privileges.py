@@ -13,12 +13,16 @@ GrantMode: TypeAlias = Literal["open", "authenticated", "metered"]
 GRANT_MODES: Final[tuple[GrantMode, ...]] = ("open", "authenticated", "metered")
 
 Grants: TypeAlias = Mapping[str, Sequence[str]]
-"""The privileges of each role, as GRANT names them: `{"anon": ["SELECT", "UPDATE (email)"]}`."""
+"""The privileges of each role, as GRANT names them: `{"anon": ["SELECT", "UPDATE (email)"]}`.
+
+`exact_grants()` also takes them `WITH GRANT OPTION`.
+"""
 
 API_ROLES: Final = ("anon", "authenticated", "service_role")
 """The roles in which PostgREST runs a request: a visitor, a signed-in user, a trusted service."""
 
 PUBLIC: Final = "PUBLIC"
+_OPTION: Final = " WITH GRANT OPTION"
 
 # Roles belong to the server: another database's upgrade may have created them, or may be creating them now. That is why
 # duplicate_object and unique_violation are no errors.
@@ -119,13 +123,24 @@ def _by_mode(target: str, role: str, by_mode: Mapping[GrantMode, Grants], *, ind
     """Statements that give `role` its privileges in the database's mode."""
 
     def give(mode: GrantMode) -> list[str]:
-        return [f"GRANT {', '.join(by_mode[mode][role])} ON {target} TO {role};"] if by_mode[mode].get(role) else []
+        return _give(by_mode[mode].get(role, ()), target, role)
 
     when_open, when_closed, when_metered = map(give, GRANT_MODES)
     if when_closed != when_metered:
         when_closed = _if("oblivion.page_billing() = 'metered'", when_metered, when_closed)
     lines = when_open if when_open == when_closed else _if("oblivion.open_access()", when_open, when_closed)
     return [f"{indent}{line}" for line in lines]
+
+
+def _give(privileges: Sequence[str], target: str, role: str) -> list[str]:
+    """GRANT statements; those with the option are apart."""
+    plain = [name for name in privileges if not name.endswith(_OPTION)]
+    passable = [name.removesuffix(_OPTION) for name in privileges if name.endswith(_OPTION)]
+    return [
+        f"GRANT {', '.join(names)} ON {target} TO {role}{option};"
+        for names, option in ((plain, ""), (passable, _OPTION))
+        if names
+    ]
 
 
 def _if(condition: str, then: Sequence[str], otherwise: Sequence[str]) -> list[str]:
@@ -141,8 +156,10 @@ def _if(condition: str, then: Sequence[str], otherwise: Sequence[str]) -> list[s
 def _for_each_role(target: str, privileges: Sequence[str]) -> list[str]:
     roles = ", ".join(f"'{role}'" for role in API_ROLES)
     lines = [f"    EXECUTE format('REVOKE ALL ON {target} FROM %I CASCADE', api_role);"]
-    if privileges:
-        lines.append(f"    EXECUTE format('GRANT {', '.join(privileges)} ON {target} TO %I', api_role);")
+    lines += [
+        f"    EXECUTE format('{statement.removesuffix(';')}', api_role);"
+        for statement in _give(privileges, target, "%I")
+    ]
     head = f"  FOR api_role IN SELECT rolname FROM pg_catalog.pg_roles WHERE rolname IN ({roles}) LOOP"  # noqa: S608
     return [head, *lines, "  END LOOP;"]
 

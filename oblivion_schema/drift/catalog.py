@@ -216,11 +216,13 @@ class Catalog:
         return replace(self, objects=kept)
 
     def grants(self) -> dict[str, dict[str, list[str]]]:
-        """The privileges of each role on each object: target of GRANT, then role, then privileges."""
+        """The privileges of each role on each object: target of GRANT, then role, then privileges with their option."""
         found: dict[str, dict[str, list[str]]] = {}
         for item in self.objects.values():
             if item.kind == "grant":
-                found.setdefault(item.on_name, {}).setdefault(item.role, []).append(item.own_name)
+                found.setdefault(item.on_name, {}).setdefault(item.role, []).append(
+                    f"{item.own_name} {item.option}".strip()
+                )
         return found
 
     def columns(self) -> dict[str, list[Object]]:

@@ -754,13 +754,15 @@ need AS (
 -- Whatever else PostgreSQL would not let lose what it needs, in any schema; the shape is its system catalog.
 dependent AS (
   SELECT 'dependent' AS kind, pg_describe_object(class, oid, objsubid) AS own_name, class::regclass::text AS shape, address
-  FROM need AS n
+  FROM need
   WHERE deptype = 'n' AND oid >= 16384
     AND needed IN (SELECT address FROM found WHERE kind <> 'schema')
-    -- A column's own address, or that of its view.
-    AND NOT EXISTS (
-      SELECT FROM found
-      WHERE found.address IN (n.address, CASE class WHEN 'pg_class'::regclass THEN concat('relation ', oid) END)
+    -- NOT IN is hashed: a join of the two would be slow in a schema with thousands of objects.
+    AND address NOT IN (SELECT address FROM found WHERE address IS NOT NULL)
+    -- A column of a view has the view's address.
+    AND NOT (
+      class = 'pg_class'::regclass
+      AND concat('relation ', oid) IN (SELECT address FROM found WHERE address IS NOT NULL)
     )
   GROUP BY class, oid, objsubid, address
 )

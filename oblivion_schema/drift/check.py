@@ -73,15 +73,25 @@ def check_against(
 
 
 def compare_here(
-    database: Database, revisions: ScriptDirectory, name_it: Callable[[Database, Connection], None]
+    database: Database,
+    revisions: ScriptDirectory,
+    name_it: Callable[[Database, Connection], None],
+    take_turn: Callable[[Connection], None],
+    *,
+    drop_unknown: bool = False,
 ) -> Drift:
-    """Compare `database` with the schema built in it, which is rolled back. Raises UserError as `find_drift()`."""
+    """Compare `database` with the schema built in it, which is rolled back, once `take_turn` returns.
+
+    `drop_unknown` lets the steps drop what the metadata does not know. Raises UserError as `find_drift()`.
+    """
     with database.connect() as connection:
         name_it(database, connection)
         try:
+            take_turn(connection)
             require_newest_revision(connection, revisions, "This role")
             connection.execute(select(func.set_config("search_path", "public", true())))
-            drift = find_drift(connection, MigrationContext.configure(connection=connection), metadata, revisions)
+            scratch = MigrationContext.configure(connection=connection)
+            drift = find_drift(connection, scratch, metadata, revisions, drop_unknown=drop_unknown)
         except DBAPIError as error:
             raise explain(error, connection.engine) from error
         connection.rollback()
@@ -97,7 +107,10 @@ def document(drift: Drift, revision: str | None) -> str:
         "differences": [
             {key: value or None for key, value in difference._asdict().items()} for difference in drift.differences
         ],
-        "kept": [f"{difference.kind} {difference.name}" for difference in drift.kept],
+        "kept": [
+            f"{difference.kind} {difference.name}".strip()
+            for difference in (*drift.kept, *(found for found in drift.differences if not found.kind))
+        ],
         "left_alone": list(drift.left_alone),
         "missing_roles": list(drift.missing_roles),
     }

@@ -195,12 +195,22 @@ def _grants_by_mode(
     if len(after) < len(GRANT_MODES):
         return {}
     old, new = ({mode: catalog.grants() for mode, catalog in side.items()} for side in (before, after))
+    # What a role passed on looks the same, and has another grantor.
+    passed_on = {
+        (mode, item.on_name)
+        for mode, catalog in before.items()
+        for item in catalog.objects.values()
+        if item.kind == "grant" and item.grantors
+    }
     found = {}
     for target in dict.fromkeys(filter(None, map(grant_target, items))):
         was, becomes = ({mode: side[mode].get(target, {}) for mode in GRANT_MODES} for side in (old, new))
         if any(its["open"] != its[mode] for its in (was, becomes) for mode in GRANT_MODES):
             statement = exact_grants(target, becomes)
-            found[target] = ModeGrants(statement, tuple(mode for mode in GRANT_MODES if was[mode] != becomes[mode]))
+            found[target] = ModeGrants(
+                statement,
+                tuple(mode for mode in GRANT_MODES if was[mode] != becomes[mode] or (mode, target) in passed_on),
+            )
     return found
 
 
@@ -319,11 +329,15 @@ def _unwritten(reading: Reading) -> tuple[str, ...]:
         if step.differs or not (step.before and step.after)
         for key in (step.before and step.before.key, step.after and step.after.key)
     }
-    want, made = reading.want.objects, reading.made.objects
+    want, made, live = reading.want.objects, reading.made.objects, reading.live.objects
+
+    def is_built_so(key: Key) -> bool:
+        """As the metadata says, or as it is here: the two may be two prints of one expression."""
+        there = [catalog[key].definition for catalog in (want, live) if key in catalog]
+        return made[key].definition in there if key in made else not there
+
     return tuple(
         str(want.get(key) or made.get(key))
         for key in {**want, **made}
-        if key not in found
-        and "oblivion.alembic_version" not in key[1]
-        and (key in want and want[key].definition) != (key in made and made[key].definition)
+        if key not in found and "oblivion.alembic_version" not in key[1] and not is_built_so(key)
     )

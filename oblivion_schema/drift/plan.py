@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from oblivion_schema.declare.sql import statements as split
+from oblivion_schema.declare.sql import unquoted
 from oblivion_schema.drift import statements
 from oblivion_schema.drift.catalog import (
     COLUMN_STATES,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from oblivion_schema.drift.catalog import Key
 
 # PostgreSQL changes no column's type under these: they are dropped first. It rebuilds constraints and indexes itself.
+_WITHOUT_EQUALITY: Final = frozenset({"json", "xml", "point", "polygon"})
 _BLOCKS_TYPE_CHANGE: Final = frozenset(
     {"view", "policy", "trigger", "function", "column", "default", "publication", UNSUPPORTED}
 )
@@ -114,9 +116,9 @@ class Rename:
         """The column's old and new name with its table, as messages show them."""
         return f"{self.table}.{self.before}", f"{self.table}.{self.after}"
 
-    def statements(self) -> list[str]:
-        """The SQL that renames it."""
-        found = [statements.rename_column(self.table, self.before, self.after)]
+    def statements(self, texts: Sequence[str] = ()) -> list[str]:
+        """The SQL that renames it; `texts` names functions that may have the old name."""
+        found = [statements.rename_column(self.table, self.before, self.after, texts)]
         if self.sequences[0] != self.sequences[1]:
             found.append(statements.rename_sequence(*self.sequences))
         return found
@@ -162,10 +164,18 @@ def touched(steps: Sequence[Step]) -> set[Key]:
 
 
 def in_the_way(steps: Sequence[Step], others: Iterable[Object]) -> list[Object]:
-    """The objects of `others`, which no step touches, that block a step: they need an object that must be dropped."""
+    """The objects of `others`, which no step touches, that block a step.
+
+    They need an object that must be dropped, or have the name of one that is new.
+    """
     draft = _Plan(steps)
     gone = {step.before.address for step in draft.dropped if step.before}
-    return [item for item in others if item.part_of in gone or _must_be_dropped(item, gone, draft.retyped)]
+    new = {_taken_name(step.after) for step in draft.fresh if step.after and not step.before} - {("", "")}
+    return [
+        item
+        for item in others
+        if item.part_of in gone or _must_be_dropped(item, gone, draft.retyped) or _taken_name(item) in new
+    ]
 
 
 class _Side:
@@ -214,6 +224,11 @@ class _Plan:
 
     def __init__(self, steps: Sequence[Step], by_mode: Mapping[str, ModeGrants] = MappingProxyType({})) -> None:
         self.by_mode = by_mode
+        self.by_mode_before = [
+            step.before
+            for step in steps
+            if step.before and step.before.kind == "grant" and step.before.on_name in by_mode
+        ]
         self.steps = [step for step in steps if not (step.either.kind == "grant" and step.either.on_name in by_mode)]
         self.before = _Side(steps, lambda step: step.before)
         self.after = _Side(steps, lambda step: step.after)
@@ -244,10 +259,22 @@ class _Plan:
             *self._refusals(),
             *([Call("keep_grants", tuple(back))] if back else ()),
             *self._removals(),
-            *(sql for rename in renames for sql in rename.statements()),
+            *(sql for rename in renames for sql in rename.statements(self._texts_with(rename))),
             *self._creations(),
             *self._changed_grants(),
             *([Call("restore_grants")] if back else ()),
+        ]
+
+    def _texts_with(self, rename: Rename) -> list[str]:
+        """Functions that do not change, and whose text has the names of a renamed column and of its table."""
+        words = (unquoted(rename.before), unquoted(rename.table.partition(".")[2]))
+        return [
+            str(step.either)
+            for step in self.steps
+            if step.either.kind == "function"
+            and step.before
+            and not step.differs
+            and all(re.search(rf"\b{re.escape(word)}\b", step.before.definition) for word in words)
         ]
 
     def _find_dropped(self) -> set[Step]:
@@ -293,14 +320,18 @@ class _Plan:
     def _is_reset(self, step: Step) -> bool:
         """Whether something else resets what the step leaves alone, so that it has to be set again.
 
-        ALTER TYPE does so with storage and compression of a column. A REVOKE on a table takes the privilege on its
-        columns along, and one from a role that passed it on is a REVOKE from all to whom that role gave it.
+        ALTER TYPE does so with storage and compression of a column, CREATE OR REPLACE with a trigger's state. A REVOKE
+        on a table takes the privilege on its columns along, and one from a role that passed it on is a REVOKE from all
+        to whom that role gave it.
         """
         before, after = step.before, step.after
         if before is None or after is None:
             return False
         if before.kind == "setting":
             return before.part_of in self.retyped and before.own_name.startswith(("storage ", "compression "))
+        if before.kind == "trigger state":
+            trigger = self.before.steps.get(before.part_of)
+            return bool(trigger and trigger.differs and trigger not in self.dropped and after.definition != "ENABLE")
         if before.kind != "grant":
             return False
         return step in self.taken_back or any(
@@ -338,10 +369,16 @@ class _Plan:
                     for part in self.before.parts[before.address]
                     if part.before and part.before.kind == "default"
                 ]
-                written = f"IS DISTINCT FROM ({defaults[0]})" if defaults else "IS NOT NULL"
+                [kind] = [
+                    part.before.definition
+                    for part in self.before.parts[before.address]
+                    if part.before and part.before.kind == "type"
+                ]
+                cast = "::text" if kind.rstrip("[]") in _WITHOUT_EQUALITY else ""
+                written = f"{cast} IS DISTINCT FROM ({defaults[0]}){cast}" if defaults else " IS NOT NULL"
                 rows = [row for row in rows if before.own_name in dict(row.row)]
                 yield statements.refuse_to_drop_rows(
-                    before.on_name, f"{before.own_name} {written}", rows=rows, forced=forced
+                    before.on_name, f"{before.own_name}{written}", rows=rows, forced=forced
                 )
 
     def _removals(self) -> Iterable[str]:
@@ -382,11 +419,18 @@ class _Plan:
         ]
         yield from (statements.remove(item) for item in gone if item.kind != "grant")
         yield from statements.revoke([item for item in gone if item.kind == "grant"])
+        yield from statements.take_from_others(self.by_mode_before)
 
     def _changed_grants(self) -> Iterable[str]:
         """Statements for grants that depend on the access mode, on objects that stay."""
         fresh = {grant_target(step.after) for step in self.fresh}
-        return [its.statement for target, its in self.by_mode.items() if its.differs_in and target not in fresh]
+        # A column that is dropped and created again has lost its own.
+        lost = {step.either.on_name for step in self.fresh if step.either.kind == "grant"}
+        return [
+            its.statement
+            for target, its in self.by_mode.items()
+            if (its.differs_in or target in lost) and target not in fresh
+        ]
 
     def _creations(self) -> Iterable[str | File]:
         """Statements that create and alter objects, each after those that it needs."""
@@ -457,7 +501,9 @@ class _Plan:
                 if not self._is_inline(step):
                     parts = self._inline_parts(step)
                     inner = [part.after for part in parts if part.after]
-                    add(step, self._warning(step) + statements.create(step.after, inner), parts=parts)
+                    # An identity that is no part of a new column has rows to go on after.
+                    then = [statements.go_on_after(step.after)] if step.after.kind == "identity" else []
+                    add(step, self._warning(step) + statements.create(step.after, inner), *then, parts=parts)
             elif step.after and step.differs and step not in self.released:
                 parts = self.after.parts[step.after.address] if step.after.kind == "column" else []
                 inner = [part.after for part in parts if part.after]
@@ -476,26 +522,65 @@ class _Plan:
         return made, waits
 
     def _warning(self, step: Step) -> str:
-        """A comment that says which rows make PostgreSQL refuse the statement; empty if none can."""
+        """A comment that says which rows make PostgreSQL refuse the statement, or keep what was; empty if none do."""
         *_, table = (step, *self.after.ancestors(step))
-        old = table.before is not None and table not in self.dropped
         item = step.after
-        if not old or item is None or (step.before and not step.differs):
+        if item is None or table.before is None or table in self.dropped:
             return ""
+        if item.kind == "function":
+            kept = [str(other.either) for other in self.steps if self._was_computed_by(other, step)]
+            return f"-- Computed by the old function, and not anew: {', '.join(kept)}.\n" if kept else ""
         states = {part.either.kind: part.either.definition for part in self.after.parts[item.address]}
         cause = ""
         match item.kind:
+            case _ if step.before and not step.differs and not self._has_another_function(item):
+                pass
             case "nullability" if item.definition == "NOT NULL":
                 cause = f"while a row has no {item.own_name}"
+            case "column" if item.definition.endswith(STORED):
+                null = ", or is null" if states["nullability"] == "NOT NULL" else ""
+                cause = f"where the expression fails{null}"
             case "column" if states["nullability"] == "NOT NULL" and not states.keys() & {"default", "identity"}:
                 cause = "where the expression is null" if item.definition else "if the table has rows"
             case "type" if item.shape:
                 cause = f"where a value is no {item.definition}"
-            case "index" if item.definition.startswith("CREATE UNIQUE"):
+            case "index" if item.definition.startswith("CREATE UNIQUE") and not self._is_on_nulls(item):
                 cause = "if two rows have the same values"
-            case kind if kind in CONSTRAINTS and item.is_valid:
+            case kind if kind in CONSTRAINTS and item.is_valid and not self._is_on_nulls(item):
                 cause = "if rows break it"
         return cause and f"-- Fails {cause}.\n"
+
+    def _was_computed_by(self, step: Step, function: Step) -> bool:
+        """Whether an object that stays holds results of a function that is replaced."""
+        item = step.before
+        return bool(
+            item
+            and function.before
+            and step.after
+            and step not in self.dropped
+            and function.before.address in item.needs
+            and (item.kind == "index" or item.kind in CONSTRAINTS or item.definition.endswith(STORED))
+        )
+
+    def _has_another_function(self, item: Object) -> bool:
+        """Whether an object that is made again needs a function that is made anew."""
+        return any(
+            step in self.dropped and step.either.kind == "function" and step.differs
+            for need in item.needs
+            if (step := self.after.steps.get(need))
+        )
+
+    def _is_on_nulls(self, item: Object) -> bool:
+        """Whether all columns that it needs are new, and empty in old rows."""
+        columns = [self.after.steps.get(need) for need in item.needs if need.startswith("column ")]
+
+        def is_empty(column: Step | None) -> bool:
+            if column is None or column not in self.fresh or column.before or column.either.definition:
+                return False
+            kinds = {part.either.kind: part.either.definition for part in self.after.parts[column.either.address]}
+            return not kinds.keys() & {"default", "identity"}
+
+        return bool(columns) and all(map(is_empty, columns))
 
     def _waits_for(self, step: Step) -> set[str]:
         """The addresses that must exist before the step."""
@@ -585,6 +670,15 @@ def _must_be_dropped(item: Object, gone: set[str], retyped: set[str]) -> bool:
         return bool(changed) and item.shape in _CATALOGS_THAT_BLOCK
     # PostgreSQL retypes the two columns of a foreign key one after the other, and checks the key in between.
     return len(changed) > 1 if item.kind == "foreign key" else bool(changed) and item.kind in _BLOCKS_TYPE_CHANGE
+
+
+def _taken_name(item: Object) -> tuple[str, str]:
+    """What no two objects may share: the name of a relation or of a function; empty for other kinds."""
+    if item.kind in {"table", "view", "index"}:
+        return "relation", item.own_name
+    if item.kind in {"primary key", "unique constraint", "exclusion constraint"}:
+        return "relation", f"{item.on_name.partition('.')[0]}.{item.own_name}"
+    return ("function", item.own_name.partition("(")[0]) if item.kind == "function" else ("", "")
 
 
 def _keeps_its_values(step: Step) -> bool:

@@ -14,6 +14,7 @@ savepoint is always rolled back. Renaming a schema locks no table, so no reader 
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -116,7 +117,7 @@ def both_read(
     published, elsewhere = _publications(database), _publications(connection)
 
     def read_built() -> Catalog:
-        return read(connection, metadata, compared).without_publications(elsewhere - published)
+        return read(connection, metadata, compared).without_publications(set(PUBLICATIONS) - published)
 
     with ExitStack() as stack:
         made = Catalog({})
@@ -134,15 +135,15 @@ def both_read(
             live = live.without_grants_to(missing)
             want = read(connection, metadata, compared)
             _require_supported(beyond(connection, rows_before, want))
-            want = want.without_publications(elsewhere - published)
+            want = want.without_publications(set(PUBLICATIONS) - published)
 
             possible_renames, unclear = _renames(live, want)
             if not writes_revision and any(
                 item.kind not in STATES and key not in want for key, item in live.objects.items()
             ):
                 made = made_by_revisions(scratch, metadata, revisions, modes)
-            # Only a column that the revisions made is ours to rename.
-            renames = [rename for rename in possible_renames if ("column", rename.names[0]) in made]
+            # Only a column that the revisions made is ours to rename, or to name back.
+            renames = [rename for rename in possible_renames if any(("column", name) in made for name in rename.names)]
 
             with _old_names(connection, renames):
                 like_live = read_built() if renames else want
@@ -179,9 +180,12 @@ def both_read(
 
 def _require_supported(names: Sequence[str]) -> None:
     if names:
+        serial = ""
+        if any(name.startswith("sequence ") for name in names):
+            serial = " SQLAlchemy makes a serial of an integer key: give it Identity(), or autoincrement=False."
         raise UserError(
             f"The metadata makes or alters {', '.join(names)}, which is not compared. Nothing was changed: use a kind"
-            " that docs/drift.md lists, or let a hand-written revision do it."
+            f" that docs/drift.md lists, or let a hand-written revision do it.{serial}"
         )
 
 
@@ -241,7 +245,7 @@ def _identity(item: Object) -> tuple[str, ...]:
             return item.kind, item.part_of, item.role, item.privilege, str(item.sort)
         case "comment" | "reference row":
             return item.kind, item.part_of, str(item.sort), item.own_name.partition(" ")[0]
-        case "setting":
+        case "setting" if item.part_of.startswith("column "):
             return item.kind, item.part_of, item.own_name.partition(" ")[0]
         case _ if item.address:
             return item.kind, item.address
@@ -258,8 +262,7 @@ def _with_cast(scratch: Connection, step: Step) -> Step:
 
     def marked(source: Object, target: Object) -> Object:
         """Of `target`, `shape` is empty if every value of `source` fits: if PostgreSQL converts it unasked."""
-        fits = scratch.scalar(_FITS, {"source": _plain(source), "target": _plain(target)})
-        for shape in ("" if fits else statements.MAY_NOT_FIT, statements.NEEDS_CAST):
+        for shape in ("" if _fits(scratch, source, target) else statements.MAY_NOT_FIT, statements.NEEDS_CAST):
             retyped = replace(target, own_name="value", on_name="public.oblivion_cast", shape=shape)
             with suppress(DBAPIError), scratch.begin_nested() as savepoint:
                 execute(scratch, f"CREATE TABLE public.oblivion_cast (value {source.definition})")
@@ -271,21 +274,36 @@ def _with_cast(scratch: Connection, step: Step) -> Step:
     return Step(marked(step.after, step.before), marked(step.before, step.after), differs=True)
 
 
-def _plain(kind: Object) -> str:
-    """A column's type without its collation."""
-    return kind.definition.partition(" COLLATE ")[0]
+# The type's name, what stands in its parentheses, and the rest, such as `with time zone`.
+_TYPE: Final = re.compile(r"(?P<name>[^(\[]+)(?:\((?P<size>[\d,-]+)\)(?P<rest>[^\[]*))?(?P<array>(?:\[\])*)$")
 
 
-# A type with a length or a precision may refuse what the type without it holds.
-_FITS: Final = text(
+_TEXTS: Final = frozenset({"text", "character varying"})
+_ROUNDED: Final = frozenset({"time", "timestamp", "interval"})
+
+
+def _fits(scratch: Connection, source: Object, target: Object) -> bool:
+    """Whether every value of a column of type `source` has a place in one of type `target`; it may be rounded."""
+    old, new = (_TYPE.match(kind.definition.partition(" COLLATE ")[0]) for kind in (source, target))
+    if old is None or new is None or old["array"] != new["array"]:
+        return False
+    if new["name"] in _TEXTS and not new["size"]:
+        return True
+    names = {side: kind["name"] + (kind["rest"] or "") for side, kind in (("source", old), ("target", new))}
+    if names["source"] != names["target"]:
+        return not new["size"] and bool(scratch.scalar(_IMPLICIT, names))
+    if not new["size"] or not old["size"] or new["name"] in _ROUNDED:
+        return not new["size"] or new["name"] in _ROUNDED
+    before, after = ([*map(int, kind["size"].split(",")), 0][:2] for kind in (old, new))
+    return before == after if new["name"] == "bit" else after[0] - after[1] >= before[0] - before[1]
+
+
+_IMPLICIT: Final = text(
     """
-    SELECT a.typname = b.typname AND strpos(:target, '(') = 0
-      OR strpos(:target, '(') = 0 AND EXISTS (
-        SELECT FROM pg_cast WHERE castsource = a.oid AND casttarget = b.oid AND castcontext = 'i'
-      )
-    FROM pg_type AS a
-    CROSS JOIN pg_type AS b
-    WHERE a.oid = to_regtype(:source) AND b.oid = to_regtype(:target)
+    SELECT EXISTS (
+      SELECT FROM pg_cast
+      WHERE castsource = to_regtype(:source) AND casttarget = to_regtype(:target) AND castcontext = 'i'
+    )
     """
 )
 
@@ -305,7 +323,11 @@ def _renames(live: Catalog, want: Catalog) -> tuple[list[Rename], list[str]]:
         new = [column for column in wanted.get(table, ()) if column.own_name not in names]
         like = {
             old.name: [
-                other for other in new if live["type", old.name].definition == want["type", other.name].definition
+                other
+                for other in new
+                # A generated column has nothing to keep.
+                if not (old.definition or other.definition)
+                and live["type", old.name].definition == want["type", other.name].definition
             ]
             for old in gone
         }

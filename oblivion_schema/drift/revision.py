@@ -14,7 +14,7 @@ from sqlalchemy import func, select, true
 from sqlalchemy.exc import DBAPIError
 
 from oblivion_schema import operations
-from oblivion_schema.drift.catalog import read
+from oblivion_schema.drift.catalog import Catalog, read
 from oblivion_schema.drift.compare import Drift, drift_of
 from oblivion_schema.drift.plan import Call, File, Step, in_the_way, plan
 from oblivion_schema.drift.reading import EXPRESSIONS, both_read
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
     from sqlalchemy import Connection, MetaData
 
-    from oblivion_schema.drift.catalog import Catalog, Object
+    from oblivion_schema.drift.catalog import Object
     from oblivion_schema.drift.plan import Statement
 
 
@@ -74,6 +74,7 @@ class _Trial:
         self.scratch = scratch
         self.metadata = metadata
         self.connection: Connection = Operations(scratch).get_bind()
+        self.before = Catalog({})
         self.connection.execute(select(func.set_config("oblivion.drop_data", "yes", true())))
 
     def prepare(self, made: Catalog, steps: Sequence[Step]) -> str:
@@ -84,12 +85,14 @@ class _Trial:
         }
         pairs = [(ours.get(key), theirs.get(key)) for key in {**theirs, **ours}]
         changes = [Step(one, other, _differ(one, other)) for one, other in pairs]
+        self.before = made
         if all(one and other and not _differ(one, other) for one, other in pairs):
             return ""
         try:
             with self.connection.begin_nested():
                 for statement in plan(changes):
                     self._execute(statement)
+                self.before = read(self.connection, self.metadata)
         except (DBAPIError, UserError) as error:
             cause = primary_message(error) if isinstance(error, DBAPIError) else str(error)
             return f"The revision was not tried, because what was altered by hand could not be built again: {cause}"
@@ -97,7 +100,7 @@ class _Trial:
 
     def run(self, steps: Sequence[Step], upgrade: Sequence[Statement], downgrade: Sequence[Statement]) -> None:
         """Run both. Raises UserError if one fails, or does not leave what it should."""
-        before = read(self.connection, self.metadata)
+        before = self.before
         self._run("upgrade", upgrade)
         wanted = {step.after.key: step.after for step in steps if step.after}
         unwanted = {step.before.key for step in steps if step.before} - wanted.keys()

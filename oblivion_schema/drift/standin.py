@@ -8,6 +8,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from alembic.operations import Operations
+from psycopg2.extensions import encodings
 from sqlalchemy import event, func, select, text, true
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -251,7 +252,7 @@ def _recorded(connection: Connection, run: Callable[[], None], modes: Modes) -> 
     def listen(_: object, cursor: Any, *__: object) -> None:
         nonlocal asked
         asked = asked or cursor.description is not None
-        said.append(cursor.query.decode())
+        said.append(cursor.query.decode(encodings[cursor.connection.encoding]))
 
     def again(other: Modes) -> None:
         _set_modes(connection, other)

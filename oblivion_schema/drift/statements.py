@@ -121,7 +121,7 @@ def alter(item: Object, before: Object | None = None, parts: Sequence[Object] = 
         case "owner":
             if definition != OWNER_OF_ALL:
                 return f"ALTER {own} OWNER TO {definition}"
-            return block([f"  EXECUTE format('ALTER {own} OWNER TO %s', ({_OWNER}));"])
+            return block([f"  EXECUTE concat({text_literal(f'ALTER {own} OWNER TO ')}, ({_OWNER}));"])
         case "comment" if item.source:
             return item.source
         case "comment":
@@ -141,6 +141,8 @@ def can_alter(before: Object, after: Object) -> bool:
         return False
     if before.kind == "column":
         return before.definition.endswith(STORED) and after.definition.endswith(STORED)
+    if before.kind == "identity":  # its sequence may have another name, and keeps its numbers
+        return True
     if before.kind == "trigger":  # PostgreSQL has no CREATE OR REPLACE for constraint triggers
         return not before.shape.startswith("t") and not after.shape.startswith("t")
     return after.shape.startswith(before.shape)
@@ -189,9 +191,11 @@ def insert(rows: Sequence[Object]) -> str:
     return f"INSERT INTO {rows[0].on_name} ({names})\n  VALUES\n{lines}"
 
 
-def rename_column(table: str, before: str, after: str) -> str:
-    """The SQL that renames a column, with a comment for the person who reads the revision."""
+def rename_column(table: str, before: str, after: str, texts: Sequence[str] = ()) -> str:
+    """The SQL that renames a column, with a comment for the person who reads the revision; `texts` may name it, too."""
     comment = "-- Taken for the same column, by its place and type: if it is not, drop it and add the other one."
+    if texts:
+        comment += f"\n-- May have the old name in its text: {', '.join(texts)}."
     return f"{comment}\nALTER TABLE {table} RENAME COLUMN {before} TO {after}"
 
 
@@ -210,7 +214,7 @@ def refuse_to_drop_rows(table: str, lost: str = "", *, rows: Iterable[Object] = 
     ours = [" AND ".join(f"{name} IS NOT DISTINCT FROM {value}" for name, value in row.row) for row in rows]
     conditions = [*filter(None, [lost]), *(f"NOT ({own})" for own in ours)]
     where = f" WHERE {conditions[0]}" if conditions else ""
-    held = f"values in {lost.partition(' IS ')[0]}" if lost else "rows"
+    held = f"values in {lost.partition(' IS ')[0].removesuffix('::text')}" if lost else "rows"
     what = f"{table} holds {held}, which would be dropped"
     return block(
         [
@@ -252,6 +256,17 @@ def revoke(items: Sequence[Object]) -> list[str]:
     """REVOKE statements, one for each object and set of privileges, with what the roles passed on."""
     passed_on = [sql for item in items for role in item.grantors for sql in _take_from_grantor(item, role)]
     return passed_on + list(_by_privileges(items, "REVOKE {names} ON {on} FROM {role}{cascade}"))
+
+
+def take_from_others(items: Iterable[Object]) -> list[str]:
+    """The same only for what roles other than PostgREST's passed on."""
+    return [
+        sql
+        for item in items
+        for role in item.grantors
+        if role not in API_ROLES
+        for sql in _take_from_grantor(item, role)
+    ]
 
 
 def _take_from_grantor(item: Object, grantor: str) -> list[str]:
@@ -374,8 +389,7 @@ def _alter_identity(item: Object, before: Object) -> str:
         new.lowest, new.highest, new.start, new.increment > 0
     ):  # fmt: skip
         return _laid_out(change.replace(" ALTER COLUMN", f"{_BREAK}ALTER COLUMN"))
-    lowest = new.lowest if new.lowest is not None else 1 if new.increment > 0 else -_BIGGEST
-    highest = new.highest if new.highest is not None else _BIGGEST if new.increment > 0 else -1
+    lowest, highest = _bounds(new)
     return block(
         [
             f"  LOCK TABLE {item.on_name} IN ACCESS EXCLUSIVE MODE;",
@@ -391,6 +405,24 @@ def _alter_identity(item: Object, before: Object) -> str:
     )
 
 
+def go_on_after(item: Object) -> str:
+    """The SQL that lets a new identity of an old column go on after the numbers that rows have."""
+    numbers = _sequence(item)
+    last = "max" if numbers.increment > 0 else "min"
+    sequence, (lowest, highest) = text_literal(item.sequence), _bounds(numbers)
+    return _laid_out(
+        f"SELECT setval({sequence}, {last}({item.own_name})){_BREAK}FROM {item.on_name}{_BREAK}"
+        f"HAVING {last}({item.own_name}) BETWEEN {lowest} AND {highest}"
+    )
+
+
+def _bounds(numbers: _Sequence) -> tuple[int, int]:
+    """Its bounds; PostgreSQL's own are those of the biggest type."""
+    lowest = numbers.lowest if numbers.lowest is not None else 1 if numbers.increment > 0 else -_BIGGEST
+    highest = numbers.highest if numbers.highest is not None else _BIGGEST if numbers.increment > 0 else -1
+    return lowest, highest
+
+
 def drop_expression(column: Object) -> str:
     """The SQL that makes a stored generated column a plain one, with the values that it has."""
     return _laid_out(f"ALTER TABLE {column.on_name}{_BREAK}ALTER COLUMN {column.own_name} DROP EXPRESSION")
@@ -403,7 +435,8 @@ def _set_expression(column: Object, parts: Sequence[Object]) -> str:
     return block(
         [
             "  IF current_setting('server_version_num')::integer >= 170000 THEN",
-            f"    ALTER TABLE {table} ALTER COLUMN {own} SET EXPRESSION AS {expression};",
+            # PL/pgSQL reads both branches, and an older one does not know the words.
+            f"    EXECUTE {text_literal(f'ALTER TABLE {table} ALTER COLUMN {own} SET EXPRESSION AS {expression}')};",
             "  ELSE",
             f"    ALTER TABLE {table} DROP COLUMN {own}, ADD COLUMN {_column(column, parts)};",
             "  END IF;",
@@ -422,7 +455,8 @@ def _function(definition: str) -> str:
 # What the functions return that are constants: only that differs between databases.
 _MODES: Final = {
     "oblivion.open_access()": ("true", "false"),
-    "oblivion.page_billing()": ("'trusted'::text", "'metered'::text"),
+    # Whatever else it returns, the metadata is built as for trusted pages.
+    "oblivion.page_billing()": ("'metered'::text", "'trusted'::text"),
 }
 
 

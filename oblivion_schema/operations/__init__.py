@@ -22,7 +22,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 from sqlalchemy import event
 
-from oblivion_schema.declare.sql import statements_of
+from oblivion_schema.declare.sql import statements_of, text_literal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -201,8 +201,8 @@ def keep_grants(*names: str) -> None:
     Only grants to roles other than PostgREST's. `names`: for example `public.active_calls`, `public.tokens_due(text)`
     and the column `public.token_usage.cost`.
     """
-    relations = ", ".join(f"'{name}'" for name in names if not name.endswith(")"))
-    functions = ", ".join(f"'{name}'::regprocedure" for name in names if name.endswith(")"))
+    relations = ", ".join(text_literal(name) for name in names if not name.endswith(")"))
+    functions = ", ".join(f"{text_literal(name)}::regprocedure" for name in names if name.endswith(")"))
     run_sql(_KEEP_GRANTS.format(relations=relations, functions=functions or "NULL"))
 
 
@@ -235,7 +235,7 @@ BEGIN
   PERFORM set_config('oblivion.grants', coalesce(string_agg(format(
     'GRANT %s%s ON %s TO %I%s',
     privilege_type, of_column, name, rolname, CASE WHEN is_grantable THEN ' WITH GRANT OPTION' END
-  ), '; '), ''), true)
+  ), chr(31)), ''), true)
   FROM (
     SELECT concat('TABLE ', c.oid::regclass) AS name, NULL AS of_column, relowner AS owner, (aclexplode(relacl)).*
     FROM pg_catalog.unnest(ARRAY[{relations}]::text[]) AS named
@@ -249,7 +249,7 @@ BEGIN
     JOIN pg_catalog.pg_class AS c ON c.oid = to_regclass(format('%I.%I', part[1], part[2]))
     JOIN pg_catalog.pg_attribute ON attrelid = c.oid AND attname = coalesce(part[3], attname)
     UNION ALL
-    SELECT concat('FUNCTION ', oid::regprocedure), NULL, proowner, (aclexplode(proacl)).*
+    SELECT concat('ROUTINE ', oid::regprocedure), NULL, proowner, (aclexplode(proacl)).*
     FROM pg_catalog.pg_proc
     WHERE oid IN ({functions})
   ) AS kept
@@ -260,10 +260,18 @@ $$
 """
 _RESTORE_GRANTS = """
 DO $$
+DECLARE
+  statement text;
 BEGIN
-  IF current_setting('oblivion.grants') <> '' THEN
-    EXECUTE current_setting('oblivion.grants');
-  END IF;
+  FOREACH statement IN ARRAY string_to_array(current_setting('oblivion.grants'), chr(31)) LOOP
+    BEGIN
+      EXECUTE statement;
+    EXCEPTION
+      WHEN undefined_column THEN
+        -- Of a view that has lost the column.
+        NULL;
+    END;
+  END LOOP;
 END
 $$
 """
