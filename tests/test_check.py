@@ -789,6 +789,17 @@ def test_narrower_type_refuses_what_does_not_fit(upgraded: URL, checkout: Path) 
     assert "value too long" in run(*here, "upgrade", "head", url=upgraded).error
 
 
+def test_revision_after_one_with_an_expression_that_is_printed_otherwise(upgraded: URL, checkout: Path) -> None:
+    here = ("-c", str(checkout / "alembic.ini"))
+    table = "CREATE TABLE kinds (id bigint PRIMARY KEY, kind varchar(9), CHECK (kind IN ('a', 'b')))"
+    with declared(table):
+        assert run(*here, "revision", "--autogenerate", "-m", "kinds", url=upgraded).status == 0
+        assert run(*here, "upgrade", "head", url=upgraded).status == 0
+        assert run(*here, "check", url=upgraded).status == 0
+    with declared(table, "COMMENT ON TABLE kinds IS 'Kinds'"):
+        assert run(*here, "revision", "--autogenerate", "-m", "comment", url=upgraded).status == 0
+
+
 def test_what_other_roles_may_do_outlives_a_view_that_makes_way(upgraded: URL, checkout: Path) -> None:
     other = f"other_{upgraded.database}"
     execute(

@@ -262,3 +262,53 @@ def test_replaced_function_names_what_it_computed(connection: Connection) -> Non
     assert "-- Computed by the old function, and not anew: index public.t_norm on public.t." in "".join(
         statement.text if isinstance(statement, File) else str(statement) for statement in found.upgrade()
     )
+
+
+def test_other_roles_keep_what_they_may_do_with_a_procedure_and_lose_a_lost_column(connection: Connection) -> None:
+    run(connection, ['CREATE ROLE "it\'s"'])
+    before = """
+        CREATE PROCEDURE act(a integer) LANGUAGE sql AS 'SELECT 1';
+        CREATE VIEW "50%" AS SELECT 1 AS a, 2 AS b;
+        CREATE VIEW "it's" AS SELECT a, b FROM "50%"
+    """
+    run(
+        connection,
+        [before, 'GRANT EXECUTE ON PROCEDURE act TO "it\'s"; GRANT SELECT (a), SELECT (b) ON "50%" TO "it\'s"'],
+    )
+    after = """
+        DROP PROCEDURE act; CREATE PROCEDURE act(b integer) LANGUAGE sql AS 'SELECT 1';
+        DROP VIEW "it's"; DROP VIEW "50%"; CREATE VIEW "50%" AS SELECT 1 AS a; CREATE VIEW "it's" AS SELECT a FROM "50%"
+    """
+    found = to(connection, before, after)
+    run(connection, found.upgrade())
+    kept = connection.execute(
+        text(
+            """
+            SELECT has_function_privilege('it''s', 'act(integer)', 'EXECUTE'),
+              has_column_privilege('it''s', '"50%"', 'a', 'SELECT')
+            """
+        )
+    ).one()
+    assert kept == (True, True)
+    run(connection, found.downgrade())
+
+
+def test_page_billing_that_is_neither_becomes_what_check_says(connection: Connection) -> None:
+    run(
+        connection,
+        ["CREATE OR REPLACE FUNCTION oblivion.page_billing() RETURNS text LANGUAGE sql IMMUTABLE RETURN 'foo'::text"],
+    )
+    found = to(connection, "", "")
+    [difference] = [item for item in found.differences if item.kind == "function"]
+    run(connection, found.upgrade())
+    said = connection.scalar(text("SELECT oblivion.page_billing()"))
+    assert f"RETURN '{said}'::text" in difference.metadata
+    assert to(connection, "", "").differences == ()
+
+
+def test_identity_whose_sequence_has_another_name_keeps_its_numbers(connection: Connection) -> None:
+    run(connection, [IDENTITY, *["INSERT INTO numbers (note) VALUES ('')"] * 3])
+    run(connection, ["ALTER SEQUENCE numbers_id_seq RENAME TO odd"])
+    found = to(connection, IDENTITY, "ALTER TABLE numbers ALTER id SET CACHE 7")
+    run(connection, [*found.upgrade(), "INSERT INTO numbers (note) VALUES ('')"])
+    assert connection.scalar(text("SELECT max(id) FROM numbers")) == 4

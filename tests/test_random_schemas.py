@@ -154,6 +154,13 @@ def comparable(dumped: str) -> list[str]:
         lambda found: ", ".join(sorted(found[0].split(", "))),
         dumped,
     )
+    # Nor does the order in which privileges were given.
+    dumped = re.sub(
+        r"(?:^(?:GRANT|REVOKE) .*;\n)+",
+        lambda found: "\n".join(sorted(found[0].splitlines())) + "\n",
+        dumped,
+        flags=re.MULTILINE,
+    )
     return sorted(re.split(r"\n{2,}", dumped.strip()))
 
 
