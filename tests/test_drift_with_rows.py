@@ -312,3 +312,15 @@ def test_identity_whose_sequence_has_another_name_keeps_its_numbers(connection: 
     found = to(connection, IDENTITY, "ALTER TABLE numbers ALTER id SET CACHE 7")
     run(connection, [*found.upgrade(), "INSERT INTO numbers (note) VALUES ('')"])
     assert connection.scalar(text("SELECT max(id) FROM numbers")) == 4
+
+
+def test_parent_that_somebody_gave_a_table_of_ours_stands_in_the_way(connection: Connection) -> None:
+    run(connection, ["CREATE TABLE parent (i integer)", "ALTER TABLE user_presence ADD i integer, INHERIT parent"])
+    found = to(connection, "", "")
+    blocked = [str(item) for item in in_the_way(found.steps, found.others)]
+    assert blocked == ["inheritance of public.user_presence from public.parent"]
+
+
+def test_new_reference_row_says_that_users_may_have_its_key(connection: Connection) -> None:
+    found = to(connection, "", "INSERT INTO token_rates VALUES ('video', true, '2027-01-01 00:00+00', 7)")
+    assert "-- Fails if users have a row with such a key.\nINSERT INTO" in "".join(map(str, found.upgrade()))

@@ -614,7 +614,7 @@ found AS (
   SELECT
     'other',
     format('inheritance of %s from %s', r.name, inhparent::regclass),
-    NULL, '', NULL, NULL, r.address, r.oid
+    NULL, '', NULL, format('inheritance %s.%s', inhrelid, inhparent), r.address, r.oid
   FROM pg_inherits
   JOIN relation AS r ON r.oid = inhrelid
   WHERE NOT relispartition
@@ -750,6 +750,9 @@ need AS (
   CROSS JOIN LATERAL (VALUES ('cluster', indisclustered), ('replica identity', indisreplident)) AS s (setting, names_it)
   LEFT JOIN pg_constraint AS k ON k.conindid = indexrelid AND k.conrelid = table_oid AND k.contype IN ('p', 'u', 'x')
   WHERE names_it
+  UNION ALL
+  SELECT format('inheritance %s.%s', inhrelid, inhparent), concat('relation ', inhparent), NULL, NULL, NULL, NULL
+  FROM pg_inherits
 ),
 -- Whatever else PostgreSQL would not let lose what it needs, in any schema; the shape is its system catalog.
 dependent AS (

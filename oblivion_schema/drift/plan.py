@@ -517,9 +517,14 @@ class _Plan:
         for (kind, _), steps in together.items():
             items = [step.after for step in steps if step.after]
             # One INSERT for all rows of a table, because they may refer to each other.
-            sql = statements.grant(items) if kind == "grant" else [statements.insert(items)]
+            sql = statements.grant(items) if kind == "grant" else [self._insert(items)]
             add(steps[0], *sql, parts=steps)
         return made, waits
+
+    def _insert(self, rows: Sequence[Object]) -> str:
+        """The INSERT for the reference rows of one table, with what makes PostgreSQL refuse it."""
+        is_new = self.after.steps.get(rows[0].part_of) in self.fresh
+        return ("" if is_new else "-- Fails if users have a row with such a key.\n") + statements.insert(rows)
 
     def _warning(self, step: Step) -> str:
         """A comment that says which rows make PostgreSQL refuse the statement, or keep what was; empty if none do."""
