@@ -657,8 +657,8 @@ ALTER TABLE spots ALTER twice SET STATISTICS 7;
 -- change together: public.notes.note
 -- ALTER TYPE resets storage and compression.
 -- setup:
-CREATE TABLE notes (note text STORAGE EXTERNAL COMPRESSION pglz);
-ALTER TABLE notes ALTER note SET STATISTICS 7;
+CREATE TABLE notes (note text COMPRESSION pglz);
+ALTER TABLE notes ALTER note SET STORAGE EXTERNAL, ALTER note SET STATISTICS 7;
 -- then:
 ALTER TABLE notes ALTER note TYPE varchar(9), ALTER note SET STORAGE EXTERNAL, ALTER note SET COMPRESSION pglz;
 
@@ -752,8 +752,8 @@ CREATE TABLE numbers (
 -- change together: public.notes.note
 -- A renamed column with settings.
 -- setup:
-CREATE TABLE notes (id integer, note text STORAGE EXTERNAL);
-ALTER TABLE notes ALTER note SET STATISTICS 7;
+CREATE TABLE notes (id integer, note text);
+ALTER TABLE notes ALTER note SET STORAGE EXTERNAL, ALTER note SET STATISTICS 7;
 -- then:
 ALTER TABLE notes RENAME note TO remark;
 ALTER TABLE notes ALTER remark SET (n_distinct = 2);
