@@ -299,12 +299,14 @@ class _Plan:
         """Whether the object is not there after the step, or nothing can alter it."""
         if step.before is None or step.after is None:
             return True
-        if step.before.kind == "column" and step not in self.released:
+        if step in self.released:
+            return False
+        if step.before.kind == "column":
             # PostgreSQL retypes no column whose expression it has to compute anew.
             return (step.differs and not self._is_bare(step)) or (
                 step.before.definition != "" and step.before.address in self.retyped
             )
-        return step.differs and step not in self.released and not statements.can_alter(step.before, step.after)
+        return step.differs and not statements.can_alter(step.before, step.after)
 
     def _is_bare(self, step: Step) -> bool:
         """Whether a stored column only gets another expression, and nothing stands on it that a DROP would take."""
@@ -364,18 +366,10 @@ class _Plan:
             if before.kind == "table":
                 yield statements.refuse_to_drop_rows(before.own_name, rows=rows, forced=forced)
             elif before.kind == "column" and (step.after or not before.definition):
-                defaults = [
-                    part.before.definition
-                    for part in self.before.parts[before.address]
-                    if part.before and part.before.kind == "default"
-                ]
-                [kind] = [
-                    part.before.definition
-                    for part in self.before.parts[before.address]
-                    if part.before and part.before.kind == "type"
-                ]
-                cast = "::text" if kind.rstrip("[]") in _WITHOUT_EQUALITY else ""
-                written = f"{cast} IS DISTINCT FROM ({defaults[0]}){cast}" if defaults else " IS NOT NULL"
+                its = {part.before.kind: part.before for part in self.before.parts[before.address] if part.before}
+                cast = "::text" if its["type"].definition.rstrip("[]") in _WITHOUT_EQUALITY else ""
+                default = its.get("default")
+                written = f"{cast} IS DISTINCT FROM ({default.definition}){cast}" if default else " IS NOT NULL"
                 rows = [row for row in rows if before.own_name in dict(row.row)]
                 yield statements.refuse_to_drop_rows(
                     before.on_name, f"{before.own_name}{written}", rows=rows, forced=forced
