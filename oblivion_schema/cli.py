@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from argparse import REMAINDER, ArgumentParser
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -43,6 +44,7 @@ from oblivion_schema.drift.check import check_against as run_check_against
 from oblivion_schema.drift.check import compare_here, document, require_newest_revision
 from oblivion_schema.drift.check import script as script_that_mends
 from oblivion_schema.errors import UserError, explain, interrupted
+from oblivion_schema.fleet import command as fleets
 from oblivion_schema.operations import requests_of
 from oblivion_schema.operations.files import require_sound_files
 from oblivion_schema.server import embedded
@@ -64,8 +66,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from oblivion_schema.server.database import Database
+
 NOT_COMPARED: Final = 2
 """Exit status of `check --json` that failed: 1 says that there are differences."""
+_MOST_JOBS: Final = 1000
 
 
 def psql(config: Config, arguments: Sequence[str]) -> None:
@@ -321,6 +326,58 @@ def export(config: Config, directory: str) -> None:
         config.print_stdout("%s", path)
 
 
+def fleet(config: Config, asked: fleets.Asked, site: Namespace | None) -> None:
+    """Run a command on all sites of a file, or add a site; exit status 1 if it fails on any of them."""
+    if site is None:
+        fleets.run(config, asked)
+    else:
+        fleets.add(config, asked, site.site, site.url)
+
+
+def _fleet_options() -> ArgumentParser:
+    """The options of `fleet`, which may stand before its command or after it."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--jobs", metavar="N", default="4", help="the most sites at a time; default: 4")
+    parser.add_argument("--only", metavar="NAME", nargs="+", action="extend", help="these sites alone")
+    parser.add_argument("--first", metavar="NAME", help="upgrade this site, verify it, and go on only if it is well")
+    parser.add_argument("--json", action="store_true", help="print one JSON document at the end")
+    return parser
+
+
+def _take_over_fleet(line: CommandLine, options: Namespace) -> None:
+    """Read the words behind the command: options of ours, and those of the command, which its own parser judges."""
+    ours = _fleet_options()
+    options, words = ours.parse_known_args(options.arguments, options)
+    if not options.jobs.isdecimal() or not 1 <= int(options.jobs) <= _MOST_JOBS:
+        raise UserError(f"--jobs {options.jobs}: give a number of sites from 1 to {_MOST_JOBS}, such as 4.")
+    name, site = options.command, None
+    prog = f"oblivion-schema fleet {options.file} {name}"
+    match name:
+        case "add":
+            adds = ArgumentParser(prog=prog, description=fleets.add.__doc__, parents=[ours], conflict_handler="resolve")
+            adds.add_argument("site", metavar="NAME", help="letters, digits, - and _")
+            adds.add_argument("--url", required=True, help="its database, which is made if it is missing")
+            site = adds.parse_args(words)
+            if options.only or options.first:
+                raise UserError("fleet add: --only and --first belong to commands on the sites that there are.")
+        case "upgrade":
+            upgrades = ArgumentParser(prog=prog, description="Upgrade the sites that are behind.", parents=[ours])
+            upgrades.add_argument("revision", nargs="?", default="head", help="default: head, the newest")
+            words = [upgrades.parse_args(words).revision]
+        case _:
+            its = line.parser.parse_args([name, *words])
+            if getattr(its, "sql", False) and name in {"access", "pages"}:
+                raise UserError(f"{name} --sql is the same for each site: run oblivion-schema {name} ... --sql.")
+            if getattr(its, "against", None) is not None:
+                raise UserError("check --against names a database: a fleet's databases are those of its file.")
+            if options.json and getattr(its, "sql", False):
+                raise UserError("check --sql --json: say one of them.")
+    options.site = site
+    options.asked = fleets.Asked(
+        Path(options.file), name, words, int(options.jobs), options.only or (), options.first, options.json
+    )
+
+
 def _command_line() -> CommandLine:
     """The parser of Alembic's commands and ours."""
     line = CommandLine(prog="oblivion-schema")
@@ -369,6 +426,20 @@ def _command_line() -> CommandLine:
     compare.add_argument(
         "--scratch", metavar="URL", help="build it there, not on the embedded PostgreSQL; everything is rolled back"
     )
+    sites = line.subparsers.add_parser(
+        "fleet",
+        help=fleet.__doc__,
+        description=fleet.__doc__,
+        parents=[_fleet_options()],
+        allow_abbrev=False,
+        epilog="For example: oblivion-schema fleet sites.toml upgrade --jobs 8 --first small-site",
+    )
+    sites.add_argument("file", metavar="SITES.toml", help="has [sites.NAME] and url = ... for each site")
+    sites.add_argument(
+        "command", metavar="COMMAND", choices=(*fleets.COMMANDS, "add"), help=f"{', '.join(fleets.COMMANDS)}, or add"
+    )
+    sites.add_argument("arguments", metavar="...", nargs=REMAINDER, help="what the command takes")
+    sites.set_defaults(cmd=(fleet, ["asked", "site"], []))
     # The prefix makes argparse take no argument for an option of ours: all of them are psql's.
     open_psql = line.subparsers.add_parser("psql", help=psql.__doc__, add_help=False, prefix_chars="\0")
     open_psql.add_argument("arguments", nargs="*")
@@ -386,8 +457,24 @@ def _take_over_check(options: Namespace) -> None:
         options.cmd = (check, ["against", "scratch"], ["sql", "json"])
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line. If a command fails, it exits with a nonzero status, and one line on stderr."""
+def _take_over(line: CommandLine, options: Namespace) -> None:
+    if options.cmd[0] is fleet:
+        _take_over_fleet(line, options)
+    elif options.cmd[0].__name__ == "check":
+        _take_over_check(options)
+
+
+def _takes_modes(options: Namespace) -> bool:
+    """Whether `-x access=` and `-x pages=` have a meaning for the command."""
+    name = options.command if options.cmd[0] is fleet else options.cmd[0].__name__
+    return name in {"add", "export", "upgrade"}
+
+
+def main(argv: Sequence[str] | None = None, database: Database | None = None) -> None:
+    """Run the command line. If a command fails, it exits with a nonzero status, and one line on stderr.
+
+    `database` is the one that commands work on, before any URL that is configured.
+    """
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments[:1] == ["--version"]:  # Alembic's option would print only Alembic's version
         sys.stdout.write(f"oblivion-schema {version('oblivion-schema')}, alembic {version('alembic')}\n")
@@ -399,10 +486,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     raises, options.raiseerr = options.raiseerr, True
     try:
         config = migrate.config(options)
-        if options.cmd[0].__name__ == "check":
-            _take_over_check(options)
+        config.attributes["database"] = database
+        _take_over(line, options)
         # Checked here, because for commands that only read files Alembic does not run env.py, which checks it too.
-        if Options.from_config(config).sets_modes and options.cmd[0].__name__ not in {"export", "upgrade"}:
+        if Options.from_config(config).sets_modes and not _takes_modes(options):
             raise UserError(MODES_ARE_FOR_UPGRADES)
         # These only read files, so Alembic does not run env.py, which looks whether they fit together.
         if options.cmd[0].__name__ in {"branches", "edit", "heads", "show"}:

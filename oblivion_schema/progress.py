@@ -47,8 +47,11 @@ def _erase() -> None:
         _drawn = False
 
 
-def _draw(line: str) -> None:
+def draw(line: str) -> None:
+    """Write the line again, on a terminal alone."""
     global _drawn  # noqa: PLW0603 - as above
+    if not sys.stderr.isatty():
+        return
     with _terminal:
         sys.stderr.write(_ERASE + line[: shutil.get_terminal_size().columns - 1])
         sys.stderr.flush()
@@ -96,7 +99,7 @@ def _watch(ended: Event, label: str, engine: Engine | None, pid: int | None) -> 
                 doing = watcher.scalar(text(_DOES), {"pid": pid, "prefix": f"{APPLICATION}: "})
         line = f"{label}, {time.monotonic() - began:.0f} s"
         if not ended.is_set():
-            _draw(f"{line}: {doing}" if doing else line)
+            draw(f"{line}: {doing}" if doing else line)
     if watcher is not None:
         with suppress(SQLAlchemyError):
             watcher.close()

@@ -82,7 +82,7 @@ def run() -> None:
         with database.connected(given, "the given engine") as connection:
             _run_on(connection, options)
     else:
-        found = context.config.attributes.get("database") or find_database(context.config)
+        found = find_database(context.config)
         if found.is_behind_transaction_pooler:
             progress.say(database.TRANSACTION_POOLER)
         with found.connect() as connection:

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 def find_database(config: Config, *, unnamed: Unnamed = "make") -> Database:
-    """The database of a command, as `oblivion_schema.server.choice.choose()` finds it."""
+    """The database of a command: the caller's, or what `oblivion_schema.server.choice.choose()` finds."""
+    given: Database | None = config.attributes.get("database")
+    if given is not None:
+        return given
     url = Options.from_config(config).url
     return choose(url, config.get_main_option("sqlalchemy.url"), os.environ, unnamed=unnamed)
 

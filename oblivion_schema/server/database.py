@@ -27,7 +27,7 @@ EMBEDDED: Final = "Embedded PostgreSQL"
 _LOOKS: Final = 5
 _TRANSACTION_POOLER_PORT: Final = 6543
 TRANSACTION_POOLER: Final = "Port 6543 is Supabase's transaction pooler; use port 5432, direct or session mode."
-_LIBPQ: Final = frozenset({"psycopg2", "psycopg"})
+LIBPQ: Final = frozenset({"psycopg2", "psycopg"})
 _ASYNCHRONOUS: Final = frozenset({"asyncpg", "psycopg_async", "aiopg"})
 
 
@@ -92,7 +92,7 @@ class Database:
                 " give postgresql:// or postgresql+psycopg:// here. The service may keep its own driver."
             )
         # Whoever waits for us reads this name in pg_stat_activity, unless the URL gives another.
-        named = {"fallback_application_name": APPLICATION} if self.url.get_driver_name() in _LIBPQ else {}
+        named = {"fallback_application_name": APPLICATION} if self.url.get_driver_name() in LIBPQ else {}
         try:
             engine = create_engine(self.url, poolclass=NullPool, connect_args=named)
         except (NoSuchModuleError, ImportError) as error:
