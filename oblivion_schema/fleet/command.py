@@ -1,7 +1,7 @@
 """`oblivion-schema fleet SITES.toml COMMAND`: a command on all sites of a file.
 
 One process looks at all sites, through a connection to each. What is at the newest revision already is not upgraded,
-and `current` needs no more than that look. All other work is done in a process for each site.
+and `current` needs no more than that look. All other work is done in processes, for a site at a time: `fleet/run.py`.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def run(config: Config, asked: Asked) -> None:
         report.outcomes[look.site.name].revision = ", ".join(look.revisions or ()) or None
         if look.error is not None:
             report.fail(look.site.name, look.error, look.seconds)
-    with runner.hearing_signals():
+    with runner:
         if asked.command == "upgrade":
             _upgrade(config, asked, runner, reached, to_head=_reaches_head(asked, options, revisions))
         elif asked.command == "current" and not asked.arguments:
@@ -146,7 +146,7 @@ def add(config: Config, asked: Asked, name: str, url: str) -> None:
     if made:
         report.note(name, f"Made the database {site.database}.")
     runner = Runner(1, report)
-    with runner.hearing_signals():
+    with runner:
         is_well = runner.run([site], [*_globals(config), "upgrade", "head"], is_last=False)
         is_well = is_well and runner.run([site], _verify(config))
     if is_well:

@@ -1,7 +1,7 @@
-"""Commands on sites, each in a process of its own, some at a time, until all are over or a signal says to stop.
+"""Commands on sites: some processes, each of which works on one site at a time, until all sites are over.
 
-A process is told to stop by closing its stdin, which the death of this process does, too: `fleet/child.py`. It has no
-terminal, so that Ctrl-C reaches it this way alone.
+A process is told to stop by closing its stdin, which the death of this process does, too: `fleet/worker.py`. It has no
+terminal, so that Ctrl-C reaches it this way alone. If it dies, its site fails, and the next site gets a new process.
 """
 
 from __future__ import annotations
@@ -13,159 +13,170 @@ import sys
 import threading
 import time
 from collections import deque
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from typing import IO
 
     from oblivion_schema.fleet.report import Report
     from oblivion_schema.fleet.sites import Site
-    from oblivion_schema.server.database import Database
 
 _LOOK_SECONDS: Final = 0.2
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_MARK: Final = b"\0ended "
+_STREAMS: Final = 2
 
 
-class _Line(NamedTuple):
-    name: str
-    text: str
-    error: bool
+@dataclass(eq=False)
+class _Worker:
+    """A process, and the site that it works on."""
 
+    process: subprocess.Popen[bytes]
+    name: str = ""
+    began: float = 0
+    marks: int = 0
+    """Streams on which the command has ended."""
+    ends: int = 0
+    """Streams that have ended."""
 
-class _End(NamedTuple):
-    name: str
-    status: int
-    seconds: float
+    def close(self) -> None:
+        """Tell it to stop, or that there is nothing more to do."""
+        if self.process.stdin is not None:
+            with suppress(OSError):
+                self.process.stdin.close()
 
 
 class Runner:
-    """Runs commands on sites, `jobs` at a time, and tells the report what they say."""
+    """Runs commands on sites, `jobs` at a time, and tells the report what they say. A context, whose end stops all."""
 
     def __init__(self, jobs: int, report: Report) -> None:
         self.jobs, self.report = jobs, report
         self.stopped: int | None = None
         """The signal that said to stop."""
         self._times_told = 0
-        self._heard: SimpleQueue[_Line | _End] = SimpleQueue()
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._heard: SimpleQueue[tuple[_Worker, bytes | None, bool]] = SimpleQueue()
+        self._workers: list[_Worker] = []
 
-    @contextmanager
-    def hearing_signals(self) -> Iterator[None]:
-        """Within this context a signal stops the runs, and nothing else; a second one does not wait for them."""
-        before = {number: signal.signal(number, self._stop) for number in _SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def __enter__(self) -> Self:
+        """From now on a signal stops the runs, and nothing else; a second one does not wait for them."""
+        # Python hears signals in the main thread alone.
+        is_main = threading.current_thread() is threading.main_thread()
+        self._before = {number: signal.signal(number, self._stop) for number in _SIGNALS} if is_main else {}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let the processes end."""
+        for worker in self._workers:
+            worker.close()
+        for worker in self._workers:
+            worker.process.wait()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def run(self, sites: Sequence[Site], arguments: Sequence[str], *, is_last: bool = True) -> bool:
         """Run the command on all of them; whether it ended well on each. If not `is_last`, such a site is not over."""
         waiting = deque(sites)
         is_well = True
         told = 0
-        try:
-            while self._running or (waiting and self.stopped is None):
-                while waiting and len(self._running) < self.jobs and self.stopped is None:
-                    self._start(waiting.popleft(), arguments)
-                if told < self._times_told:
-                    told = self._times_told
-                    self._tell_to_stop()
+        while self._busy() or (waiting and self.stopped is None):
+            while waiting and len(self._busy()) < self.jobs and self.stopped is None:
+                is_well &= self._start(waiting.popleft(), arguments)
+            if told < self._times_told:
+                told = self._times_told
+                self._tell_to_stop()
+            if self._busy():
                 is_well &= self._hear(is_last=is_last)
-        finally:
-            self._running_are_told()
         return is_well and not waiting
+
+    def _busy(self) -> list[_Worker]:
+        return [worker for worker in self._workers if worker.name]
 
     def _stop(self, number: int, _: object) -> None:
         self.stopped = number
         self._times_told += 1
 
     def _tell_to_stop(self) -> None:
-        for process in self._running.values():
+        for worker in self._busy():
             if self._times_told > 1:
-                process.terminate()
-            _close(process.stdin)
+                worker.process.terminate()
+            worker.close()
 
-    def _running_are_told(self) -> None:
-        """After an error of ours nothing goes on unwatched."""
-        for process in self._running.values():
-            _close(process.stdin)
-
-    def _start(self, site: Site, arguments: Sequence[str]) -> None:
-        pipe = subprocess.PIPE
-        command = [sys.executable, "-u", "-m", "oblivion_schema.fleet.child", *arguments]
-        began = time.monotonic()
+    def _start(self, site: Site, arguments: Sequence[str]) -> bool:
+        """Let a process work on the site; False if there is none to be had."""
+        idle = [worker for worker in self._workers if not worker.name]
         try:
-            process = subprocess.Popen(  # noqa: S603 - this program
-                command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
-            )
+            worker = idle[0] if idle else self._worker()
         except OSError as error:
-            self._heard.put(_Line(site.name, f"FAILED: No process can be started: {error.strerror}.", error=True))
-            self._heard.put(_End(site.name, 1, 0))
-            return
-        self._running[site.name] = process
-        if process.stdin is not None:
-            with suppress(OSError):  # it has ended already
-                process.stdin.write(_first_line(site.database))
-                process.stdin.flush()
-        threading.Thread(target=self._follow, args=(site.name, process, began), daemon=True).start()
+            self.report.fail(site.name, f"No process can be started: {error.strerror}. Try again with less --jobs.")
+            return False
+        worker.name, worker.began, worker.marks = site.name, time.monotonic(), 0
+        url = site.database.url.render_as_string(hide_password=False)
+        work = {"url": url, "source": site.database.source, "arguments": list(arguments)}
+        if worker.process.stdin is not None:
+            with suppress(OSError):  # it has died, which its streams tell
+                worker.process.stdin.write(json.dumps(work).encode() + b"\n")
+                worker.process.stdin.flush()
+        return True
 
-    def _follow(self, name: str, process: subprocess.Popen[bytes], began: float) -> None:
-        errors = threading.Thread(target=self._read, args=(name, process.stderr), kwargs={"error": True}, daemon=True)
-        errors.start()
-        self._read(name, process.stdout, error=False)
-        errors.join()
-        self._heard.put(_End(name, process.wait(), time.monotonic() - began))
+    def _worker(self) -> _Worker:
+        command = [sys.executable, "-m", "oblivion_schema.fleet.worker"]
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True)  # noqa: S603
+        worker = _Worker(process)
+        self._workers.append(worker)
+        for stream in (process.stdout, process.stderr):
+            error = stream is process.stderr
+            threading.Thread(target=self._read, args=(worker, stream), kwargs={"error": error}, daemon=True).start()
+        return worker
 
-    def _read(self, name: str, stream: IO[bytes] | None, *, error: bool) -> None:
-        if stream is None:
-            return
+    def _read(self, worker: _Worker, stream: IO[bytes], *, error: bool) -> None:
         with stream:
             for line in stream:
-                self._heard.put(_Line(name, line.decode(errors="replace").rstrip("\r\n"), error))
+                self._heard.put((worker, line, error))
+        self._heard.put((worker, None, error))
 
     def _hear(self, *, is_last: bool) -> bool:
         """Take what was heard next, or show how far it is; False for a site that did not end well."""
         try:
-            heard = self._heard.get(timeout=_LOOK_SECONDS)
+            worker, line, error = self._heard.get(timeout=_LOOK_SECONDS)
         except Empty:
-            self.report.draw(self._running)
+            self.report.draw(worker.name for worker in self._busy())
             return True
-        if isinstance(heard, _Line):
-            self.report.line(heard.name, heard.text, error=heard.error)
-            return True
-        process = self._running.pop(heard.name, None)
-        if process is not None:
-            _close(process.stdin)
-        if heard.status == 0:
-            self.report.end(heard.name, "done" if is_last else "not done", heard.seconds)
-            return True
-        if self.stopped is not None:
-            self.report.end(heard.name, "not done", heard.seconds)
-            return False
-        if heard.status < 0:
-            ended = f"FAILED: {_name_of(-heard.status)} ended its process. PostgreSQL rolls back what is not committed."
-            self.report.line(heard.name, ended, error=True)
-        self.report.end(heard.name, "failed", heard.seconds)
-        return False
+        if line is None:
+            worker.ends += 1
+            if worker.ends < _STREAMS:
+                return True
+            status = worker.process.wait()
+            worker.close()
+            self._workers.remove(worker)
+            if not worker.name:
+                return True
+            if self.stopped is None:
+                ended = f"{_name_of(-status)} ended its process" if status < 0 else "Its process ended early"
+                said = f"FAILED: {ended}. PostgreSQL rolls back what is not committed."
+                self.report.line(worker.name, said, error=True)
+            return self._over(worker, status or 1, is_last=is_last)
+        if line.startswith(_MARK):
+            worker.marks += 1
+            return worker.marks < _STREAMS or self._over(worker, int(line.removeprefix(_MARK)), is_last=is_last)
+        self.report.line(worker.name, line.decode(errors="replace").rstrip("\r\n"), error=error)
+        return True
 
-
-def _first_line(database: Database) -> bytes:
-    """What `fleet/child.py` reads first."""
-    url = database.url.render_as_string(hide_password=False)
-    return json.dumps({"url": url, "source": database.source}).encode() + b"\n"
+    def _over(self, worker: _Worker, status: int, *, is_last: bool) -> bool:
+        name, worker.name = worker.name, ""
+        seconds = time.monotonic() - worker.began
+        if status == 0:
+            self.report.end(name, "done" if is_last else "not done", seconds)
+        else:
+            self.report.end(name, "failed" if self.stopped is None else "not done", seconds)
+        return status == 0
 
 
 def _name_of(number: int) -> str:
     with suppress(ValueError):
         return signal.Signals(number).name
     return f"Signal {number}"
-
-
-def _close(stream: IO[Any] | None) -> None:
-    if stream is not None:
-        with suppress(OSError):
-            stream.close()
