@@ -19,7 +19,7 @@ import psutil
 import pytest
 from legacy_states import STATES
 from sqlalchemy import NullPool, create_engine, text
-from support import Result, dump, examples, execute, query, run, spawn, wait_until
+from support import PROJECT, Result, dump, examples, execute, query, run, spawn, wait_until
 
 from oblivion_schema.errors import UserError
 from oblivion_schema.fleet import sites as files
@@ -150,7 +150,7 @@ def test_upgrade_brings_all_sites_to_head_but_the_dead_one(
     before = counts(eight["by-hand"])
     result = fleet(file, "upgrade", "--jobs", "4", options=("-x", "demo=no"))
     assert result.status == 1
-    assert failure(result) == "Failed: dead. The lines of these sites say why."
+    assert failure(result) == "1 of 8 sites: dead. The lines of this site say why."
     assert sum_of(result) == "8 sites: 6 done, 1 at head, 1 failed."
     assert {name: at(url) for name, url in eight.items()} == {name: [HEAD] for name in eight}
     assert counts(eight["by-hand"]) == before
@@ -165,6 +165,7 @@ def test_upgrade_brings_all_sites_to_head_but_the_dead_one(
 
 
 @posix
+@pytest.mark.full
 def test_killed_fleet_leaves_nothing_running_and_goes_on(eight: dict[str, URL], fleet_of: Callable[..., Path]) -> None:
     file = fleet_of(dead=DEAD, **eight)
     url = eight["at-003"]
@@ -179,7 +180,7 @@ def test_killed_fleet_leaves_nothing_running_and_goes_on(eight: dict[str, URL], 
     assert dump(url) == before
     again = fleet(file, "upgrade", "--jobs", "4")
     assert again.status == 1
-    assert failure(again) == "Failed: dead. The lines of these sites say why."
+    assert failure(again) == "1 of 8 sites: dead. The lines of this site say why."
     assert {name: at(url) for name, url in eight.items()} == {name: [HEAD] for name in eight}
     for url in eight.values():
         assert run("check", url=url).status == 0, url
@@ -187,6 +188,7 @@ def test_killed_fleet_leaves_nothing_running_and_goes_on(eight: dict[str, URL], 
 
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=str)
+@pytest.mark.few(number=1)
 def test_signal_rolls_back_what_runs_and_says_what_is_not_done(
     at_revision: Callable[[str], URL], fleet_of: Callable[..., Path], number: signal.Signals
 ) -> None:
@@ -265,7 +267,7 @@ def test_sites_at_head_take_no_process(at_revision: Callable[[str], URL], fleet_
         "behind: FAILED: No process can be started: Resource temporarily unavailable. Try again with less --jobs."
         in refused.err
     )
-    assert failure(refused) == "Failed: behind. The lines of these sites say why."
+    assert failure(refused) == "1 of 2 sites: behind. The lines of this site say why."
 
 
 def test_sites_at_head_get_what_is_left_to_do(at_revision: Callable[[str], URL], fleet_of: Callable[..., Path]) -> None:
@@ -286,18 +288,19 @@ def test_first_site_is_verified_before_any_other_is_touched(
     file = fleet_of(other=other, first=first)
     execute(first, "DELETE FROM token_rates WHERE mode = 'video'")
     stopped = fleet(file, "upgrade", "--first", "first")
-    assert failure(stopped) == "Failed: first. The lines of these sites say why. Not done: other."
+    assert failure(stopped) == "1 of 2 sites: first. The lines of this site say why. Not done: other."
     assert re.search("^first: FAIL .*rate", stopped.out, re.MULTILINE)
     assert (at(first), at(other)) == ([HEAD], ["004"]), "it was upgraded, and is not well"
 
     run("downgrade", "004", url=first)
     execute(first, "DELETE FROM token_rates")
     dead = fleet(fleet_of(other=other, first=DEAD), "upgrade", "--first", "first")
-    assert failure(dead) == "Failed: first. The lines of these sites say why. Not done: other."
+    assert failure(dead) == "1 of 2 sites: first. The lines of this site say why. Not done: other."
     assert at(other) == ["004"]
 
     well = fleet(fleet_of(other=other, first=at_revision("004")), "upgrade", "--first", "first")
     assert sum_of(well) == "2 sites: 2 done."
+    assert well.err.count("Context impl") == 2, "verify logs nothing"
     assert well.err.rindex("\nfirst: ") < well.err.index("\nother: ")
     assert at(other) == [HEAD]
 
@@ -343,6 +346,7 @@ def test_options_stand_before_the_command_or_after_it(
     assert fleet(file, "current", "--only", "three", "--only", "one").out.count("(head)") == 2
 
 
+@pytest.mark.full
 def test_quiet_fleet_says_nothing_if_all_is_well(
     at_revision: Callable[[str], URL], fleet_of: Callable[..., Path]
 ) -> None:
@@ -354,7 +358,7 @@ def test_quiet_fleet_says_nothing_if_all_is_well(
     execute(url, "DELETE FROM token_rates WHERE mode = 'video'")
     result = fleet(file, "verify", options=("-q",))
     assert result.out.startswith("one: FAIL")
-    assert failure(result).startswith("Failed: one.")
+    assert failure(result).startswith("1 of 1 site: one.")
 
 
 def test_json_has_each_site_with_what_it_said(at_revision: Callable[[str], URL], fleet_of: Callable[..., Path]) -> None:
@@ -369,7 +373,7 @@ def test_json_has_each_site_with_what_it_said(at_revision: Callable[[str], URL],
     assert "Running upgrade 004 -> 005" in messages["behind"]
     assert messages["dead"].startswith("FAILED: Cannot connect to me@127.0.0.1:1/shop")
     assert all(site["seconds"] >= 0 for site in document["sites"])
-    assert failure(result) == "Failed: dead. The lines of these sites say why."
+    assert failure(result) == "1 of 3 sites: dead. The lines of this site say why."
 
     for command, key in (("pages", "tokens_due"), ("check", "differences")):
         document = json.loads(fleet(file, command, "--json").out)
@@ -592,7 +596,7 @@ def test_add_goes_on_where_it_was_cut_off(
     file = tmp_path / "sites.toml"
     words = ("add", "new", "--url", written(new_name))
     cut = fleet(file, *words)  # no process starts, so there is the database alone
-    assert failure(cut) == "Failed: new. The lines of these sites say why."
+    assert failure(cut) == "1 of 1 site: new. The lines of this site say why."
     assert not file.exists()
     assert at(new_name) == []
     monkeypatch.undo()
@@ -721,3 +725,19 @@ def test_names_of_a_service_or_of_several_hosts_are_told_apart(monkeypatch: pyte
     assert [site.database.url.query.get("connect_timeout") for site in patient.values()] == ["10", "3"]
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "4")
     assert of("postgresql://h/a")["s0"].database.url.query == {}
+
+
+@pytest.mark.full
+def test_each_command_of_the_page_runs(
+    at_revision: Callable[[str], URL], new_name: URL, fleet_of: Callable[..., Path]
+) -> None:
+    page = (PROJECT / "docs" / "fleet.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(?:sh|console)\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    commands = [line for block in blocks for line in re.findall(r"oblivion-schema (.* fleet .*|fleet .*)", block)]
+    assert len(commands) == 11
+    file = fleet_of(shop=at_revision(HEAD), club=at_revision("004"), clinic=at_revision("003"))
+    for command in commands:
+        words = re.sub(r"\S*sites\.toml", "FILE", command).split()
+        replaced = {"FILE": str(file), "postgresql://oblivion@db2.example.org/bakery": written(new_name)}
+        result = run(*(replaced.get(word, word) for word in words))
+        assert result.status == 0, result

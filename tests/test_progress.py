@@ -16,6 +16,7 @@ from support import PROJECT, execute, query, run, spawn, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from sqlalchemy import URL, Connection
 
@@ -159,3 +160,15 @@ def test_nothing_of_it_goes_into_a_log(by_hand: URL, command: str) -> None:
     assert "\x1b" not in out + err
     assert " s: " not in out + err
     assert all(line.startswith(("Database: ", "INFO  [")) for line in err.splitlines())
+
+
+def test_fleet_shows_how_far_it_is_and_on_which_sites(upgraded: URL, tmp_path: Path) -> None:
+    assert run("downgrade", "004", url=upgraded).status == 0
+    file = tmp_path / "sites.toml"
+    file.write_text(f'[sites.shop]\nurl = "{upgraded.render_as_string(hide_password=False)}"\n')
+    with held(upgraded, "LOCK TABLE token_usage"):
+        terminal = Terminal("oblivion_schema", "-x", "lock-timeout=9min", "fleet", str(file), "upgrade")
+        terminal.shows("upgrade, ", " s: 0 of 1 site; shop")
+    assert terminal.end() == 0
+    assert "1 site, " in terminal.screen()[-2]
+    assert not any(" 0 of 1 site" in line for line in terminal.screen()), "nothing of it stays"

@@ -19,7 +19,7 @@ from oblivion_schema.fleet.report import Report
 from oblivion_schema.fleet.run import Runner
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from alembic.config import Config
@@ -70,22 +70,26 @@ def run(config: Config, asked: Asked) -> None:
             report.fail(look.site.name, look.error, look.seconds)
     with runner:
         if asked.command == "upgrade":
-            _upgrade(config, asked, runner, reached, to_head=_reaches_head(asked, options, revisions))
+            _upgrade(config, asked, runner, reached, head=_head_of(asked, options, revisions))
         elif asked.command == "current" and not asked.arguments:
             _current(report, reached, unknown, revisions)
         else:
             runner.run([look.site for look in reached], _arguments(config, asked))
+    if asked.command == "upgrade" and asked.json:
+        _tell_revisions(report, wanted, revisions.get_heads())
     report.finish(runner.stopped, parse=asked.json and asked.command in _HAVE_JSON and not _switches(asked))
 
 
-def _upgrade(config: Config, asked: Asked, runner: Runner, reached: Sequence[Look], *, to_head: bool) -> None:
-    """Upgrade those that are behind: `first` alone, and verified, before the others."""
+def _upgrade(config: Config, asked: Asked, runner: Runner, reached: Sequence[Look], *, head: str | None) -> None:
+    """Upgrade those that are behind: `first` alone, and verified, before the others.
+
+    At `head` there is nothing to do; if that is None, the upgrade does something there, too.
+    """
     report = runner.report
-    [head] = read_revisions(config).get_heads()
     arguments = _arguments(config, asked)
     behind = []
     for look in reached:
-        if to_head and look.is_whole:
+        if head is not None and look.is_whole:
             report.note(look.site.name, f"At {head}, the newest revision.")
             if look.site.name != asked.first:
                 report.end(look.site.name, "at head", look.seconds)
@@ -102,10 +106,13 @@ def _upgrade(config: Config, asked: Asked, runner: Runner, reached: Sequence[Loo
             report.outcomes[asked.first].status = "at head"
         behind = [site for site in behind if site.name != asked.first]
     runner.run(behind, arguments)
-    if to_head:
-        for outcome in report.outcomes.values():
-            if outcome.status == "done":
-                outcome.revision = head
+
+
+def _tell_revisions(report: Report, sites: Sequence[Site], heads: Collection[str]) -> None:
+    """Tell at which revision the sites are that an upgrade was done on."""
+    changed = [site for site in sites if report.outcomes[site.name].status == "done"]
+    for look in look_at(changed, heads):
+        report.outcomes[look.site.name].revision = ", ".join(look.revisions or ()) or None
 
 
 def _current(report: Report, reached: Sequence[Look], unknown: Mapping[str, str], revisions: ScriptDirectory) -> None:
@@ -184,9 +191,13 @@ def _unknown(look: Look, revisions: ScriptDirectory) -> str:
     )
 
 
-def _reaches_head(asked: Asked, options: Options, revisions: ScriptDirectory) -> bool:
-    """Whether there is nothing to do on a site at the newest revision: switching a mode renews grants, too."""
-    return not options.sets_modes and list(asked.arguments) in (["head"], ["heads"], list(revisions.get_heads()))
+def _head_of(asked: Asked, options: Options, revisions: ScriptDirectory) -> str | None:
+    """The newest revision, if the upgrade goes there and does nothing on a site that is there.
+
+    Switching a mode does something: it renews the grants.
+    """
+    [head] = revisions.get_heads()
+    return head if not options.sets_modes and [*asked.arguments] in (["head"], ["heads"], [head]) else None
 
 
 def _arguments(config: Config, asked: Asked) -> list[str]:

@@ -72,7 +72,7 @@ def look_at(sites: Sequence[Site], heads: Collection[str]) -> list[Look]:
     # Daemons, so that Ctrl-C does not wait for a host that does not answer.
     for _ in range(min(_AT_ONCE, len(sites))):
         Thread(target=work, daemon=True).start()
-    with progress.shown(f"Looking at {len(sites)} sites"):
+    with progress.shown("Looking at the sites"):
         looks = {look.site.name: look for look in (seen.get() for _ in sites)}
     return [looks[site.name] for site in sites]
 

@@ -87,7 +87,8 @@ class Report:
         """Show on a terminal how far it is."""
         over = sum(outcome.status != "not done" for outcome in self.outcomes.values())
         seconds = time.monotonic() - self.began
-        progress.draw(f"{self.command}, {seconds:.0f} s: {over} of {len(self.outcomes)} sites; {', '.join(running)}")
+        of = number_of_sites(len(self.outcomes))
+        progress.draw(f"{self.command}, {seconds:.0f} s: {over} of {of}; {', '.join(running)}")
 
     def finish(self, stopped: int | None, *, parse: bool) -> None:
         """Say the sum. Raises UserError if not all is well, and exits with 128 + `stopped` for that signal."""
@@ -123,7 +124,9 @@ class Report:
         if stopped is not None:
             yield "Interrupted: sites that were not over were rolled back. Run the command again."
         if named["failed"]:
-            yield f"Failed: {named['failed']}. The lines of these sites say why."
+            count = sum(outcome.status == "failed" for outcome in self.outcomes.values())
+            of = f"{count} of {number_of_sites(len(self.outcomes))}"
+            yield f"{of}: {named['failed']}. The lines of {'this site' if count == 1 else 'these sites'} say why."
         if named["not done"]:
             yield f"Not done: {named['not done']}."
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from oblivion_schema.fleet.sites import Site
 
 _LOOK_SECONDS: Final = 0.2
+_PATIENCE: Final = 15
+"""Seconds for a process to end; it ends itself before, even if it works."""
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 _MARK: Final = b"\0ended "
 _STREAMS: Final = 2
@@ -73,7 +75,10 @@ class Runner:
         for worker in self._workers:
             worker.close()
         for worker in self._workers:
-            worker.process.wait()
+            try:
+                worker.process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

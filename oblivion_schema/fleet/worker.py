@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import _thread
 import json
+import logging
 import os
 import signal
 import sys
@@ -28,6 +29,8 @@ from oblivion_schema.server.database import parse
 MARK: Final = "\0ended "
 _PATIENCE: Final = 5
 """Seconds until it is interrupted again, and then ended: a signal between two statements may be lost."""
+
+_LOGGERS: Final = ("alembic", "alembic.runtime.plugins", "alembic.util.messaging", "oblivion_schema")
 
 _work: Final[SimpleQueue[dict[str, Any] | None]] = SimpleQueue()
 _is_busy: Final = Event()
@@ -61,6 +64,8 @@ def _interrupt() -> None:
 
 def _run(work: dict[str, Any]) -> int:
     """Run a command, and return its exit status."""
+    for logger in _LOGGERS:  # as in a new process
+        logging.getLogger(logger).setLevel(logging.NOTSET)
     try:
         cli.main(work["arguments"], parse(work["url"], work["source"]))
     except SystemExit as end:
