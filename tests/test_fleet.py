@@ -527,6 +527,18 @@ def test_site_at_a_revision_of_newer_code_stops_the_upgrade_of_all(
     assert fleet(file, "upgrade", "--only", "behind").status == 0
 
 
+def test_version_table_that_is_locked_fails_one_site(
+    at_revision: Callable[[str], URL], fleet_of: Callable[..., Path]
+) -> None:
+    busy = at_revision(HEAD)
+    file = fleet_of(busy=busy, other=at_revision(HEAD))
+    with held(busy, "oblivion.alembic_version"):
+        result = fleet(file, "current")
+    assert "canceling statement due to lock timeout. Run the command again." in result.err
+    assert failure(result) == "1 of 2 sites: busy. The lines of this site say why."
+    assert result.out == f"other: {HEAD} (head)\n"
+
+
 def test_password_may_come_from_libpqs_own_file(
     server: URL,
     new_sort: Callable[..., URL],
@@ -536,10 +548,9 @@ def test_password_may_come_from_libpqs_own_file(
 ) -> None:
     url = new_sort("superuser")
     execute(
-        server,
-        "DO $$ BEGIN CREATE ROLE needs_password LOGIN SUPERUSER PASSWORD 'hunter2'; EXCEPTION WHEN"
-        " duplicate_object THEN NULL; END $$",
+        server, "DO $$ BEGIN CREATE ROLE needs_password LOGIN PASSWORD 'right'; EXCEPTION WHEN OTHERS THEN NULL; END $$"
     )
+    execute(server, f"ALTER DATABASE {url.database} OWNER TO needs_password")
     its = url.set(username="needs_password", password=None).render_as_string()
     file = fleet_of(one=its, other=its.replace(str(url.database), "nowhere"))
     monkeypatch.setenv("PGPASSFILE", str(tmp_path / "none"))
@@ -549,7 +560,7 @@ def test_password_may_come_from_libpqs_own_file(
     assert "one: FAILED: Cannot connect to needs_password@" in without.err
     assert "no password supplied" in without.err
     passwords = tmp_path / "passwords"
-    passwords.write_text(f"*:*:{url.database}:needs_password:{SECRET}\n")
+    passwords.write_text(f"*:*:{url.database}:needs_password:right\n")
     passwords.chmod(0o600)
     monkeypatch.setenv("PGPASSFILE", str(passwords))
     assert fleet(file, "upgrade", "--only", "one").status == 0

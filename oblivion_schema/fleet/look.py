@@ -13,7 +13,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from oblivion_schema import progress
-from oblivion_schema.errors import UserError, one_line, sqlstate
+from oblivion_schema.errors import UserError, one_line, primary_message, sqlstate
 from oblivion_schema.fleet.sites import same_database
 from oblivion_schema.tables.backfills import backfills
 from oblivion_schema.tables.base import PRIVATE_SCHEMA
@@ -98,6 +98,10 @@ def _look(site: Site, heads: Collection[str]) -> Look:
             is_whole = is_head and _is_filled(connection)
     except UserError as error:
         return Look(site, time.monotonic() - began, str(error))
+    except DBAPIError as error:
+        return Look(
+            site, time.monotonic() - began, f"{site.database}: {primary_message(error)}. Run the command again."
+        )
     except Exception as error:  # noqa: BLE001 - whatever a driver raises is one site's failure
         return Look(site, time.monotonic() - began, f"{site.database}: {one_line(error)}")
     return Look(site, time.monotonic() - began, None, revisions, is_whole, identity)
