@@ -71,6 +71,10 @@ if TYPE_CHECKING:
 NOT_COMPARED: Final = 2
 """Exit status of `check --json` that failed: 1 says that there are differences."""
 _MOST_JOBS: Final = 1000
+_ADD: Final = """
+Make a new site: make its database if that is missing, upgrade it, verify it, and write it into the file. If this is
+interrupted, the same command goes on.
+"""
 
 
 def psql(config: Config, arguments: Sequence[str]) -> None:
@@ -347,14 +351,14 @@ def _fleet_options() -> ArgumentParser:
 def _take_over_fleet(line: CommandLine, options: Namespace) -> None:
     """Read the words behind the command: options of ours, and those of the command, which its own parser judges."""
     ours = _fleet_options()
+    ours.prog = prog = f"oblivion-schema fleet {options.file} {options.command}"
     options, words = ours.parse_known_args(options.arguments, options)
     if not options.jobs.isdecimal() or not 1 <= int(options.jobs) <= _MOST_JOBS:
         raise UserError(f"--jobs {options.jobs}: give a number of sites from 1 to {_MOST_JOBS}, such as 4.")
     name, site = options.command, None
-    prog = f"oblivion-schema fleet {options.file} {name}"
     match name:
         case "add":
-            adds = ArgumentParser(prog=prog, description=fleets.add.__doc__, parents=[ours], conflict_handler="resolve")
+            adds = ArgumentParser(prog=prog, description=_ADD)
             adds.add_argument("site", metavar="NAME", help="letters, digits, - and _")
             adds.add_argument("--url", required=True, help="its database, which is made if it is missing")
             site = adds.parse_args(words)
