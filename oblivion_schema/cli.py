@@ -75,6 +75,11 @@ _ADD: Final = """
 Make a new site: make its database if that is missing, upgrade it, verify it, and write it into the file. If this is
 interrupted, the same command goes on.
 """
+_MOVE: Final = """
+Move a site to another database, on a server of the same major version, while its clients go on: PostgreSQL's logical
+replication copies it, writes are held for a moment, and the new URL is written into the file. If this is interrupted at
+any point, one side takes the writes, and the same command goes on.
+"""
 
 
 def psql(config: Config, arguments: Sequence[str]) -> None:
@@ -330,10 +335,13 @@ def export(config: Config, directory: str) -> None:
         config.print_stdout("%s", path)
 
 
-def fleet(config: Config, asked: fleets.Asked, site: Namespace | None) -> None:
-    """Run a command on all sites of a file, or add a site; exit status 1 if it fails on any of them."""
+def fleet(config: Config, asked: fleets.Asked, site: Namespace | fleets.Moving | None) -> None:
+    """Run a command on all sites of a file, add a site, or move one; exit status 1 if it fails on any of them."""
     if site is None:
         fleets.run(config, asked)
+    elif isinstance(site, fleets.Moving):
+        hear_interrupts()
+        fleets.move(config, asked, site)
     else:
         fleets.add(config, asked, site.site, site.url)
 
@@ -355,7 +363,8 @@ def _take_over_fleet(line: CommandLine, options: Namespace) -> None:
     options, words = ours.parse_known_args(options.arguments, options)
     if not options.jobs.isdecimal() or not 1 <= int(options.jobs) <= _MOST_JOBS:
         raise UserError(f"--jobs {options.jobs}: give a number of sites from 1 to {_MOST_JOBS}, such as 4.")
-    name, site = options.command, None
+    name: str = options.command
+    site: Namespace | fleets.Moving | None = None
     match name:
         case "add":
             adds = ArgumentParser(prog=prog, description=_ADD)
@@ -364,6 +373,19 @@ def _take_over_fleet(line: CommandLine, options: Namespace) -> None:
             site = adds.parse_args(words)
             if options.only or options.first:
                 raise UserError("fleet add: --only and --first belong to commands on the sites that there are.")
+        case "move":
+            moves = ArgumentParser(prog=prog, description=_MOVE)
+            moves.add_argument("name", metavar="NAME", help="the site")
+            moves.add_argument("--to", metavar="URL", required=True, help="its new database, made if it is missing")
+            moves.add_argument(
+                "--source-url", metavar="URL", help="how the target's server reaches the site's database"
+            )
+            moves.add_argument("--leave-others", action="store_true", help="leave behind what is not ours")
+            moves.add_argument("--dry-run", action="store_true", help="say what is in the way, and the steps")
+            moves.add_argument("--cancel", action="store_true", help="take back a move that is not decided yet")
+            site = fleets.Moving(**vars(moves.parse_args(words)))
+            if options.only or options.first:
+                raise UserError("fleet move: --only and --first belong to commands on several sites.")
         case "upgrade":
             upgrades = ArgumentParser(prog=prog, description="Upgrade the sites that are behind.", parents=[ours])
             upgrades.add_argument("revision", nargs="?", default="head", help="default: head, the newest")
@@ -440,7 +462,10 @@ def _command_line() -> CommandLine:
     )
     sites.add_argument("file", metavar="SITES.toml", help="has [sites.NAME] and url = ... for each site")
     sites.add_argument(
-        "command", metavar="COMMAND", choices=(*fleets.COMMANDS, "add"), help=f"{', '.join(fleets.COMMANDS)}, or add"
+        "command",
+        metavar="COMMAND",
+        choices=(*fleets.COMMANDS, "add", "move"),
+        help=f"{', '.join(fleets.COMMANDS)}, add or move",
     )
     sites.add_argument("arguments", metavar="...", nargs=REMAINDER, help="what the command takes")
     sites.set_defaults(cmd=(fleet, ["asked", "site"], []))

@@ -16,6 +16,8 @@ from oblivion_schema.errors import UserError, explain, sqlstate
 from oblivion_schema.server.database import Database
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from alembic.script import ScriptDirectory
 
     from oblivion_schema.adoption.report import Inspection
@@ -34,14 +36,19 @@ def make_database(database: Database) -> bool:
         name = database.url.database
         if name is None:  # libpq takes the name from elsewhere
             raise
-        for maintenance in _MAINTENANCE:
-            beside = Database(database.url.set(database=maintenance), database.source)
-            found = _make(beside, name)
+        for other in beside(database):
+            found = _make(other, name)
             if found is not None:
                 if found:
                     return True
                 break
         raise error from None
+
+
+def beside(database: Database) -> Iterator[Database]:
+    """Databases of the same server that are usually there."""
+    for name in _MAINTENANCE:
+        yield Database(database.url.set(database=name), database.source)
 
 
 def _make(beside: Database, name: str) -> bool | None:

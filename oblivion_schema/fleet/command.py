@@ -15,8 +15,10 @@ from oblivion_schema.errors import UserError
 from oblivion_schema.fleet import add as adding
 from oblivion_schema.fleet import sites as files
 from oblivion_schema.fleet.look import look_at, require_distinct
+from oblivion_schema.fleet.move import Move, Step, Wanted
 from oblivion_schema.fleet.report import Report
 from oblivion_schema.fleet.run import Runner
+from oblivion_schema.fleet.sites import Site
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
     from oblivion_schema.fleet.look import Look
-    from oblivion_schema.fleet.sites import Site
 
 COMMANDS: Final = ("upgrade", "current", "verify", "check", "inspect", "reap", "settle", "burn", "access", "pages")
 """The commands that a fleet runs on its sites."""
@@ -164,6 +165,125 @@ def add(config: Config, asked: Asked, name: str, url: str) -> None:
     report.finish(runner.stopped, parse=False)
 
 
+@dataclass(frozen=True)
+class Moving:
+    """What was asked of a move: the site, its new URL, and how to go about it, as `fleet/move.py` has it."""
+
+    name: str
+    to: str
+    source_url: str | None = None
+    leave_others: bool = False
+    dry_run: bool = False
+    cancel: bool = False
+
+
+def move(config: Config, asked: Asked, moving: Moving) -> None:
+    """Move a site to another database. Raises UserError as `run()`, and if anything is in the way of the move."""
+    options, file, name = _options(config), asked.file, moving.name
+    revisions = read_revisions(config)
+    sites = files.read(file)
+    [site] = files.chosen(sites, [name], "move", file)
+    target = files.new(name, moving.to, "--to", file)
+    through = files.new(name, moving.source_url, "--source-url", file).database if moving.source_url else None
+    report = Report("move", [name], as_json=asked.json, quiet=_is_quiet(config))
+    it = Move(Wanted(site, target, through, moving.leave_others), revisions, options, report)
+    try:
+        if files.is_one_database(site, target):
+            is_moved = it.is_left() and not (moving.cancel or moving.dry_run)
+            if not is_moved:
+                report.note(name, f"The site is at {target.database} already.")
+        else:
+            files.require_other_database(target, sites, file)
+            _require_distinct_target(it.wanted, sites, revisions, file)
+            is_moved = _move(config, it, moving, file)
+        if is_moved:
+            _tell_clients(report, it.wanted)
+            it.say(Step.VERIFY)
+            if _on(report, target, _verify(config)):
+                _on(report, target, _check(config))
+            report.outcomes[name].revision = revisions.get_current_head()
+        if report.outcomes[name].status == "not done":
+            report.end(name, "done")
+    except UserError as error:
+        report.fail(name, error)
+    report.finish(None, parse=False)
+
+
+def _move(config: Config, it: Move, moving: Moving, file: Path) -> bool:
+    """Do what was asked of a move; whether the site has moved."""
+    report, name, wanted = it.report, moving.name, it.wanted
+    if moving.cancel:
+        it.take_back()
+        return False
+    is_decided = it.is_decided()
+    if not is_decided and not _may_move(config, it):
+        return False
+    if moving.dry_run:
+        steps = list(Step)
+        for number, step in enumerate(steps[steps.index(Step.CLEAN) if is_decided else 0 :], 1):
+            report.line(name, f"{number}. {step.value}")
+        return False
+    if not is_decided:
+        if not it.is_begun:
+            it.say(Step.DATABASE)
+            if adding.make_database(wanted.target.database):
+                report.note(name, f"Made the database {wanted.target.database}.")
+            words = [*_globals(config, for_upgrade=False), *_lock_timeout(config), "-x", "demo=no", *it.modes()]
+            if not _on(report, wanted.target, [*words, "upgrade", "head"]):
+                return False
+        it.copy_and_decide()
+        report.note(name, f"Writes were held for {it.held:.2f} s.")
+    it.finish(lambda: files.replace_url(file, name, moving.to))
+    return True
+
+
+def _may_move(config: Config, it: Move) -> bool:
+    """Whether nothing is in the way; if something is, it is told."""
+    name = it.name
+    if found := list(it.obstacles()):
+        for line in found:
+            it.report.fail(name, line)
+        return False
+    if it.wanted.leave_others or it.is_begun or _on(it.report, it.wanted.site, _check(config)):
+        return True
+    it.report.note(name, "What differs from the code would be lost: mend it, or say --leave-others.")
+    return False
+
+
+def _on(report: Report, site: Site, arguments: Sequence[str]) -> bool:
+    """Run a command on one site; whether it went well. A signal ends it all."""
+    with Runner(1, report) as runner:
+        is_well = runner.run([site], arguments, is_last=False)
+    if runner.stopped is not None:
+        report.finish(runner.stopped, parse=False)
+    return is_well
+
+
+def _require_distinct_target(wanted: Wanted, sites: Mapping[str, Site], revisions: ScriptDirectory, file: Path) -> None:
+    """Raise UserError if the target is a database of the file by another address."""
+    target = Site(f"{wanted.target.name} (--to)", wanted.target.database)
+    looks = look_at([*sites.values(), target], revisions.get_heads())
+    its = next(look.identity for look in looks if look.site is target)
+    for look in looks:
+        if its is not None and look.identity == its and look.site is not target:
+            raise files.same_database(look.site.name, target.name, file)
+
+
+def _tell_clients(report: Report, wanted: Wanted) -> None:
+    """Say what the poolers and PostgREST have to know."""
+    its, url = report.outcomes[wanted.site.name].name, wanted.target.database.url
+    host = url.host or url.query.get("host") or "HOST"
+    port, database = url.port or 5432, url.database or ""
+    name = wanted.site.database.url.database or database
+    report.line(
+        its,
+        f"The file has its new URL. In PgBouncer's [databases]: {name} = host={host} port={port} dbname={database}",
+    )
+    kept = {key: value for key, value in url.query.items() if key in ("host", "port", "sslmode")}
+    uri = url.set(drivername="postgresql", username="authenticator", password=None, query=kept)
+    report.line(its, f'In PostgREST\'s configuration: db-uri = "{uri.render_as_string()}"')
+
+
 def _options(config: Config) -> Options:
     options = Options.from_config(config)
     if options.url is not None:
@@ -208,6 +328,15 @@ def _arguments(config: Config, asked: Asked) -> list[str]:
 def _verify(config: Config) -> list[str]:
     """The verify that follows an upgrade: it says what fails, or was not tried."""
     return [*_globals(config, for_upgrade=False, quiet=True), "verify"]
+
+
+def _check(config: Config) -> list[str]:
+    return [*_globals(config, for_upgrade=False, quiet=True), "check"]
+
+
+def _lock_timeout(config: Config) -> list[str]:
+    given = [option for option in getattr(config.cmd_opts, "x", None) or () if option.startswith("lock-timeout=")]
+    return [word for option in given for word in ("-x", option)]
 
 
 def _switches(asked: Asked) -> bool:

@@ -91,6 +91,11 @@ def chosen(sites: Mapping[str, Site], names: Sequence[str], option: str, file: P
     return [site for name, site in sites.items() if name in names]
 
 
+def is_one_database(one: Site, other: Site) -> bool:
+    """Whether the URLs of two sites lead to one database, as far as they tell."""
+    return _place(one.database) == _place(other.database)
+
+
 def require_other_database(site: Site, others: Mapping[str, Site], file: Path) -> None:
     """Raise UserError if the URL of `site` is that of another site."""
     sites = {**others, site.name: site}
@@ -123,6 +128,30 @@ def _require_added(after: str, before: Mapping[str, Site], name: str, url: str, 
             f"{path}: site {name} cannot be added to this file as it is written. Add it by hand: [sites.{name}], and"
             " below it its url."
         )
+
+
+def replace_url(path: Path, name: str, url: str) -> None:
+    """Give a site another URL, and keep all else. Raises UserError, and leaves the file, if that cannot be done."""
+    path = path.resolve()
+    with _alone(path):
+        before = _text(path)
+        sites = parse(before, str(path))
+        wanted = {
+            **{n: site.database.url for n, site in sites.items()},
+            name: new(name, url, "--to", path).database.url,
+        }
+        # TOML has many ways to write a table: that place is the right one with which the file says what it should.
+        for place in _STRING.finditer(before):
+            after = before[: place.start()] + _toml(url) + before[place.end() :]
+            with suppress(UserError):
+                if {n: site.database.url for n, site in parse(after, str(path)).items()} == wanted:
+                    _replace(path, after)
+                    return
+    raise UserError(f"{path}: the url of site {name} cannot be replaced as it is written: do it by hand.")
+
+
+_STRINGS: Final = (r'"""(?s:.*?)"""', r"'''(?s:.*?)'''", r'"(?:[^"\\\n]|\\.)*"', r"'[^'\n]*'")
+_STRING: Final = re.compile("|".join(_STRINGS))
 
 
 def _text(path: Path) -> str:

@@ -1,0 +1,422 @@
+"""`fleet SITES.toml move NAME --to URL`: a site moves to another server while its clients go on.
+
+PostgreSQL's logical replication copies it, and the source takes the writes until the decision: `fleet/fence.py`. Each
+step does nothing where it is done already, so that the same command goes on where one was interrupted, at any point.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from oblivion_schema import progress
+from oblivion_schema.deploy.turns import ADVISORY_LOCK
+from oblivion_schema.errors import UserError, primary_message
+from oblivion_schema.fleet import add as adding
+from oblivion_schema.fleet import fence, movable, replication
+from oblivion_schema.server.database import Database, require_own_session
+from oblivion_schema.tables.access import current_modes
+from oblivion_schema.tables.base import PRIVATE_SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from alembic.script import ScriptDirectory
+    from sqlalchemy import Connection, Row
+
+    from oblivion_schema.deploy.options import Options
+    from oblivion_schema.fleet.report import Report
+    from oblivion_schema.fleet.sites import Site
+
+_MOVERS_LOCK: Final = ADVISORY_LOCK + 2
+_POLL_SECONDS: Final = 0.5
+_POLL_HELD_SECONDS: Final = 0.005
+_CAUGHT_UP_SECONDS: Final = 1
+"""A target that gets a mark later than this is behind, and writes are not held yet."""
+_HELD_SECONDS: Final = 10
+"""Writes are let go after these, if the target does not have everything by then."""
+_DECISION_SECONDS: Final = 60
+_SETTINGS: Final = """
+SET statement_timeout = 0; SET lock_timeout = '5s'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET search_path = ''
+"""
+
+
+class Step(Enum):
+    """The steps, in their order."""
+
+    DATABASE = "make the target's database, if it is missing, and upgrade it to the site's revision"
+    PUBLISH = "publish the site's tables, and keep what is written from now on for the target, in a replication slot"
+    SUBSCRIBE = "let the target refuse writes, and subscribe to the site"
+    COPY = "wait until everything is copied, while clients go on"
+    HOLD = "hold the site's writes, and wait until the target has them all"
+    COMPARE = "take over the numbers of identities, and compare the sums of both sides"
+    DECIDE = "let the old side refuse writes, and the target take them"
+    CLEAN = "drop the subscription, the slot and the publication"
+    FILE = "write the new URL into the file, and say what to tell PgBouncer and PostgREST"
+    VERIFY = "verify the target, and compare its definitions with the code"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What was asked of a move.
+
+    - `site`, `target`: the site as the file has it, and as it is to be.
+    - `source_url`: how the target's server reaches the source, if not by the URL of the file.
+    - `leave_others`: whether tables that are not ours stay behind, and differences from the code are lost.
+    """
+
+    site: Site
+    target: Site
+    source_url: Database | None = None
+    leave_others: bool = False
+
+
+class Move:
+    """A move, and its connections. Raises UserError, which says who takes writes then."""
+
+    def __init__(self, wanted: Wanted, revisions: ScriptDirectory, options: Options, report: Report) -> None:
+        self.wanted, self.revisions, self.options, self.report = wanted, revisions, options, report
+        self.name = wanted.site.name
+        self.tables = list(replication.tables())
+        self.is_begun = False
+        """Whether the target is this move's already; `obstacles()` finds out."""
+        self.who = "The site takes writes, as before."
+        self.held: float | None = None
+        """Seconds for which neither side took writes; None if another run decided."""
+
+    def say(self, step: Step) -> None:
+        """Tell which step begins."""
+        self.report.note(self.name, f"{step.value[0].upper()}{step.value[1:]}.")
+
+    # -- What there is
+
+    def is_decided(self) -> bool:
+        """Whether an earlier run has decided: then this one has to finish. Raises UserError if it is another move."""
+        try:
+            with self._told(), _session(self.wanted.site.database) as source:
+                decided, move = fence.is_decided(source), fence.move_of(source)
+        except UserError:
+            with suppress(UserError, DBAPIError), _session(self.wanted.target.database) as target:
+                if fence.move_of(target, "target") and fence.is_decided(target):
+                    return True
+            raise
+        if move is None or move.side != "source" or not decided:
+            return False
+        with self._told("The target takes the writes."), _session(self.wanted.target.database) as target:
+            if fence.move_of(target, "target") != move.id:
+                raise UserError(
+                    f"This site has moved, and not to {self.wanted.target.database}. Say --to with the database that it"
+                    " has moved to, or correct the file."
+                )
+        return True
+
+    def obstacles(self) -> Iterator[str]:
+        """What is in the way, each a line with what mends it. Nothing is changed."""
+        wanted = self.wanted
+        with self._told("Nothing was changed."), _session(wanted.site.database) as source:
+            self._require_head(source)
+            move = fence.move_of(source, "source")
+            its = movable.facts(source, "source")
+            yield from movable.of_source(source, its, is_begun=replication.slot(source)[0])
+            if not wanted.leave_others and (others := movable.others(source)):
+                yield (
+                    f"Tables that are not the schema's would stay behind: {', '.join(others)}. Move them yourself, and"
+                    " say --leave-others."
+                )
+            grants = movable.grants(source)
+        database, is_there = _server_of(wanted.target.database)
+        with self._told("Nothing was changed."), _session(database) as target:
+            there = movable.facts(target, "target")
+            found = fence.move_of(target)
+            self.is_begun = found is not None and found.side == "target" and found.id == move
+            yield from self._of_target(target, its, there, is_there=is_there)
+            yield from movable.missing_roles(target, {*grants.values()})
+        if is_there and found is not None and not self.is_begun:
+            yield "The target takes part in another move, or did: name another database, or drop that one first."
+        elif is_there and not self.is_begun:
+            yield from self._holds()
+
+    def _of_target(self, target: Connection, its: Row[Any], there: Row[Any], *, is_there: bool) -> Iterator[str]:
+        lacks = [*movable.of_target(there, its, is_begun=self.is_begun)]
+        try:
+            way = self._way()
+        except UserError as error:
+            lacks.append(str(error))
+        else:
+            lacks += movable.needs_password(there, way)
+            # A subscription is tried where the role surely may make one.
+            if not lacks and not self.is_begun and (is_there or there.is_superuser):
+                lacks += movable.reach(target, way)
+        yield from lacks
+
+    def _holds(self) -> Iterator[str]:
+        try:
+            adding.require_new_or_ours(self.wanted.target.database, self.revisions, self.options)
+        except UserError as error:
+            yield f"The target: {error}"
+            return
+        with _session(self.wanted.target.database) as target:
+            if target.scalar(text(f"SELECT to_regclass('{PRIVATE_SCHEMA}.alembic_version') IS NULL")):
+                return
+            if target.scalars(text(_VERSION)).all() not in ([], [self.revisions.get_current_head()]):
+                yield "The target is at an older revision: upgrade it, or name an empty database."
+            elif found := movable.rows(target):
+                yield f"The target holds rows, in {', '.join(found)}: name an empty database."
+
+    def _require_head(self, source: Connection) -> None:
+        head = self.revisions.get_current_head()
+        there = source.scalar(text(f"SELECT to_regclass('{PRIVATE_SCHEMA}.alembic_version') IS NOT NULL"))
+        at = source.scalars(text(_VERSION)).all() if there else []
+        if at != [head]:
+            raise UserError(f"The site is at {', '.join(at) or 'no revision'}, not at {head}: upgrade it first.")
+        if source.scalar(text(f"SELECT true FROM {PRIVATE_SCHEMA}.backfills LIMIT 1")):  # noqa: S608
+            raise UserError("An upgrade of the site has rows to fill in: run upgrade again first.")
+
+    def _way(self) -> str:
+        source = self.wanted.source_url or self.wanted.site.database
+        return replication.way_to(source, str(source))
+
+    # -- The steps until the decision
+
+    def modes(self) -> list[str]:
+        """The options of the upgrade that gives the target the site's modes."""
+        with self._told("Nothing was changed."), _session(self.wanted.site.database) as source:
+            modes = current_modes(source)
+        return ["-x", f"access={modes.access}", "-x", f"pages={modes.pages}"]
+
+    def copy_and_decide(self) -> None:
+        """From an upgraded target to one that takes the writes."""
+        with self._told(), ExitStack() as stack:
+            source = stack.enter_context(_session(self.wanted.site.database))
+            require_own_session(source, str(self.wanted.site.database))
+            if not source.scalar(select(func.pg_try_advisory_lock(_MOVERS_LOCK))):
+                raise UserError("Another process moves this site already.")
+            target = stack.enter_context(_session(self.wanted.target.database))
+            self._copy(source, target)
+            holder = stack.enter_context(_session(self.wanted.site.database))
+            self._decide(source, holder, target)
+
+    def _copy(self, source: Connection, target: Connection) -> None:
+        self.say(Step.PUBLISH)
+        if not fence.is_made(source):
+            with _transaction(source):
+                fence.make(source, str(uuid.uuid4()), "source")
+                replication.publish(source)
+        there, is_whole = replication.slot(source)
+        is_subscribed = replication.is_subscribed(target)
+        if (is_subscribed and not there) or (there and not is_whole):
+            raise UserError(
+                "The site's server has thrown away what the target still needs (max_slot_wal_keep_size, or a dropped"
+                " slot). Take the move back with --cancel, and begin again."
+            )
+        if not there:
+            with progress.shown("Waiting for the transactions that run", source):
+                replication.make_slot(source)
+        self.say(Step.SUBSCRIBE)
+        if not is_subscribed:
+            granted, move = movable.grants(source), fence.move_of(source, "source")
+            with _transaction(target):
+                for statement in granted.keys() - movable.grants(target).keys():
+                    target.exec_driver_sql(statement, execution_options={"no_parameters": True})
+                target.exec_driver_sql("TRUNCATE public.token_rates")
+                fence.make(target, str(move), "target")
+                fence.close_target(target, self.tables)
+                replication.subscribe(target, self._way(), replication.slot_name(source))
+        self.say(Step.COPY)
+        began, patience = time.monotonic(), replication.Patience()
+        while True:
+            ready, count, failures = replication.copied(target)
+            if ready == count:
+                break
+            patience.look(ready, failures)
+            source.scalar(text("SELECT 1"))  # so that its end is noticed
+            progress.draw(f"{self.name}, {time.monotonic() - began:.0f} s: {ready} of {count} tables are copied")
+            time.sleep(_POLL_SECONDS)
+        while not self._waits_for_mark(source, target, _CAUGHT_UP_SECONDS, _POLL_SECONDS / 5):
+            patience.look(ready, replication.copied(target)[2])
+            progress.draw(f"{self.name}, {time.monotonic() - began:.0f} s: the target catches up")
+        progress.clear()
+
+    def _decide(self, source: Connection, holder: Connection, target: Connection) -> None:
+        self.say(Step.HOLD)
+        with fence.writes_held(holder, self.tables) as since:
+            if not holder.scalar(select(func.pg_try_advisory_xact_lock(ADVISORY_LOCK))):
+                raise UserError("An upgrade, or another deployer, works on the site: wait until it ends.")
+            if not self._waits_for_mark(source, target, _HELD_SECONDS, _POLL_HELD_SECONDS):
+                raise UserError(
+                    f"The target had not caught up after {_HELD_SECONDS} s, and writes were let go. Run the command"
+                    " again when less is written."
+                )
+            self.say(Step.COMPARE)
+            self._compare(holder, target)
+            self.say(Step.DECIDE)
+            decision = fence.decide(holder, self.tables)
+            self.who = "Whether the site has moved is not known."
+        self.who = "The target takes the writes, or will as soon as it has the decision."
+        ends = time.monotonic() + _DECISION_SECONDS
+        while not fence.has_mark(target, decision):
+            if time.monotonic() > ends:
+                raise UserError("The target does not have the decision yet: run the command again to finish.")
+            time.sleep(_POLL_HELD_SECONDS)
+        self.held = time.monotonic() - since
+
+    def _compare(self, holder: Connection, target: Connection) -> None:
+        """Take over identities and compare. Raises UserError if a side differs."""
+        if holder.scalars(text(_VERSION)).all() != target.scalars(text(_VERSION)).all():
+            raise UserError("The site was upgraded meanwhile. Take the move back with --cancel, and begin again.")
+        if current_modes(holder) != current_modes(target):
+            raise UserError(
+                "A mode was switched on one side only. Switch it on the other side, too, and run this again."
+            )
+        with ThreadPoolExecutor(1) as pool:
+            there = pool.submit(replication.sums, target)
+            here = replication.sums(holder)
+            found = there.result()
+        if differ := [name for name in here if here[name] != found[name]]:
+            raise UserError(
+                f"The copy differs in {', '.join(differ)}: {here[differ[0]]} rows and sums of {differ[0]} at the site,"
+                f" {found[differ[0]]} at the target. Take the move back with --cancel, and begin again."
+            )
+        replication.set_numbers(target, replication.numbers(holder, self.tables))
+
+    @staticmethod
+    def _waits_for_mark(source: Connection, target: Connection, seconds: float, pause: float) -> bool:
+        """Write a mark, and wait so long until the target has it."""
+        number, ends = fence.mark(source), time.monotonic() + seconds
+        while not fence.has_mark(target, number):
+            if time.monotonic() > ends:
+                return False
+            time.sleep(pause)
+        return True
+
+    # -- The steps after it
+
+    def finish(self, write: Callable[[], None]) -> None:
+        """Clean up behind a decision; `write` writes the file. Of a site that has moved, it does what is left."""
+        self.who = "The target takes the writes."
+        with self._told():
+            self._await_decision()
+            self.say(Step.CLEAN)
+            with _session(self.wanted.target.database) as target:
+                replication.unsubscribe(target)
+                fence.open_target(target, self.tables)
+            try:
+                with _session(self.wanted.site.database) as source:
+                    replication.drop_slot(source)
+                    replication.unpublish(source)
+            except (UserError, DBAPIError):
+                self.report.note(
+                    self.name,
+                    "The old server does not answer. If it comes back, drop the slot oblivion_move_... there, for which"
+                    " it keeps all WAL: SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots.",
+                )
+            self.say(Step.FILE)
+            write()
+            with _session(self.wanted.target.database) as target:
+                fence.drop(target)
+
+    def is_left(self) -> bool:
+        """Whether a run that had written the file left something on the target; drops it."""
+        self.who = "The target takes the writes."
+        with self._told(), _session(self.wanted.target.database) as target:
+            if not fence.move_of(target, "target"):
+                return False
+            fence.drop(target)
+            return True
+
+    def _await_decision(self) -> None:
+        with _session(self.wanted.target.database) as target:
+            ends = time.monotonic() + _DECISION_SECONDS
+            while not fence.is_decided(target):
+                if time.monotonic() > ends:
+                    raise UserError("It gets the decision by replication, and does not have it yet: run this again.")
+                time.sleep(_POLL_SECONDS)
+
+    # -- Back
+
+    def take_back(self) -> None:
+        """Leave the site as it was, and the target empty. Raises UserError if the move is decided."""
+        with self._told():
+            with _session(self.wanted.site.database) as source:
+                if fence.is_decided(source):
+                    self.who = "The target takes the writes."
+                    raise UserError("The site has moved: run the command without --cancel, which finishes the move.")
+                move = fence.move_of(source, "source")
+            if move is None:
+                self.report.note(self.name, "There is no move to take back.")
+                return
+            try:
+                with _session(self.wanted.target.database) as target:
+                    if fence.move_of(target, "target") == move:
+                        replication.unsubscribe(target)
+                        with _transaction(target):
+                            fence.drop_triggers(target, self.tables)
+                            target.exec_driver_sql(f"TRUNCATE {', '.join(self.tables)}")
+                            fence.drop(target)
+                        self.report.note(self.name, f"{self.wanted.target.database} is empty: drop it.")
+            except (UserError, DBAPIError) as error:
+                said = primary_message(error) if isinstance(error, DBAPIError) else error
+                self.report.note(self.name, f"The target stays as it is: {said}")
+            with _session(self.wanted.site.database) as source:
+                replication.drop_slot(source)
+                with _transaction(source):
+                    replication.unpublish(source)
+                    fence.drop(source)
+
+    @contextmanager
+    def _told(self, who: str = "") -> Iterator[None]:
+        """Let an error of a server be one line, which ends with who takes writes."""
+        try:
+            yield
+        except DBAPIError as error:
+            said = primary_message(error)
+            raise UserError(f"{said}. {who or self.who} Run the command again: it goes on from there.") from error
+        except UserError as error:
+            raise UserError(f"{error} {who or self.who}") from error
+
+
+_VERSION: Final = f"SELECT version_num FROM {PRIVATE_SCHEMA}.alembic_version ORDER BY 1"  # noqa: S608 - a constant
+
+
+@contextmanager
+def _session(database: Database) -> Iterator[Connection]:
+    """A connection in autocommit, with settings of its own."""
+    with database.connect() as connection:
+        connection.rollback()
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        connection.exec_driver_sql(_SETTINGS)
+        yield connection
+
+
+@contextmanager
+def _transaction(connection: Connection) -> Iterator[None]:
+    """A transaction of a connection in autocommit."""
+    connection.exec_driver_sql("BEGIN")
+    try:
+        yield
+    except BaseException:
+        with suppress(SQLAlchemyError):
+            connection.exec_driver_sql("ROLLBACK")
+        raise
+    connection.exec_driver_sql("COMMIT")
+
+
+def _server_of(database: Database) -> tuple[Database, bool]:
+    """The database, or one beside it on its server if it is missing; whether it is there."""
+    try:
+        with database.connect():
+            return database, True
+    except UserError as error:
+        for beside in adding.beside(database):
+            with suppress(UserError), beside.connect():
+                return beside, False
+        raise error from None

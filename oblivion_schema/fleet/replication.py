@@ -1,0 +1,209 @@
+"""The copy of a site that is moved: a publication and a slot on its source, a subscription on its target."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg2
+from sqlalchemy import DateTime, Integer, Numeric, text
+
+from oblivion_schema.errors import UserError, cannot_connect
+from oblivion_schema.fleet.fence import MARKS
+from oblivion_schema.tables.base import metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection
+
+    from oblivion_schema.server.database import Database
+
+NAME: Final = "oblivion_move"
+"""Of the publication and of the subscription; the slot's name has the oid of the database, too."""
+
+# Clients of the engine touch calls before accounts before the ledger. Locks taken in that order make fewer circles.
+_FIRST: Final = ("call_sessions", "call_meters", "call_segments", "user_presence", "user_accounts", "token_ledger")
+
+
+_TABLES: Final = {
+    f"{table.schema or 'public'}.{table.name}": table for table in metadata.tables.values() if not table.is_view
+}
+_AGGREGATES: Final = {Integer: "sum", Numeric: "sum", DateTime: "max"}
+
+
+def tables() -> dict[str, list[str]]:
+    """The tables of a site, with their schemas and columns. The version table is none: the target has its own."""
+    of_first = {name: number for number, name in enumerate(_FIRST)}
+    names = sorted(_TABLES, key=lambda name: (of_first.get(_TABLES[name].name, len(_FIRST)), name))
+    return {name: [column.name for column in _TABLES[name].columns] for name in names}
+
+
+def publish(connection: Connection) -> None:
+    """Make the publication of all tables, and of the marks."""
+    connection.exec_driver_sql(f"CREATE PUBLICATION {NAME} FOR TABLE {', '.join([*tables(), MARKS])}")
+
+
+def slot_name(connection: Connection) -> str:
+    """The slot's name, which belongs to the source's whole server."""
+    oid = connection.scalar(text("SELECT oid FROM pg_database WHERE datname = current_database()"))
+    return f"{NAME}_{oid}"
+
+
+def slot(connection: Connection) -> tuple[bool, bool]:
+    """Whether the slot is there, and whether it has what the target needs still."""
+    found = connection.execute(
+        text("SELECT wal_status IS DISTINCT FROM 'lost' AS is_whole FROM pg_replication_slots WHERE slot_name = :name"),
+        {"name": slot_name(connection)},
+    ).one_or_none()
+    return found is not None, bool(found and found.is_whole)
+
+
+def make_slot(connection: Connection) -> None:
+    """Make the slot; PostgreSQL waits until the transactions that run now are over. `connection` is in autocommit."""
+    connection.execute(
+        text("SELECT pg_create_logical_replication_slot(:name, 'pgoutput')"), {"name": slot_name(connection)}
+    )
+
+
+def drop_slot(connection: Connection) -> None:
+    """Drop the slot, also from under a target that still reads from it. `connection` is in autocommit."""
+    connection.execute(
+        text(
+            "SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots"
+            " WHERE slot_name = :name AND active_pid IS NOT NULL"
+        ),
+        {"name": slot_name(connection)},
+    )
+    connection.execute(
+        text("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = :name"),
+        {"name": slot_name(connection)},
+    )
+
+
+def unpublish(connection: Connection) -> None:
+    """Drop the publication."""
+    connection.exec_driver_sql(f"DROP PUBLICATION IF EXISTS {NAME}")
+
+
+def way_to(source: Database, said: str) -> str:
+    """The connection string by which the target's server reaches the source, with the password that is used here.
+
+    `said` names the URL in an error. Raises UserError if it cannot be connected to from here.
+    """
+    conninfo, password = source.conninfo()
+    try:
+        connection = psycopg2.connect(conninfo, password=password or None)
+    except psycopg2.Error as error:
+        raise cannot_connect(said, error) from error
+    with closing(connection):
+        its = connection.info
+        found = {"host": its.host, "port": its.port, "dbname": its.dbname, "user": its.user, "password": its.password}
+    given = psycopg2.extensions.parse_dsn(conninfo)
+    safety = {name: value for name, value in given.items() if name.startswith(("ssl", "channel", "gss"))}
+    parts: dict[str, Any] = {name: value for name, value in found.items() if value} | safety
+    return str(psycopg2.extensions.make_dsn(**parts))
+
+
+def subscribe(connection: Connection, way: str, slot: str, *, is_trial: bool = False) -> None:
+    """Make the subscription; a trial only connects, and its transaction has to be rolled back."""
+    quoted = connection.scalar(text("SELECT quote_literal(:way)"), {"way": way})
+    options = f"slot_name = '{slot}', create_slot = false, enabled = {str(not is_trial).lower()}"
+    connection.exec_driver_sql(
+        f"CREATE SUBSCRIPTION {NAME} CONNECTION {quoted} PUBLICATION {NAME} WITH ({options})",
+        execution_options={"no_parameters": True},
+    )
+
+
+def is_subscribed(connection: Connection) -> bool:
+    """Whether the target has the subscription."""
+    return bool(connection.scalar(text(f"SELECT true {_OURS}")))
+
+
+def unsubscribe(connection: Connection) -> None:
+    """Drop the subscription and leave the slot, also if the source is gone. `connection` is in autocommit."""
+    if is_subscribed(connection):
+        connection.exec_driver_sql(f"ALTER SUBSCRIPTION {NAME} DISABLE")
+        connection.exec_driver_sql(f"ALTER SUBSCRIPTION {NAME} SET (slot_name = NONE)")
+        connection.exec_driver_sql(f"DROP SUBSCRIPTION {NAME}")
+
+
+def copied(connection: Connection) -> tuple[int, int, int]:
+    """How many tables are copied, of how many, and how often the subscription has failed."""
+    found = connection.execute(text(_COPIED)).one()
+    return found.ready, found.all, found.failures
+
+
+_OURS: Final = (
+    "FROM pg_subscription AS s JOIN pg_database AS d ON d.oid = s.subdbid"
+    f" WHERE d.datname = current_database() AND s.subname = '{NAME}'"
+)
+_COPIED: Final = f"""
+SELECT
+  (SELECT count(*) FILTER (WHERE srsubstate = 'r') FROM pg_subscription_rel WHERE srsubid = s.oid) AS ready,
+  (SELECT count(*) FROM pg_subscription_rel WHERE srsubid = s.oid) AS all,
+  coalesce(
+    (SELECT apply_error_count + sync_error_count FROM pg_stat_subscription_stats WHERE subid = s.oid), 0
+  ) AS failures
+{_OURS}
+"""  # noqa: S608 - constants
+
+
+class Patience:
+    """Tells a subscription that fails again and again from one that waits: for a slot, or for a server."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[int, int] | None = None
+        self._since = time.monotonic()
+
+    def look(self, done: int, failures: int) -> None:
+        """See how much is done, and how often it failed. Raises UserError if it fails, and nothing more is done."""
+        if self._seen is None or done != self._seen[0]:
+            self._seen, self._since = (done, failures), time.monotonic()
+        elif failures >= self._seen[1] + _FAILURES and time.monotonic() > self._since + _FAILING_SECONDS:
+            raise UserError(
+                "The target cannot take over what the site sends; the log of the target's server says why. Mend that,"
+                " and run the command again; or take the move back with --cancel."
+            )
+
+
+_FAILURES: Final = 4
+_FAILING_SECONDS: Final = 20
+
+
+def sums(connection: Connection) -> dict[str, str]:
+    """Of each table the number of rows, the sums of its numbers and its newest times."""
+    parts = []
+    for name, table in sorted(_TABLES.items()):
+        of_columns = [
+            f'{aggregate}("{column.name}")'
+            for column in table.columns
+            for kind, aggregate in _AGGREGATES.items()
+            if isinstance(column.type, kind)
+        ]
+        values = ", ".join(["count(*)", *of_columns])
+        parts.append(f"SELECT '{name}' AS name, concat_ws(' ', {values}) AS sums FROM {name}")  # noqa: S608 - constants
+    return {row.name: row.sums for row in connection.execute(text("\nUNION ALL\n".join(parts)))}
+
+
+def numbers(connection: Connection, names: Sequence[str]) -> dict[str, int]:
+    """The newest number of each sequence of these tables that one was taken from."""
+    found = connection.execute(text(_NUMBERS), {"tables": list(names)})
+    return {row.name: row.newest for row in found if row.newest is not None}
+
+
+def set_numbers(connection: Connection, found: dict[str, int]) -> None:
+    """Let each sequence go on after its number."""
+    for name, newest in found.items():
+        connection.execute(text("SELECT setval(CAST(:name AS regclass), :newest)"), {"name": name, "newest": newest})
+
+
+_NUMBERS: Final = """
+SELECT DISTINCT d.objid::regclass::text AS name, pg_sequence_last_value(d.objid) AS newest
+FROM pg_depend AS d
+JOIN pg_class AS c ON c.oid = d.objid AND c.relkind = 'S'
+WHERE d.classid = 'pg_class'::regclass
+  AND d.deptype IN ('a', 'i')
+  AND d.refobjid = ANY (CAST(:tables AS regclass[]))
+"""
