@@ -199,7 +199,8 @@ def move(config: Config, asked: Asked, moving: Moving) -> None:
         if is_moved:
             _tell_clients(report, it.wanted)
             it.say(Step.VERIFY)
-            if _on(report, target, _verify(config)):
+            is_well = _on(report, target, _verify(config))
+            if is_well and not it.wanted.leave_others:  # what differs was known, and may be a row that was copied
                 _on(report, target, _check(config))
             report.outcomes[name].revision = revisions.get_current_head()
         if report.outcomes[name].status == "not done":
@@ -243,10 +244,13 @@ def _may_move(config: Config, it: Move) -> bool:
     if found := list(it.obstacles()):
         for line in found:
             it.report.fail(name, line)
+        it.report.note(name, f"Nothing was changed. {it.who}")
         return False
     if it.wanted.leave_others or it.is_begun or _on(it.report, it.wanted.site, _check(config)):
         return True
-    it.report.note(name, "What differs from the code would be lost: mend it, or say --leave-others.")
+    it.report.note(
+        name, "What differs from the code would be lost: mend it, or say --leave-others. Nothing was changed."
+    )
     return False
 
 

@@ -121,7 +121,7 @@ def reach(connection: Connection, way: str) -> Iterator[str]:
     """Whether the target's server reaches the source: a subscription that is rolled back."""
     connection.exec_driver_sql("BEGIN")
     try:
-        replication.subscribe(connection, way, "none", is_trial=True)
+        replication.try_to_reach(connection, way)
     except DBAPIError as error:
         yield (
             f"The target's server does not reach the site's: {primary_message(error).rstrip('.?')}. Say how it does,"

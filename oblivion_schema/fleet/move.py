@@ -360,17 +360,23 @@ class Move:
                         replication.unsubscribe(target)
                         with _transaction(target):
                             fence.drop_triggers(target, self.tables)
-                            target.exec_driver_sql(f"TRUNCATE {', '.join(self.tables)}")
+                            self._empty(target)
                             fence.drop(target)
                         self.report.note(self.name, f"{self.wanted.target.database} is empty: drop it.")
-            except (UserError, DBAPIError) as error:
-                said = primary_message(error) if isinstance(error, DBAPIError) else error
-                self.report.note(self.name, f"The target stays as it is: {said}")
+            except UserError as error:
+                self.report.note(self.name, f"The target stays as it is: {error}")
             with _session(self.wanted.site.database) as source:
                 replication.drop_slot(source)
                 with _transaction(source):
                     replication.unpublish(source)
                     fence.drop(source)
+
+    def _empty(self, target: Connection) -> None:
+        for what in ("DISABLE", "ENABLE"):  # or they would write what comes of that into the ledger
+            for table in self.tables:
+                target.exec_driver_sql(f"ALTER TABLE {table} {what} TRIGGER USER")
+            if what == "DISABLE":
+                target.exec_driver_sql(f"TRUNCATE {', '.join(self.tables)}")
 
     @contextmanager
     def _told(self, who: str = "") -> Iterator[None]:
@@ -394,7 +400,10 @@ def _session(database: Database) -> Iterator[Connection]:
         connection.rollback()
         connection.execution_options(isolation_level="AUTOCOMMIT")
         connection.exec_driver_sql(_SETTINGS)
-        yield connection
+        try:
+            yield connection
+        finally:
+            connection.invalidate()  # it may be lost meanwhile: then nothing can be reset
 
 
 @contextmanager

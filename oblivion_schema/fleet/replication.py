@@ -106,12 +106,21 @@ def way_to(source: Database, said: str) -> str:
     return str(psycopg2.extensions.make_dsn(**parts))
 
 
-def subscribe(connection: Connection, way: str, slot: str, *, is_trial: bool = False) -> None:
-    """Make the subscription; a trial only connects, and its transaction has to be rolled back."""
+def subscribe(connection: Connection, way: str, slot: str) -> None:
+    """Make the subscription, which begins to copy when the transaction commits."""
+    _subscribe(connection, way, NAME, f"slot_name = '{slot}', create_slot = false")
+
+
+def try_to_reach(connection: Connection, way: str) -> None:
+    """Connect from the target's server to the source. The transaction has to be rolled back."""
+    # Of a publication that is not there PostgreSQL only warns.
+    _subscribe(connection, way, f"{NAME}_trial", "slot_name = NONE, create_slot = false, enabled = false")
+
+
+def _subscribe(connection: Connection, way: str, publication: str, options: str) -> None:
     quoted = connection.scalar(text("SELECT quote_literal(:way)"), {"way": way})
-    options = f"slot_name = '{slot}', create_slot = false, enabled = {str(not is_trial).lower()}"
     connection.exec_driver_sql(
-        f"CREATE SUBSCRIPTION {NAME} CONNECTION {quoted} PUBLICATION {NAME} WITH ({options})",
+        f"CREATE SUBSCRIPTION {NAME} CONNECTION {quoted} PUBLICATION {publication} WITH ({options})",
         execution_options={"no_parameters": True},
     )
 

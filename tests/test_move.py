@@ -1,0 +1,347 @@
+"""A site moves to another server: clients go on, one side takes the writes, and nothing that was promised is lost.
+
+Both servers are real, and so are the kills.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+import pytest
+from books import check
+from interrupted_move import MOMENTS
+from replication import SETTINGS, TABLES
+from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError
+from support import PROJECT, Result, execute, libpq, query, run, temporary_home, wait_until
+
+import oblivion_schema
+from oblivion_schema.server import embedded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.full, pytest.mark.skipif(sys.platform == "win32", reason="the servers have sockets")]
+
+REFUSED: Final = "PT503"
+PROBE: Final = "DELETE FROM user_presence WHERE false"
+
+
+@dataclass
+class Servers:
+    """Two servers of one version; the folders of their data, and databases that tests make on them."""
+
+    source: Path
+    target: Path
+    numbers: Iterator[int] = field(default_factory=count)
+
+    def url(self, side: str, database: str = "postgres") -> URL:
+        folder = getattr(self, side)
+        port = int((folder / "postmaster.pid").read_text().splitlines()[3])
+        where = {"host": str(folder)}
+        return URL.create("postgresql+psycopg2", username="postgres", port=port, database=database, query=where)
+
+    def new(self, side: str, *, like: str | None = None) -> URL:
+        """A new database on a side; empty, or as a template."""
+        name = f"site_{next(self.numbers)}"
+        do(self.url(side), f"CREATE DATABASE {name}" + (f" TEMPLATE {like}" if like else ""))
+        return self.url(side, name)
+
+    def start(self) -> None:
+        """Start what was killed."""
+        for folder in (self.source, self.target):
+            embedded.start(folder)
+
+
+def do(url: URL, sql: str) -> list[Any]:
+    with closing(psycopg.connect(libpq(url), autocommit=True)) as connection:
+        cursor = connection.execute(sql)
+        return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[Servers]:
+    """Two servers, each with a database `upgraded` to copy."""
+    home = temporary_home()
+    both = Servers(home / "a", home / "b")
+    started = [embedded.start(folder, settings=SETTINGS, at_exit="delete") for folder in (both.source, both.target)]
+    for side in ("source", "target"):
+        do(both.url(side), "CREATE DATABASE upgraded")
+        oblivion_schema.upgrade(both.url(side, "upgraded"), demo=False)
+    yield both
+    both.start()
+    for server in started:
+        server.cleanup()
+
+
+@dataclass
+class Site:
+    """A site of a file, which is to move."""
+
+    servers: Servers
+    file: Path
+    source: URL
+    target: URL
+
+    def arguments(self, *words: str, to: URL | None = None) -> list[str]:
+        return ["fleet", str(self.file), "move", "shop", "--to", libpq(self.target if to is None else to), *words]
+
+    def move(self, *words: str, to: URL | None = None) -> Result:
+        result = run(*self.arguments(*words, to=to))
+        assert "Traceback" not in result.err
+        return result
+
+    def killed(self, victim: str, at: int) -> str:
+        """Move it, with a kill at a moment; the moment, or nothing if it came to none and all went well."""
+        folder = victim if victim == "mover" else str(getattr(self.servers, victim))
+        command = [sys.executable, str(Path(__file__).with_name("interrupted_move.py")), str(at), folder]
+        ended = subprocess.run(
+            [*command, *self.arguments()], capture_output=True, text=True, cwd=PROJECT, check=False, timeout=300
+        )
+        assert "Traceback" not in ended.stderr, ended.stderr
+        said = [line.removeprefix("killed: ") for line in ended.stdout.splitlines() if line.startswith("killed: ")]
+        if victim == "mover":
+            assert ended.returncode == (-signal.SIGKILL if said else 0), ended
+        elif ended.returncode != 0:
+            assert said, ended
+            assert re.search("The (site|target) takes|is not known|Nothing was chan|Verify", ended.stderr), ended.stderr
+        return said[0] if said else ""
+
+    @property
+    def is_in_file(self) -> URL:
+        """The side that the file names."""
+        from oblivion_schema.fleet import sites
+
+        found = sites.read(self.file)["shop"].database.url
+        return self.source if found.database == self.source.database and self.at(found, "source") else self.target
+
+    def at(self, url: URL, side: str) -> bool:
+        return url.query["host"] == str(getattr(self.servers, side))
+
+
+@pytest.fixture
+def site(servers: Servers, tmp_path: Path) -> Site:
+    """A site with some life, and a target that is upgraded and empty."""
+    servers.start()
+    source, target = servers.new("source", like="upgraded"), servers.new("target", like="upgraded")
+    execute(
+        source,
+        """
+        INSERT INTO user_accounts (user_id, tokens_remaining) VALUES ('ample', 100000), ('scarce', 3);
+        SELECT top_up('ample', 5, 'gift ' || n) FROM generate_series(1, 50) AS n;
+        SELECT oblivion.allow_sign_up(7);
+        INSERT INTO token_rates (mode, used_turn, effective_from, tokens_per_minute)
+        VALUES ('video', true, '2020-01-01', 3);
+        """,
+    )
+    for user in ("ample", "scarce", "anonymous_1"):
+        [(call,)] = query(source, f"SELECT session_id FROM start_call('{user}', 'room', 'video', true)")
+        earlier = f"UPDATE call_sessions SET start_time = start_time - interval '3 minutes' WHERE id = '{call}'"
+        execute(source, earlier)
+        query(source, f"SELECT status FROM tick_call('{call}')")
+    file = tmp_path / "sites.toml"
+    file.write_text(f'# The shop.\n[sites.shop]\nurl = "{libpq(source)}"  # it moves\n')
+    return Site(servers, file, source, target)
+
+
+def takes_writes(url: URL) -> bool:
+    """Whether a side takes writes; one that is down takes none."""
+    try:
+        with closing(psycopg.connect(libpq(url))) as connection:
+            connection.execute(PROBE)
+            connection.rollback()
+    except psycopg.Error as error:
+        return error.sqlstate not in {None, REFUSED, "57P01", "57P02", "57P03"}
+    return True
+
+
+def is_part(url: URL) -> bool:
+    """Whether a target is closed to others already, or has been."""
+    return bool(do(url, "SELECT to_regclass('oblivion_move.marks') IS NOT NULL")[0][0])
+
+
+def contents(url: URL) -> dict[str, list[Any]]:
+    return {table: query(url, f"SELECT t::text FROM {table} AS t ORDER BY 1") for table in TABLES}
+
+
+def trace(url: URL) -> list[Any]:
+    """What a move leaves."""
+    return do(
+        url,
+        """
+        SELECT 'trigger ' || tgrelid::regclass FROM pg_trigger WHERE tgname = 'refuse_writes'
+        UNION ALL SELECT 'schema ' || nspname FROM pg_namespace WHERE nspname = 'oblivion_move'
+        UNION ALL SELECT 'publication' FROM pg_publication
+        UNION ALL SELECT 'slot ' || slot_name FROM pg_replication_slots WHERE database = current_database()
+        UNION ALL
+        SELECT 'subscription' FROM pg_subscription AS s JOIN pg_database AS d ON d.oid = s.subdbid
+        WHERE d.datname = current_database()
+        """,
+    )
+
+
+def has_moved(site: Site, *, old_answered: bool = True) -> None:
+    """All of it: the file, the target, and what is left on the old side."""
+    assert site.is_in_file == site.target
+    assert site.file.read_text() == f'# The shop.\n[sites.shop]\nurl = "{libpq(site.target)}"  # it moves\n'
+    assert takes_writes(site.target)
+    assert not takes_writes(site.source)
+    assert trace(site.target) == []
+    assert not old_answered or all(row[0].startswith(("trigger", "schema")) for row in trace(site.source))
+    check(site.target)
+
+
+def test_a_site_moves_with_all_that_is_in_it(site: Site) -> None:
+    execute(
+        site.source,
+        "CREATE ROLE clerk; GRANT SELECT ON user_accounts TO clerk;"
+        "GRANT UPDATE (subscription_tier) ON user_accounts TO clerk",
+    )
+    execute(site.target.set(database="postgres"), "CREATE ROLE clerk")
+    assert run("access", "authenticated", url=site.source).status == 0
+    assert run("pages", "metered", url=site.source).status == 0
+    before = contents(site.source)
+    assert min(len(before[f"public.{table}"]) for table in ("token_ledger", "call_sessions", "token_rates")) > 2
+    do(site.target.set(database="postgres"), f"DROP DATABASE {site.target.database}")
+
+    dry = site.move("--dry-run")
+    assert dry.status == 0, dry
+    assert "10. verify the target" in dry.out
+    assert trace(site.source) == []
+    with pytest.raises(DBAPIError):
+        query(site.target, "SELECT")
+
+    result = site.move()
+    assert result.status == 0, result
+    has_moved(site)
+    assert contents(site.target) == before
+    host, port = site.target.query["host"], site.target.port
+    its = f"{site.source.database} = host={host} port={port} dbname={site.target.database}"
+    assert f"In PgBouncer's [databases]: {its}" in result.out
+    assert 'db-uri = "postgresql://authenticator@' in result.out
+    assert run("access", url=site.target).out == "authenticated\n"
+    assert query(site.target, "SELECT page_billing()") == [("metered",)]
+    privileges = """
+        SELECT
+          has_table_privilege('clerk', 'user_accounts', 'SELECT'),
+          has_column_privilege('clerk', 'user_accounts', 'subscription_tier', 'UPDATE'),
+          has_table_privilege('clerk', 'user_accounts', 'UPDATE')
+        """
+    assert query(site.target, privileges) == [(True, True, False)]
+
+    newest = "SELECT max(id) FROM token_ledger"
+    [(old,)] = query(site.source, newest)
+    assert query(site.target, "SELECT status FROM top_up('ample', 5, 'gift 7')") == [("known",)]
+    assert query(site.target, "SELECT status FROM top_up('ample', 5, 'new')") == [("ok",)]
+    assert query(site.target, f"{newest} HAVING max(id) > {old}") != []
+    [(call,)] = query(site.target, "SELECT id FROM call_sessions WHERE user_id = 'ample'")
+    assert query(site.target, f"SELECT status FROM end_call('{call}')") == [("ok",)]
+    check(site.target)
+
+    again = site.move()
+    assert again.status == 0
+    assert "already" in again.err
+    back = site.move(to=site.source)
+    assert back.status == 1
+    assert "takes part in another move, or did" in back.err
+    assert site.is_in_file == site.target
+    do(site.source.set(database="postgres"), f"DROP DATABASE {site.source.database}")
+    assert site.move(to=site.source).status == 0
+    assert takes_writes(site.source)
+    assert not takes_writes(site.target)
+    check(site.source)
+
+
+@contextmanager
+def writing(site: Site, seen: list[str]) -> Iterator[dict[str, bool]]:
+    """Somebody tops up, on whichever side takes it, and another one watches that never both do; what was promised."""
+    over = threading.Event()
+    told: dict[str, bool] = {}
+
+    def is_told(key: str) -> bool:
+        for url in (site.source, site.target):
+            with suppress(psycopg.Error):  # it refuses, or is down, or is not upgraded yet
+                return do(url, f"SELECT status FROM top_up('ample', 1, '{key}')")[0][0] in {"ok", "known"}
+        return False
+
+    def write() -> None:
+        number = 1
+        while not over.wait(0.02):
+            told[f"key {number}"] = is_told(f"key {number}")
+            number += told[f"key {number}"]
+
+    def watch() -> None:
+        while not over.wait(0.01):
+            with suppress(psycopg.Error):
+                if is_part(site.target) and takes_writes(site.target) and takes_writes(site.source):
+                    seen.append("both take writes")
+
+    threads = [threading.Thread(target=write), threading.Thread(target=watch)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield told
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+@pytest.mark.parametrize("victim", ["mover", "source", "target"])
+def test_killed_at_any_moment_it_goes_on_and_one_side_takes_writes(site: Site, victim: str) -> None:
+    """Each run is killed at the next moment, so that it begins with what the ones before it left."""
+    seen: list[str] = []
+    killed: list[str] = []
+    with writing(site, seen) as told:
+        at = 0
+        while moment := site.killed(victim, at):
+            killed.append(moment)
+            at = MOMENTS.index(moment) + 1
+            site.servers.start()
+            if takes_writes(site.source):
+                assert not (is_part(site.target) and takes_writes(site.target)), moment
+            else:
+                wait_until(lambda: takes_writes(site.target))
+            before = sum(told.values())
+            while sum(told.values()) < before + 2:
+                time.sleep(0.02)
+    assert seen == []
+    has_moved(site, old_answered=victim != "source")
+    assert len(killed) > len(MOMENTS) / 3, killed
+    assert {"after fence.decide", "decided"} <= {*killed}
+    rows = query(site.target, "SELECT key FROM token_ledger WHERE key LIKE 'key %' ORDER BY id")
+    keys = [str(key) for (key,) in rows]
+    assert keys == sorted(set(keys), key=lambda key: int(key.split()[1])), "each once, and the ids rise"
+    assert {key for key, is_told in told.items() if is_told} <= {*keys}
+    assert run("verify", url=site.target).status == 0
+
+
+def test_a_move_is_taken_back(site: Site) -> None:
+    before = contents(site.source)
+    assert site.move("--cancel").status == 0
+    for moment in ("before replication.make_slot", "after replication.make_slot", "before fence.writes_held"):
+        assert site.killed("mover", MOMENTS.index(moment)) == moment
+        assert trace(site.source) != []
+        result = site.move("--cancel")
+        assert result.status == 0, result
+        assert trace(site.source) == trace(site.target) == []
+        assert contents(site.source) == before
+        left = {table for table, rows in contents(site.target).items() if rows}
+        assert left <= {"oblivion.alembic_version", "public.token_rates"}
+        assert takes_writes(site.source)
+        assert site.is_in_file == site.source
+    assert site.killed("mover", MOMENTS.index("decided")) == "decided"
+    assert "has moved" in site.move("--cancel").error
+    assert site.move().status == 0
+    has_moved(site)
