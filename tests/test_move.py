@@ -6,6 +6,7 @@ Both servers are real, and so are the kills.
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from sqlalchemy.exc import DBAPIError
 from support import PROJECT, Result, execute, libpq, query, run, temporary_home, wait_until
 
 import oblivion_schema
+from oblivion_schema.fleet import fence
 from oblivion_schema.server import embedded
 
 if TYPE_CHECKING:
@@ -101,6 +103,14 @@ class Site:
         result = run(*self.arguments(*words, to=to))
         assert "Traceback" not in result.err
         return result
+
+    def refused(self, *words: str, to: URL | None = None) -> list[str]:
+        """Why it is not moved: a line for each."""
+        result = self.move(*words, to=to)
+        assert result.status == 1, result
+        assert len({line for line in result.err.splitlines() if line.startswith("FAILED: ")}) == 1
+        beginning = "shop: FAILED: "
+        return [line.removeprefix(beginning) for line in result.err.splitlines() if line.startswith(beginning)]
 
     def killed(self, victim: str, at: int) -> str:
         """Move it, with a kill at a moment; the moment, or nothing if it came to none and all went well."""
@@ -319,7 +329,8 @@ def test_killed_at_any_moment_it_goes_on_and_one_side_takes_writes(site: Site, v
     assert seen == []
     has_moved(site, old_answered=victim != "source")
     assert len(killed) > len(MOMENTS) / 3, killed
-    assert {"after fence.decide", "decided"} <= {*killed}
+    # A mover does not notice at once that its target is gone.
+    assert victim == "target" or {"after fence.decide", "decided"} <= {*killed}
     rows = query(site.target, "SELECT key FROM token_ledger WHERE key LIKE 'key %' ORDER BY id")
     keys = [str(key) for (key,) in rows]
     assert keys == sorted(set(keys), key=lambda key: int(key.split()[1])), "each once, and the ids rise"
@@ -342,6 +353,150 @@ def test_a_move_is_taken_back(site: Site) -> None:
         assert takes_writes(site.source)
         assert site.is_in_file == site.source
     assert site.killed("mover", MOMENTS.index("decided")) == "decided"
-    assert "has moved" in site.move("--cancel").error
+    assert "has moved" in site.refused("--cancel")[0]
     assert site.move().status == 0
     has_moved(site)
+
+
+# -- What is in the way: said before anything is changed
+
+FILL: Final = """
+DO $$ BEGIN
+  WHILE (SELECT count(*) FROM pg_replication_slots) < current_setting('max_replication_slots')::integer - 1 LOOP
+    PERFORM pg_create_physical_replication_slot('spare_' || count(*)) FROM pg_replication_slots;
+  END LOOP;
+END $$
+"""
+DRAIN: Final = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name LIKE 'spare%'"
+
+
+@pytest.mark.parametrize(
+    ("side", "breaks", "says"),
+    [
+        ("source", FILL, "The site's server has 1 replication slot left, and a move takes 2: drop"),
+        (
+            "source",
+            "ALTER TABLE user_presence REPLICA IDENTITY NOTHING",
+            "Table public.user_presence cannot be moved: it has no replica identity: ALTER TABLE",
+        ),
+        (
+            "source",
+            "ALTER TABLE token_usage ADD COLUMN note text",
+            "token_usage cannot be moved: its column note is not",
+        ),
+        (
+            "source",
+            "CREATE TABLE orders ()",
+            "would stay behind: public.orders. Move them yourself, and say --leave-others",
+        ),
+        ("source", "UPDATE oblivion.alembic_version SET version_num = '004'", "is at 004, not at"),
+        ("source", "INSERT INTO oblivion.backfills (name) VALUES ('x')", "has rows to fill in"),
+        (
+            "source",
+            "CREATE INDEX ours ON call_sessions (room_id)",
+            "index public.ours on public.call_sessions is in neither",
+        ),
+        (
+            "source",
+            "DROP ROLE IF EXISTS waiter; CREATE ROLE waiter; GRANT SELECT ON token_usage TO waiter",
+            "Role waiter has privileges on the site's tables, and is not on the target's server",
+        ),
+        ("target", "CREATE TABLE orders ()", "is not empty, and not ours alone: table public.orders"),
+        (
+            "target",
+            "INSERT INTO user_accounts (user_id) VALUES ('me')",
+            "The target holds rows, in public.user_accounts",
+        ),
+        (
+            "target",
+            (Path(fence.__file__).parent / "move" / "fence.sql").read_text(encoding="utf-8")
+            + "INSERT INTO oblivion_move.move VALUES (gen_random_uuid(), 'target')",
+            "takes part in another move",
+        ),
+    ],
+)
+def test_what_is_in_the_way_is_said_first(site: Site, side: str, breaks: str, says: str) -> None:
+    execute(getattr(site, side), breaks)
+    before = trace(site.target)
+    try:
+        lines = site.refused("--dry-run")
+        assert [line for line in lines if says in line], lines
+        assert site.refused() == lines
+    finally:
+        do(site.source, DRAIN)
+    assert trace(site.source) == []
+    assert trace(site.target) == before
+    assert takes_writes(site.source)
+    assert site.is_in_file == site.source
+
+
+def test_what_is_left_behind_has_to_be_said(site: Site) -> None:
+    execute(site.source, "CREATE TABLE orders (); CREATE INDEX ours ON call_sessions (room_id)")
+    assert len(site.refused()) == 1
+    result = site.move("--leave-others")
+    assert result.status == 0, result
+    has_moved(site)
+
+
+def test_a_move_needs_two_servers_that_fit(site: Site, upgraded: URL, tmp_path: Path) -> None:
+    execute(site.source, "SELECT 1")
+    site.file.write_text(f'[sites.shop]\nurl = "{libpq(upgraded)}"\n')
+    assert site.refused()[0].startswith(
+        "wal_level of the site's server is replica: a superuser has to run ALTER SYSTEM"
+    )
+    site.file.write_text(f'[sites.shop]\nurl = "{libpq(site.source)}"\n[sites.club]\nurl = "{libpq(site.target)}"\n')
+    assert "sites shop and club are one database" in " ".join(site.refused())
+    address = site.source.update_query_dict({"host": f"{site.source.query['host']}/."})
+    site.file.write_text(f'[sites.shop]\nurl = "{libpq(site.source)}"\n')
+    assert "are one database" in site.refused(to=address)[0]
+    nowhere = site.target.update_query_dict({"host": str(tmp_path)})
+    assert "Cannot connect to" in site.refused(to=nowhere)[0]
+    wrong = site.source.set(password="hunter2").update_query_dict({"host": str(tmp_path)})
+    [line] = site.refused("--source-url", libpq(wrong))
+    assert "Cannot connect to" in line
+    assert "hunter2" not in line
+    home = temporary_home()
+    older = embedded.start(home / "older", at_exit="delete", major=16)
+    try:
+        [line] = site.refused(to=embedded.url(older, "shop"))
+        assert line.startswith("The site's server runs PostgreSQL 18 and the target's 16: a move needs one major")
+    finally:
+        older.cleanup()
+        shutil.rmtree(home)
+    assert site.is_in_file == site.source
+    assert trace(site.source) == []
+
+
+def test_owners_that_are_no_superusers_move_a_site(servers: Servers, tmp_path: Path) -> None:
+    servers.start()
+    urls = {}
+    for side in ("source", "target"):
+        admin, folder = servers.url(side), getattr(servers, side)
+        name = f"own_{side}_{next(servers.numbers)}"
+        do(admin, f"CREATE ROLE {name} LOGIN PASSWORD 'secret' CREATEROLE")
+        do(admin, f"CREATE DATABASE {name} OWNER {name}")
+        access = Path(folder, "pg_hba.conf")
+        access.write_text(f"local all {name} scram-sha-256\n{access.read_text()}")
+        do(admin, "SELECT pg_reload_conf()")
+        do(admin.set(database=name), f"ALTER SCHEMA public OWNER TO {name}")
+        urls[side] = servers.url(side, name).set(username=name, password="secret")
+    oblivion_schema.upgrade(urls["source"], demo=False)
+    oblivion_schema.upgrade(urls["target"], demo=False)
+    assert run("access", "authenticated", url=urls["source"]).status == 0
+    query(urls["source"], "SELECT oblivion.allow_sign_up(7)")
+    execute(urls["source"], "INSERT INTO user_accounts (user_id, tokens_remaining) VALUES ('ample', 100)")
+    file = tmp_path / "sites.toml"
+    file.write_text(f'# The shop.\n[sites.shop]\nurl = "{libpq(urls["source"])}"  # it moves\n')
+    site = Site(servers, file, urls["source"], urls["target"])
+    lines = site.refused()
+    roles = {side: urls[side].username for side in urls}
+    assert f'ALTER ROLE "{roles["source"]}" REPLICATION' in " ".join(lines)
+    assert f'GRANT pg_create_subscription TO "{roles["target"]}"' in " ".join(lines)
+    do(servers.url("source"), f"ALTER ROLE {roles['source']} REPLICATION")
+    do(servers.url("target"), f"GRANT pg_create_subscription TO {roles['target']}")
+    before = contents(site.source)
+    result = site.move()
+    assert result.status == 0, result
+    assert "secret" not in f"{result}"
+    has_moved(site)
+    assert contents(site.target) == before
