@@ -401,11 +401,11 @@ DRAIN: Final = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_s
             "DROP ROLE IF EXISTS waiter; CREATE ROLE waiter; GRANT SELECT ON token_usage TO waiter",
             "Role waiter has privileges on the site's tables, and is not on the target's server",
         ),
-        ("target", "CREATE TABLE orders ()", "is not empty, and not ours alone: table public.orders"),
+        ("target", "CREATE TABLE orders ()", "target holds rows, or tables that are not ours: public.orders"),
         (
             "target",
             "INSERT INTO user_accounts (user_id) VALUES ('me')",
-            "The target holds rows, in public.user_accounts",
+            "The tables that are not ours: public.user_accounts, public.token_ledger",
         ),
         (
             "target",

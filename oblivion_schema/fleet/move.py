@@ -167,8 +167,10 @@ class Move:
         with _session(self.wanted.target.database) as target:
             if target.scalar(text(f"SELECT to_regclass('{PRIVATE_SCHEMA}.alembic_version') IS NULL")):
                 return
-            if found := movable.rows(target):
-                yield f"The target holds rows, in {', '.join(found)}: name an empty database."
+            if found := [*movable.rows(target), *movable.others(target)]:
+                yield (
+                    f"The target holds rows, or tables that are not ours: {', '.join(found)}. Name an empty database."
+                )
 
     def _require_head(self, source: Connection) -> None:
         head = self.revisions.get_current_head()
