@@ -1,9 +1,10 @@
 """What one server carries: the figures of docs/scale.md.
 
-    python benchmarks/scale.py [--rounds 2] [--calls 3200] [--only REGEX] [--url postgresql://...]
+    python benchmarks/scale.py [--rounds 1] [--calls 3200] [--only REGEX] [--url postgresql://...]
 
-It takes some three minutes. It runs pgbench on the embedded PostgreSQL in a temporary folder (TMPDIR), or on the
-throw-away server of `--url`, as its superuser. pgbench works on the same machine, so a server of its own carries more.
+It takes some three minutes, or five on a busy machine. It runs pgbench on the embedded PostgreSQL in a temporary folder
+(TMPDIR), or on the throw-away server of `--url`, as its superuser; that has to take 200 connections. pgbench works on
+the same machine, so a server of its own carries more.
 
 Calls of a thousand accounts go on in one database, and as many calls of one account in another. In each run every call
 is ticked once, by sessions that stay connected; before it all calls become a minute older, unless the tick shall charge
@@ -12,13 +13,15 @@ median of the ratios of a round: a slow machine slows both sides. `--only` runs 
 parts:
 
 - Work: CPU time of the server's processes, bytes of WAL and transaction ids, for each kind of request.
-- Sessions: ticks in a second for so many sessions at once. With PYTHONPATH=tests and PgBouncer on this machine also
-  through a pool in transaction mode.
+- Sessions: ticks in a second for so many sessions at once.
+- Pooler: the most of these through PgBouncer in transaction mode, if it is on this machine; needs PYTHONPATH=tests.
 - Hot account: calls of one account beside those of a thousand, with and without `synchronous_commit`, on this disk and
   on one whose flush takes 0.6 ms longer (`commit_delay`).
 - Old snapshot: ticks while another session keeps its snapshot, as a dump does. Each run is once.
-- WAL: right after a checkpoint, when pages are logged in full; compressed; and with `wal_level = logical`.
+- WAL: right after a checkpoint, when pages are logged in full; and compressed.
+- wal_level: on another embedded server that has `logical`; not with `--url`.
 - Disk: bytes of a call of one hour.
+- Ledger's index: what it keeps when charges were folded and vacuumed, and `REINDEX` did not run.
 - Retention: what it costs to fold the ledger, and to delete calls that are over.
 
 At the end the charged tokens must equal the due tokens exactly.
@@ -64,6 +67,8 @@ if TYPE_CHECKING:
 
 OLD: Final = 6  # runs beside a snapshot
 SESSIONS: Final = (1, 2, 4, 8, 16, 32, 64)
+CONNECTIONS: Final = "max_connections = 200\n"
+"""For those of the most sessions, and idle ones of the pools."""
 SHORTER: Final = "oblivion.call_meters, user_accounts"
 """Tables that making calls older leaves dead rows in, or a tick."""
 SLOW_DISK: Final = {"commit_delay": "600", "commit_siblings": "0"}
@@ -82,6 +87,12 @@ UPDATES: Final = """
 SELECT sum(n_tup_upd), sum(n_tup_hot_upd) FROM pg_stat_user_tables WHERE relid = %s::regclass
 """
 FOLD_ALL: Final = "SELECT oblivion.fold_charges('infinity')"
+# Charges of ten accounts in turn. Of each sixtieth call-minute the row stays, as if calls had ended one by one.
+CHARGES: Final = """
+INSERT INTO token_ledger (user_id, kind, tokens, balance, session_id)
+SELECT 'user_' || n %% 10, 'charge', -2, 0, gen_random_uuid() FROM generate_series(1, %s) AS n
+"""
+FOLDED: Final = "DELETE FROM token_ledger WHERE id / 10 % 60 <> 0"
 DELETE_ALL: Final = "DELETE FROM call_sessions WHERE end_time < 'infinity'"
 DELETE_USAGE: Final = "DELETE FROM token_usage WHERE \"timestamp\" < 'infinity'"
 
@@ -311,12 +322,32 @@ class Benchmark:
     def disk(self) -> Iterator[str]:
         """Bytes of a call of one hour."""
         database = Metered(self.urls["disk"], self.home)
-        sizes, folded = database.hours(self.calls // 16)
+        sizes, folded = database.hours(self.calls // 8)
         self.progress("bytes")
         total = sum(sizes.values())
         less = total - sizes["token_ledger"] + (folded or 0)
         yield f"{less / total:.2f}: {less:,} bytes when its charges are folded, of {total:,}"
         yield ", ".join(f"{table} {size:,}" for table, size in sizes.items()) + f"; token_ledger folded {folded:,}"
+
+    def index(self) -> Iterator[str]:
+        """Bytes of the ledger's table and its index that folding does not give back."""
+        rows = 20 * self.calls
+        ledger = Database(self.urls["index"], self.home)
+
+        def sizes() -> tuple[int, ...]:
+            return ledger.query("SELECT pg_relation_size('token_ledger'), pg_relation_size('token_ledger_pkey')")
+
+        yield f"{f'after {rows:,} charges of 10 accounts':<34} {'table':>12} {'index':>9} bytes"
+        for day in range(1, 4):
+            ledger.query(CHARGES, (rows,))
+            ledger.query(FOLDED)
+            ledger.query("VACUUM token_ledger")
+            table, index = sizes()
+            yield f"{f'folded {day} times':<34} {table:12,} {index:9,}"
+            self.progress("ledger")
+        ledger.query("REINDEX INDEX CONCURRENTLY token_ledger_pkey")
+        table, index = sizes()
+        yield f"{'after REINDEX':<34} {table:12,} {index:9,}"
 
     def retention(self) -> Iterator[str]:
         """What it costs to get rid of rows; the last part, because it does."""
@@ -382,7 +413,7 @@ def flush_time(folder: Path) -> float:
 def main() -> None:
     """Run the parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=2, help="counted runs of each")
+    parser.add_argument("--rounds", type=int, default=1, help="counted runs of each")
     parser.add_argument("--calls", type=int, default=3200, help="calls that go on; a multiple of 64, from 1,600 on")
     parser.add_argument("--only", type=re.compile, default=re.compile(""), help="run the parts whose names it finds")
     parser.add_argument("--url", type=make_url, help="a throw-away server, instead of the embedded one")
@@ -390,7 +421,10 @@ def main() -> None:
     if given.calls % SESSIONS[-1] or given.calls < SESSIONS[-1] * (WARM + 5):
         parser.error("--calls must be a multiple of 64, from 1,600 on")
 
-    with run_on(given.url) as (home, maintenance), names_free(maintenance, ["many", "one", "disk"]) as urls:
+    with (
+        run_on(given.url, CONNECTIONS) as (home, maintenance),
+        names_free(maintenance, ["many", "one", "disk", "index"]) as urls,
+    ):
         progress = Progress(2)
         print(f"A flush takes {flush_time(home):.2f} ms here; {os.cpu_count()} CPUs\n")
         build(maintenance, urls)
@@ -405,10 +439,13 @@ def main() -> None:
             "WAL": (benchmark.wal, 3 * given.rounds),
             "wal_level": (benchmark.logical, 1 + 2 * given.rounds),
             "Disk": (benchmark.disk, 1),
+            "Ledger's index": (benchmark.index, 3),
             "Retention": (benchmark.retention, 4),
         }
         if not has_pooler():
             del parts["Pooler"]
+        if given.url:
+            del parts["wal_level"]  # its other server is an embedded one
         parts = {name: part for name, part in parts.items() if given.only.search(name)}
         progress.of += sum(steps for _, steps in parts.values())
         results = {name: [*part()] for name, (part, _) in parts.items()}
