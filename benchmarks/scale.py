@@ -73,10 +73,6 @@ SHORTER: Final = "oblivion.call_meters, user_accounts"
 """Tables that making calls older leaves dead rows in, or a tick."""
 SLOW_DISK: Final = {"commit_delay": "600", "commit_siblings": "0"}
 """Microseconds that a session waits before each flush."""
-# The started minutes of each call that goes on; it has 55 s until the next one starts.
-AGE: Final = """
-UPDATE oblivion.call_meters SET started_at = clock_timestamp() - make_interval(secs => 60 * %s - 55) WHERE NOT settled
-"""
 START_CALL: Final = "SELECT * FROM start_call('user_' || :user, 'room', 'video', client_key => md5(:i::text));"
 COUNTERS: Final = """
 SELECT
@@ -128,7 +124,7 @@ class Site(Metered):
     def age(self) -> None:
         """Make all calls a minute older: each has a minute to pay."""
         self.minutes += 1
-        self.query(AGE, (self.minutes,))
+        self.query(self.build.minute_later, {"minutes": self.minutes})
         self.query(f"VACUUM {SHORTER}")
 
     def requests(self, script: Sequence[str], each: int, clients: int, **variables: int) -> Cost:
