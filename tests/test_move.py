@@ -405,7 +405,7 @@ DRAIN: Final = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_s
         (
             "target",
             "INSERT INTO user_accounts (user_id) VALUES ('me')",
-            "The tables that are not ours: public.user_accounts, public.token_ledger",
+            "tables that are not ours: public.user_accounts, public.token_ledger",
         ),
         (
             "target",

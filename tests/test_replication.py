@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from support import execute, libpq, query, run, temporary_home
 
 import oblivion_schema
+from oblivion_schema import metadata
 from oblivion_schema.server import embedded
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 pytestmark = pytest.mark.full
+REPORTS = [table for table in metadata.tables.values() if table.is_view]
 
 
 @pytest.fixture
@@ -147,6 +149,10 @@ def test_physical_standby_takes_over(home: Path) -> None:
             there = contents(primary)
             assert contents(standby) == there
             assert query(standby, "SELECT pg_is_in_recovery()") == [(True,)]
+            for view in REPORTS:
+                rows = query(primary, f"SELECT to_jsonb(v)::text FROM {view} AS v ORDER BY 1")
+                assert rows == query(standby, f"SELECT to_jsonb(v)::text FROM {view} AS v ORDER BY 1"), view
+                assert rows or view.name not in {"daily_token_usage", "daily_billing_summary", "user_token_summary"}
             verified = run("verify", url=standby)
             assert verified.status == 0, verified.out
             tried = [line.startswith("skip  a call is started") for line in verified.out.splitlines()]
