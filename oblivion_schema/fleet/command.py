@@ -195,7 +195,8 @@ def move(config: Config, asked: Asked, moving: Moving) -> None:
         else:
             files.require_other_database(target, sites, file)
             _require_distinct_target(it.wanted, sites, revisions, file)
-            is_moved = _move(config, it, moving, file)
+            with it.alone():
+                is_moved = _move(config, it, moving, file)
         if is_moved:
             _tell_clients(report, it.wanted)
             it.say(Step.VERIFY)

@@ -167,7 +167,10 @@ def _short_of_a_deadlock(connection: Connection, lock: str) -> Iterator[float]:
         time.sleep(_PAUSE_SECONDS)
     else:
         held = "; ".join(f"{relation} is held by {holders}" for relation, holders in held_relations(connection))
-        raise UserError(f"Other sessions hold the tables: {held or 'by short transactions'}. End the long ones.")
+        prepared = ", ".join(connection.scalars(text(_PREPARED)))
+        also = f"prepared transactions do: {prepared}" if prepared else ""
+        said = "; ".join(filter(None, (held, also))) or "many short transactions do"
+        raise UserError(f"Other sessions hold the tables: {said}. End the long ones.")
     try:
         yield since
     except BaseException:
@@ -175,3 +178,6 @@ def _short_of_a_deadlock(connection: Connection, lock: str) -> Iterator[float]:
             connection.exec_driver_sql("ROLLBACK")
         raise
     connection.exec_driver_sql("COMMIT")
+
+
+_PREPARED: Final = "SELECT gid FROM pg_prepared_xacts WHERE database = current_database() ORDER BY prepared"

@@ -74,7 +74,7 @@ def others(connection: Connection) -> list[str]:
     return [*connection.scalars(text(_read("others.sql")), {"tables": list(replication.tables())})]
 
 
-def of_target(target: Row[Any], source: Row[Any], *, is_begun: bool) -> Iterator[str]:
+def of_target(target: Row[Any], source: Row[Any], *, is_begun: bool, is_there: bool) -> Iterator[str]:
     """What the target's server lacks, each a line with what mends it."""
     if target.is_standby:
         yield "The target's server is a standby: name its primary."
@@ -90,6 +90,11 @@ def of_target(target: Row[Any], source: Row[Any], *, is_begun: bool) -> Iterator
             f" {_quoted(target.role)} on the target's server."
             if target.major >= _KNOWS_SUBSCRIBERS
             else f"Role {target.role} may not subscribe: on PostgreSQL {target.major} it has to be a superuser."
+        )
+    if is_there and not target.may_create:
+        yield (
+            f"Role {target.role} may not subscribe in the target: let its owner run GRANT CREATE ON DATABASE ... TO"
+            f" {_quoted(target.role)}."
         )
     needed = 1 if is_begun else _NEEDED
     if target.workers < needed:

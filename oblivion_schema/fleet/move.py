@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from oblivion_schema.fleet.sites import Site
 
 _MOVERS_LOCK: Final = ADVISORY_LOCK + 2
+_AS_BEFORE: Final = "The site takes writes, as before."
+_WILL: Final = "The target takes the writes, or will as soon as it has the decision."
 _POLL_SECONDS: Final = 0.5
 _POLL_HELD_SECONDS: Final = 0.005
 _CAUGHT_UP_SECONDS: Final = 1
@@ -46,7 +48,8 @@ _HELD_SECONDS: Final = 10
 """Writes are let go after these, if the target does not have everything by then."""
 _DECISION_SECONDS: Final = 60
 _SETTINGS: Final = """
-SET statement_timeout = 0; SET lock_timeout = '5s'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET search_path = ''
+SET statement_timeout = 0; SET lock_timeout = '5s'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET search_path = '';
+SET standard_conforming_strings = on; SET synchronous_commit = on
 """
 
 
@@ -89,9 +92,38 @@ class Move:
         self.tables = list(replication.tables())
         self.is_begun = False
         """Whether the target is this move's already; `obstacles()` finds out."""
-        self.who = "The site takes writes, as before."
+        self.who = "Nothing was changed."
+        """Who takes writes, for what an error says."""
+        self._own: set[Database] = set()
         self.held: float | None = None
         """Seconds for which neither side took writes; None if another run decided."""
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Within this context no other process moves the site. If it cannot be asked, that is not known."""
+        with ExitStack() as stack:
+            is_alone = True
+            with suppress(UserError):
+                source = stack.enter_context(self._session(self.wanted.site.database))
+                is_alone = bool(source.scalar(select(func.pg_try_advisory_lock(_MOVERS_LOCK))))
+            if not is_alone:
+                raise UserError("Another process moves this site: wait until it ends.")
+            yield
+
+    @contextmanager
+    def _session(self, database: Database) -> Iterator[Connection]:
+        """A connection in autocommit, with settings of its own. Raises UserError behind a transaction pooler."""
+        with database.connect() as connection:
+            connection.rollback()
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            if database not in self._own:
+                require_own_session(connection, str(database))
+                self._own.add(database)
+            connection.exec_driver_sql(_SETTINGS)
+            try:
+                yield connection
+            finally:
+                connection.invalidate()  # it may be lost meanwhile: then nothing can be reset
 
     def say(self, step: Step) -> None:
         """Tell which step begins."""
@@ -102,27 +134,38 @@ class Move:
     def is_decided(self) -> bool:
         """Whether an earlier run has decided: then this one has to finish. Raises UserError if it is another move."""
         try:
-            with self._told(), _session(self.wanted.site.database) as source:
-                decided, move = fence.is_decided(source), fence.move_of(source)
+            with self._told(), self._session(self.wanted.site.database) as source:
+                self._clear(source)
+                decided, move = fence.is_decided(source), fence.move_of(source, "source")
         except UserError:
-            with suppress(UserError, DBAPIError), _session(self.wanted.target.database) as target:
+            with suppress(UserError, DBAPIError), self._session(self.wanted.target.database) as target:
                 if fence.move_of(target, "target") and fence.is_decided(target):
                     return True
             raise
-        if move is None or move.side != "source" or not decided:
+        if move is None or not decided:
+            self.who = _AS_BEFORE
             return False
-        with self._told("The target takes the writes."), _session(self.wanted.target.database) as target:
-            if fence.move_of(target, "target") != move.id:
+        self.who = _WILL
+        with self._told(), self._session(self.wanted.target.database) as target:
+            if fence.move_of(target, "target") != move:
                 raise UserError(
                     f"This site has moved, and not to {self.wanted.target.database}. Say --to with the database that it"
                     " has moved to, or correct the file."
                 )
         return True
 
+    def _clear(self, source: Connection) -> None:
+        """Drop what the move left that brought the site here."""
+        if fence.move_of(source, "target"):
+            if not fence.is_decided(source):
+                raise UserError("This database is the target of a move that goes on: finish that, or take it back.")
+            fence.open_target(source, self.tables)
+            fence.drop(source)
+
     def obstacles(self) -> Iterator[str]:
         """What is in the way, each a line with what mends it. Nothing is changed."""
         wanted = self.wanted
-        with self._told("Nothing was changed."), _session(wanted.site.database) as source:
+        with self._told(), self._session(wanted.site.database) as source:
             self._require_head(source)
             move = fence.move_of(source, "source")
             its = movable.facts(source, "source")
@@ -134,7 +177,7 @@ class Move:
                 )
             grants = movable.grants(source)
         database, is_there = _server_of(wanted.target.database)
-        with self._told("Nothing was changed."), _session(database) as target:
+        with self._told(), self._session(database) as target:
             there = movable.facts(target, "target")
             found = fence.move_of(target)
             self.is_begun = found is not None and found.side == "target" and found.id == move
@@ -146,7 +189,7 @@ class Move:
             yield from self._holds()
 
     def _of_target(self, target: Connection, its: Row[Any], there: Row[Any], *, is_there: bool) -> Iterator[str]:
-        lacks = [*movable.of_target(there, its, is_begun=self.is_begun)]
+        lacks = [*movable.of_target(there, its, is_begun=self.is_begun, is_there=is_there)]
         try:
             way = self._way()
         except UserError as error:
@@ -164,7 +207,7 @@ class Move:
         except UserError as error:
             yield f"The target: {error}"
             return
-        with _session(self.wanted.target.database) as target:
+        with self._session(self.wanted.target.database) as target:
             if target.scalar(text(f"SELECT to_regclass('{PRIVATE_SCHEMA}.alembic_version') IS NULL")):
                 return
             if found := [*movable.rows(target), *movable.others(target)]:
@@ -189,21 +232,17 @@ class Move:
 
     def modes(self) -> list[str]:
         """The options of the upgrade that gives the target the site's modes."""
-        with self._told("Nothing was changed."), _session(self.wanted.site.database) as source:
+        with self._told(), self._session(self.wanted.site.database) as source:
             modes = current_modes(source)
         return ["-x", f"access={modes.access}", "-x", f"pages={modes.pages}"]
 
     def copy_and_decide(self) -> None:
         """From an upgraded target to one that takes the writes."""
-        with self._told(), ExitStack() as stack:
-            source = stack.enter_context(_session(self.wanted.site.database))
-            require_own_session(source, str(self.wanted.site.database))
-            if not source.scalar(select(func.pg_try_advisory_lock(_MOVERS_LOCK))):
-                raise UserError("Another process moves this site already.")
-            target = stack.enter_context(_session(self.wanted.target.database))
-            self._copy(source, target)
-            holder = stack.enter_context(_session(self.wanted.site.database))
-            self._decide(source, holder, target)
+        site, target = self.wanted.site.database, self.wanted.target.database
+        with self._told(), self._session(site) as source, self._session(target) as there:
+            self._copy(source, there)
+            with self._session(site) as holder:
+                self._decide(source, holder, there)
 
     def _copy(self, source: Connection, target: Connection) -> None:
         self.say(Step.PUBLISH)
@@ -219,7 +258,9 @@ class Move:
                 " slot). Take the move back with --cancel, and begin again."
             )
         if not there:
-            with progress.shown("Waiting for the transactions that run", source):
+            if others := replication.transactions(source):
+                self.report.note(self.name, f"PostgreSQL makes the slot when these transactions are over: {others}.")
+            with progress.shown("make the slot", source):
                 replication.make_slot(source)
         self.say(Step.SUBSCRIBE)
         if not is_subscribed:
@@ -227,7 +268,7 @@ class Move:
             with _transaction(target):
                 for statement in granted.keys() - movable.grants(target).keys():
                     target.exec_driver_sql(statement, execution_options={"no_parameters": True})
-                target.exec_driver_sql("TRUNCATE public.token_rates")
+                target.exec_driver_sql("TRUNCATE public.token_rates")  # those of the site are copied
                 fence.make(target, str(move), "target")
                 fence.close_target(target, self.tables)
                 replication.subscribe(target, self._way(), replication.slot_name(source))
@@ -245,10 +286,13 @@ class Move:
             patience.look(ready, replication.copied(target)[2])
             progress.draw(f"{self.name}, {time.monotonic() - began:.0f} s: the target catches up")
         progress.clear()
+        target.exec_driver_sql(f"ANALYZE {', '.join(self.tables)}")
 
     def _decide(self, source: Connection, holder: Connection, target: Connection) -> None:
         self.say(Step.HOLD)
         with fence.writes_held(holder, self.tables) as since:
+            if fence.is_decided(holder):
+                raise UserError("Another process has decided meanwhile: run the command again to finish.")
             if not holder.scalar(select(func.pg_try_advisory_xact_lock(ADVISORY_LOCK))):
                 raise UserError("An upgrade, or another deployer, works on the site: wait until it ends.")
             if not self._waits_for_mark(source, target, _HELD_SECONDS, _POLL_HELD_SECONDS):
@@ -261,7 +305,7 @@ class Move:
             self.say(Step.DECIDE)
             decision = fence.decide(holder, self.tables)
             self.who = "Whether the site has moved is not known."
-        self.who = "The target takes the writes, or will as soon as it has the decision."
+        self.who = _WILL
         ends = time.monotonic() + _DECISION_SECONDS
         while not fence.has_mark(target, decision):
             if time.monotonic() > ends:
@@ -302,74 +346,108 @@ class Move:
 
     def finish(self, write: Callable[[], None]) -> None:
         """Clean up behind a decision; `write` writes the file. Of a site that has moved, it does what is left."""
-        self.who = "The target takes the writes."
+        self.who = _WILL
         with self._told():
             self._await_decision()
             self.say(Step.CLEAN)
-            with _session(self.wanted.target.database) as target:
+            with self._session(self.wanted.target.database) as target:
                 replication.unsubscribe(target)
                 fence.open_target(target, self.tables)
             try:
-                with _session(self.wanted.site.database) as source:
+                with self._session(self.wanted.site.database) as source:
                     replication.drop_slot(source)
                     replication.unpublish(source)
-            except (UserError, DBAPIError):
-                self.report.note(
+            except (UserError, DBAPIError) as error:
+                said = primary_message(error) if isinstance(error, DBAPIError) else error
+                self.report.line(
                     self.name,
-                    "The old server does not answer. If it comes back, drop the slot oblivion_move_... there, for which"
-                    " it keeps all WAL: SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots.",
+                    f"The old server may still have the slot, and keep all WAL for it ({said}). There, drop the slot of"
+                    " pg_replication_slots that begins with oblivion_move_, by pg_drop_replication_slot(slot_name).",
+                    error=True,
                 )
             self.say(Step.FILE)
             write()
-            with _session(self.wanted.target.database) as target:
+            with self._session(self.wanted.target.database) as target:
                 fence.drop(target)
 
     def is_left(self) -> bool:
         """Whether a run that had written the file left something on the target; drops it."""
         self.who = "The target takes the writes."
-        with self._told(), _session(self.wanted.target.database) as target:
-            if not fence.move_of(target, "target"):
-                return False
-            fence.drop(target)
-            return True
+        with self._told(), self._session(self.wanted.target.database) as target:
+            is_left = fence.move_of(target, "target") is not None
+            self._clear(target)
+            return is_left
 
     def _await_decision(self) -> None:
-        with _session(self.wanted.target.database) as target:
+        with self._session(self.wanted.target.database) as target:
             ends = time.monotonic() + _DECISION_SECONDS
             while not fence.is_decided(target):
-                if time.monotonic() > ends:
-                    raise UserError("It gets the decision by replication, and does not have it yet: run this again.")
+                if time.monotonic() > ends or not self._can_come():
+                    raise UserError(
+                        "The target does not have the decision, which comes by replication. Run the command again; if"
+                        " it can never come, --cancel takes the move back."
+                    )
                 time.sleep(_POLL_SECONDS)
+        self.who = "The target takes the writes."
+
+    def _can_come(self) -> bool:
+        """Whether the decision can still reach the target, as far as the site's server tells."""
+        with suppress(UserError, DBAPIError), self._session(self.wanted.site.database) as source:
+            return all(replication.slot(source))
+        return True
 
     # -- Back
 
     def take_back(self) -> None:
-        """Leave the site as it was, and the target empty. Raises UserError if the move is decided."""
-        with self._told():
-            with _session(self.wanted.site.database) as source:
-                if fence.is_decided(source):
-                    self.who = "The target takes the writes."
-                    raise UserError("The site has moved: run the command without --cancel, which finishes the move.")
-                move = fence.move_of(source, "source")
+        """Leave the site as it was, and the target empty. Raises UserError if the target has the decision, or may."""
+        site = self.wanted.site.database
+        with self._told(), self._session(site) as source, self._session(site) as holder:
+            move = fence.move_of(source, "source")
             if move is None:
                 self.report.note(self.name, "There is no move to take back.")
                 return
-            try:
-                with _session(self.wanted.target.database) as target:
-                    if fence.move_of(target, "target") == move:
-                        replication.unsubscribe(target)
-                        with _transaction(target):
-                            fence.drop_triggers(target, self.tables)
-                            self._empty(target)
-                            fence.drop(target)
-                        self.report.note(self.name, f"{self.wanted.target.database} is empty: drop it.")
-            except UserError as error:
-                self.report.note(self.name, f"The target stays as it is: {error}")
-            with _session(self.wanted.site.database) as source:
+            self.who = _WILL
+            with _transaction(holder):
+                # A decision that is being committed has this lock, also if nobody waits for it any more.
+                holder.exec_driver_sql(f"LOCK TABLE {fence.MARKS} IN ACCESS EXCLUSIVE MODE")
+                is_decided = fence.is_decided(holder)
+                if not is_decided:
+                    self.who = _AS_BEFORE
+                self._take_back_target(move, is_decided=is_decided)
+                self.who = _AS_BEFORE
                 replication.drop_slot(source)
-                with _transaction(source):
-                    replication.unpublish(source)
-                    fence.drop(source)
+                replication.unpublish(holder)
+                fence.drop_triggers(holder, self.tables)
+                fence.drop(holder)
+
+    def _take_back_target(self, move: str, *, is_decided: bool) -> None:
+        try:
+            with self._session(self.wanted.target.database) as target:
+                if fence.move_of(target, "target") == move:
+                    replication.unsubscribe(target)  # from now on nothing brings it the decision
+                    self._require_undecided(target)
+                    with _transaction(target):
+                        fence.drop_triggers(target, self.tables)
+                        self._empty(target)
+                        fence.drop(target)
+                    self.report.note(self.name, f"{self.wanted.target.database} is empty: drop it.")
+                    return
+                why = f"{self.wanted.target.database} is not the database that this site moves to."
+        except _MovedError:
+            raise
+        except UserError as error:
+            why = str(error)
+        if is_decided:
+            raise UserError(
+                f"{why} The target may have the decision. If it is lost for good, let the old side take the writes"
+                " again, as its owner: DROP SCHEMA oblivion_move CASCADE."
+            )
+        self.report.note(self.name, f"The target stays as it is: {why}")
+
+    def _require_undecided(self, target: Connection) -> None:
+        if fence.is_decided(target):
+            self.who = "The target takes the writes."
+            raise _MovedError("The site has moved: run the command without --cancel, which finishes the move.")
 
     def _empty(self, target: Connection) -> None:
         for what in ("DISABLE", "ENABLE"):  # or they would write what comes of that into the ledger
@@ -379,31 +457,22 @@ class Move:
                 target.exec_driver_sql(f"TRUNCATE {', '.join(self.tables)}")
 
     @contextmanager
-    def _told(self, who: str = "") -> Iterator[None]:
+    def _told(self) -> Iterator[None]:
         """Let an error of a server be one line, which ends with who takes writes."""
         try:
             yield
         except DBAPIError as error:
             said = primary_message(error)
-            raise UserError(f"{said}. {who or self.who} Run the command again: it goes on from there.") from error
+            raise UserError(f"{said}. {self.who} Run the command again: it goes on from there.") from error
         except UserError as error:
-            raise UserError(f"{error} {who or self.who}") from error
+            raise UserError(f"{error} {self.who}".rstrip()) from error
+
+
+class _MovedError(UserError):
+    """A move cannot be taken back."""
 
 
 _VERSION: Final = f"SELECT version_num FROM {PRIVATE_SCHEMA}.alembic_version ORDER BY 1"  # noqa: S608 - a constant
-
-
-@contextmanager
-def _session(database: Database) -> Iterator[Connection]:
-    """A connection in autocommit, with settings of its own."""
-    with database.connect() as connection:
-        connection.rollback()
-        connection.execution_options(isolation_level="AUTOCOMMIT")
-        connection.exec_driver_sql(_SETTINGS)
-        try:
-            yield connection
-        finally:
-            connection.invalidate()  # it may be lost meanwhile: then nothing can be reset
 
 
 @contextmanager

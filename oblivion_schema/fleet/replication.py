@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg2
 from sqlalchemy import DateTime, Integer, Numeric, text
+from sqlalchemy.exc import DBAPIError
 
 from oblivion_schema.errors import UserError, cannot_connect
 from oblivion_schema.fleet.fence import MARKS
@@ -60,11 +61,25 @@ def slot(connection: Connection) -> tuple[bool, bool]:
     return found is not None, bool(found and found.is_whole)
 
 
+def transactions(connection: Connection) -> str:
+    """The transactions of the server that a new slot waits for, if they are not short."""
+    return ", ".join(connection.scalars(text(_TRANSACTIONS)))
+
+
+_TRANSACTIONS: Final = """
+SELECT format('process %s (%s)', pid, concat_ws(', ', datname, usename, nullif(application_name, '')))
+FROM pg_stat_activity
+WHERE backend_xid IS NOT NULL AND xact_start < clock_timestamp() - interval '1 second'
+UNION ALL
+SELECT format('prepared transaction %s (%s)', gid, database) FROM pg_prepared_xacts
+"""
+
+
 def make_slot(connection: Connection) -> None:
     """Make the slot; PostgreSQL waits until the transactions that run now are over. `connection` is in autocommit."""
-    connection.execute(
-        text("SELECT pg_create_logical_replication_slot(:name, 'pgoutput')"), {"name": slot_name(connection)}
-    )
+    name = slot_name(connection)
+    connection.exec_driver_sql("SET lock_timeout = 0")
+    connection.execute(text("SELECT pg_create_logical_replication_slot(:name, 'pgoutput')"), {"name": name})
 
 
 def drop_slot(connection: Connection) -> None:
@@ -118,11 +133,23 @@ def try_to_reach(connection: Connection, way: str) -> None:
 
 
 def _subscribe(connection: Connection, way: str, publication: str, options: str) -> None:
-    quoted = connection.scalar(text("SELECT quote_literal(:way)"), {"way": way})
+    for setting in _SILENT:  # the password is in the statement; a role that is no superuser may not set these
+        with suppress(DBAPIError), connection.begin_nested():
+            connection.exec_driver_sql(f"SET LOCAL {setting}")
+    quoted = "'" + way.replace("'", "''") + "'"
     connection.exec_driver_sql(
         f"CREATE SUBSCRIPTION {NAME} CONNECTION {quoted} PUBLICATION {publication} WITH ({options})",
         execution_options={"no_parameters": True},
     )
+
+
+_SILENT: Final = (
+    "log_min_error_statement = panic",
+    "log_statement = none",
+    "log_min_duration_statement = -1",
+    "log_min_duration_sample = -1",
+    "pg_stat_statements.track_utility = off",
+)
 
 
 def is_subscribed(connection: Connection) -> bool:
@@ -205,7 +232,10 @@ def numbers(connection: Connection, names: Sequence[str]) -> dict[str, int]:
 def set_numbers(connection: Connection, found: dict[str, int]) -> None:
     """Let each sequence go on after its number."""
     for name, newest in found.items():
-        connection.execute(text("SELECT setval(CAST(:name AS regclass), :newest)"), {"name": name, "newest": newest})
+        connection.execute(
+            text("SELECT setval(s, greatest(:newest, pg_sequence_last_value(s))) FROM CAST(:name AS regclass) AS s"),
+            {"name": name, "newest": newest},
+        )
 
 
 _NUMBERS: Final = """

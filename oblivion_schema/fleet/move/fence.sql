@@ -20,12 +20,13 @@ SECURITY DEFINER
 SET search_path = ''
 AS $$
 BEGIN
-  IF NOT EXISTS (SELECT FROM oblivion_move.marks WHERE is_decision) THEN
-    RAISE EXCEPTION 'This site is being moved here'
-      USING ERRCODE = 'PT503', HINT = 'Until it has moved, its old server takes the writes.';
-  ELSIF TG_ARGV[0] = 'source' THEN
+  -- A transaction that began before may not see the decision.
+  IF TG_ARGV[0] = 'source' THEN
     RAISE EXCEPTION 'This site has moved to another server'
       USING ERRCODE = 'PT503', HINT = 'Connect to the new server.';
+  ELSIF NOT EXISTS (SELECT FROM oblivion_move.marks WHERE is_decision) THEN
+    RAISE EXCEPTION 'This site is being moved here'
+      USING ERRCODE = 'PT503', HINT = 'Until it has moved, its old server takes the writes.';
   END IF;
   RETURN NULL;
 END

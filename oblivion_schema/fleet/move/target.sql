@@ -5,6 +5,7 @@ SELECT
   current_setting('server_version_num')::integer / 10000 AS major,
   pg_is_in_recovery() AS is_standby,
   r.rolsuper AS is_superuser,
+  has_database_privilege(current_database(), 'CREATE') AS may_create,
   r.rolsuper OR coalesce(
     (SELECT pg_has_role(s.oid, 'USAGE') FROM pg_roles AS s WHERE s.rolname = 'pg_create_subscription'), false
   ) AS may_subscribe,
