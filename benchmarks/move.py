@@ -67,6 +67,8 @@ class Clients:
     def _work(self, client: int) -> None:
         side = 0
         for number in count():
+            if self.over.is_set():
+                return
             told = False
             while not told and not self.over.is_set():
                 try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,7 +56,8 @@ def kill(victim: str) -> None:
     postmaster = Path(victim, "postmaster.pid")
     for process in [psutil.Process(int(postmaster.read_text().split(maxsplit=1)[0]))] if postmaster.exists() else []:
         for one in [process, *process.children(recursive=True)]:
-            one.kill()
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         process.wait(10)
 
 

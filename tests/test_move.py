@@ -23,12 +23,13 @@ import pytest
 from books import check
 from interrupted_move import MOMENTS
 from replication import SETTINGS, TABLES
-from sqlalchemy import URL
+from sqlalchemy import URL, create_engine
 from sqlalchemy.exc import DBAPIError
 from support import PROJECT, Result, execute, libpq, query, run, temporary_home, wait_until
 
 import oblivion_schema
 from oblivion_schema.fleet import fence
+from oblivion_schema.fleet.move import _MOVERS_LOCK
 from oblivion_schema.server import embedded
 
 if TYPE_CHECKING:
@@ -77,7 +78,9 @@ def servers() -> Iterator[Servers]:
     """Two servers, each with a database `upgraded` to copy."""
     home = temporary_home()
     both = Servers(home / "a", home / "b")
-    started = [embedded.start(folder, settings=SETTINGS, at_exit="delete") for folder in (both.source, both.target)]
+    # A target that loses what nobody waits for shows where somebody has to.
+    settings = {both.source: SETTINGS, both.target: f"{SETTINGS}synchronous_commit = off\nwal_writer_delay = 10s\n"}
+    started = [embedded.start(folder, settings=its, at_exit="delete") for folder, its in settings.items()]
     for side in ("source", "target"):
         do(both.url(side), "CREATE DATABASE upgraded")
         oblivion_schema.upgrade(both.url(side, "upgraded"), demo=False)
@@ -358,6 +361,48 @@ def test_a_move_is_taken_back(site: Site) -> None:
     has_moved(site)
 
 
+def test_one_process_at_a_time_moves_a_site(site: Site) -> None:
+    assert site.killed("mover", MOMENTS.index("before fence.writes_held")) == "before fence.writes_held"
+    before = trace(site.source), trace(site.target)
+    with closing(psycopg.connect(libpq(site.source), autocommit=True)) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [_MOVERS_LOCK])
+        for words in ((), ("--cancel",), ("--dry-run",)):
+            [line] = site.refused(*words)
+            assert line.startswith("Another process moves this site"), line
+    elsewhere = site.servers.new("target")
+    for words in ((), ("--cancel",)):
+        [line] = site.refused(*words, to=elsewhere)
+        assert line.startswith("This site moves to "), line
+        assert line.endswith("The site takes writes, as before."), line
+    assert (trace(site.source), trace(site.target)) == before
+    assert site.move().status == 0
+    has_moved(site)
+
+
+def test_a_decision_that_cannot_come_is_taken_back(site: Site) -> None:
+    """The slot is gone: neither side would ever take writes again."""
+    before = contents(site.source)
+    assert site.killed("mover", MOMENTS.index("before fence.writes_held")) == "before fence.writes_held"
+    do(site.target, "ALTER SUBSCRIPTION oblivion_move DISABLE")
+    decide = create_engine(site.source).connect()
+    with decide.begin():
+        fence.decide(decide, [table for table in TABLES if table != "oblivion.alembic_version"])
+    decide.close()
+    assert not takes_writes(site.source)
+    assert not takes_writes(site.target)
+    do(site.source, "SELECT pg_terminate_backend(active_pid, 9000) FROM pg_replication_slots WHERE active")
+    do(site.source, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
+    [line] = site.refused()
+    assert "--cancel takes the move back" in line
+    result = site.move("--cancel")
+    assert result.status == 0, result
+    assert takes_writes(site.source)
+    assert trace(site.source) == trace(site.target) == []
+    assert contents(site.source) == before
+    assert site.move().status == 0
+    has_moved(site)
+
+
 # -- What is in the way: said before anything is changed
 
 FILL: Final = """
@@ -410,7 +455,7 @@ DRAIN: Final = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_s
         (
             "target",
             (Path(fence.__file__).parent / "move" / "fence.sql").read_text(encoding="utf-8")
-            + "INSERT INTO oblivion_move.move VALUES (gen_random_uuid(), 'target')",
+            + "INSERT INTO oblivion_move.move VALUES (gen_random_uuid(), 'target', 'another')",
             "takes part in another move",
         ),
     ],

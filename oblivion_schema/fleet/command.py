@@ -6,8 +6,11 @@ and `current` needs no more than that look. All other work is done in processes,
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import URL
 
 from oblivion_schema.deploy.options import Options
 from oblivion_schema.deploy.revisions import read_revisions
@@ -186,7 +189,8 @@ def move(config: Config, asked: Asked, moving: Moving) -> None:
     target = files.new(name, moving.to, "--to", file)
     through = files.new(name, moving.source_url, "--source-url", file).database if moving.source_url else None
     report = Report("move", [name], as_json=asked.json, quiet=_is_quiet(config))
-    it = Move(Wanted(site, target, through, moving.leave_others), revisions, options, report)
+    wanted = Wanted(site, target, through, leave_others=moving.leave_others, dry_run=moving.dry_run)
+    it = Move(wanted, revisions, options, report)
     try:
         if files.is_one_database(site, target):
             is_moved = it.is_left() and not (moving.cancel or moving.dry_run)
@@ -208,12 +212,18 @@ def move(config: Config, asked: Asked, moving: Moving) -> None:
             report.end(name, "done")
     except UserError as error:
         report.fail(name, error)
+    except KeyboardInterrupt:
+        report.fail(name, f"Interrupted. {it.who} Run the command again: it goes on from there.")
+        report.finish(signal.SIGINT, parse=False)
     report.finish(None, parse=False)
 
 
 def _move(config: Config, it: Move, moving: Moving, file: Path) -> bool:
     """Do what was asked of a move; whether the site has moved."""
     report, name, wanted = it.report, moving.name, it.wanted
+    if moving.cancel and moving.dry_run:
+        raise UserError("--cancel and --dry-run: say one of them.")
+    files.require_writable(file)
     if moving.cancel:
         it.take_back()
         return False
@@ -276,17 +286,17 @@ def _require_distinct_target(wanted: Wanted, sites: Mapping[str, Site], revision
 
 def _tell_clients(report: Report, wanted: Wanted) -> None:
     """Say what the poolers and PostgREST have to know."""
-    its, url = report.outcomes[wanted.site.name].name, wanted.target.database.url
-    host = url.host or url.query.get("host") or "HOST"
-    port, database = url.port or 5432, url.database or ""
-    name = wanted.site.database.url.database or database
+    name, target = wanted.site.name, files.place(wanted.target)
+    server, _, database = target.rpartition("/")
+    host, _, port = server.rpartition(":")
+    before = files.place(wanted.site).rpartition("/")[2]
     report.line(
-        its,
-        f"The file has its new URL. In PgBouncer's [databases]: {name} = host={host} port={port} dbname={database}",
+        name,
+        f"The file has its new URL. In PgBouncer's [databases]: {before} = host={host} port={port} dbname={database}",
     )
-    kept = {key: value for key, value in url.query.items() if key in ("host", "port", "sslmode")}
-    uri = url.set(drivername="postgresql", username="authenticator", password=None, query=kept)
-    report.line(its, f'In PostgREST\'s configuration: db-uri = "{uri.render_as_string()}"')
+    query = {"host": host} if host.startswith("/") else {}
+    uri = URL.create("postgresql", "authenticator", None, None if query else host, int(port), database, query)
+    report.line(name, f'In PostgREST\'s configuration: db-uri = "{uri.render_as_string()}"')
 
 
 def _options(config: Config) -> Options:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, overload
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -45,12 +45,15 @@ class Part(NamedTuple):
 
     id: str
     side: str
+    other: str
+    """The other side, as the mover reaches it."""
 
 
-def make(connection: Connection, move: str, side: Side) -> None:
+def make(connection: Connection, move: str, side: Side, other: str) -> None:
     """Make schema `oblivion_move`, for the move with that id."""
     connection.exec_driver_sql(_SQL, execution_options={"no_parameters": True})
-    connection.execute(text("INSERT INTO oblivion_move.move VALUES (:move, :side)"), {"move": move, "side": side})
+    values = {"move": move, "side": side, "other": other}
+    connection.execute(text("INSERT INTO oblivion_move.move VALUES (:move, :side, :other)"), values)
 
 
 def drop(connection: Connection) -> None:
@@ -86,7 +89,6 @@ def writes_held(connection: Connection, tables: Sequence[str]) -> Iterator[float
     """
     statement = f"LOCK TABLE {', '.join(tables)} IN SHARE ROW EXCLUSIVE MODE"
     with _short_of_a_deadlock(connection, statement) as since:
-        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'")
         yield since
 
@@ -122,18 +124,12 @@ def is_made(connection: Connection) -> bool:
     return connection.scalar(text(f"SELECT to_regclass('{MARKS}') IS NOT NULL")) is True
 
 
-@overload
-def move_of(connection: Connection) -> Part | None: ...
-@overload
-def move_of(connection: Connection, side: Side) -> str | None: ...
-def move_of(connection: Connection, side: Side | None = None) -> Part | str | None:
-    """The part that a database takes in a move, or took; with `side` the id of the move, if that is its part."""
+def part(connection: Connection, side: Side) -> Part | None:
+    """The part of a database in a move, if it is that one."""
     if not is_made(connection):
         return None
-    found = connection.execute(text(f"SELECT id::text, side FROM {SCHEMA}.move")).one()  # noqa: S608
-    if side is None:
-        return Part(*found)
-    return str(found.id) if found.side == side else None
+    found = connection.execute(text(f"SELECT id::text, side, other FROM {SCHEMA}.move")).one()  # noqa: S608
+    return Part(*found) if found.side == side else None
 
 
 def is_decided(connection: Connection) -> bool:
@@ -159,6 +155,7 @@ def _short_of_a_deadlock(connection: Connection, lock: str) -> Iterator[float]:
             # A lock_timeout would be for each table.
             connection.exec_driver_sql(f"SET LOCAL statement_timeout = {milliseconds}")
             connection.exec_driver_sql(lock)
+            connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
             break
         except DBAPIError as error:
             connection.exec_driver_sql("ROLLBACK")

@@ -61,6 +61,11 @@ def of_source(connection: Connection, source: Row[Any], *, is_begun: bool) -> It
             f"Role {source.role} may not create a publication: let the owner run GRANT CREATE ON DATABASE"
             f" ... TO {_quoted(source.role)} on the site's server."
         )
+    if source.subscriptions:
+        yield (
+            f"The site is a subscriber itself ({source.subscriptions}), and what it gets would not be refused when it"
+            " has moved: drop the subscription."
+        )
     tables = replication.tables()
     found = connection.execute(
         text(_read("tables.sql")),

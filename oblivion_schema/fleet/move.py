@@ -22,6 +22,7 @@ from oblivion_schema.deploy.turns import ADVISORY_LOCK
 from oblivion_schema.errors import UserError, primary_message
 from oblivion_schema.fleet import add as adding
 from oblivion_schema.fleet import fence, movable, replication
+from oblivion_schema.fleet.sites import place
 from oblivion_schema.server.database import Database, require_own_session
 from oblivion_schema.tables.access import current_modes
 from oblivion_schema.tables.base import PRIVATE_SCHEMA
@@ -75,12 +76,14 @@ class Wanted:
     - `site`, `target`: the site as the file has it, and as it is to be.
     - `source_url`: how the target's server reaches the source, if not by the URL of the file.
     - `leave_others`: whether tables that are not ours stay behind, and differences from the code are lost.
+    - `dry_run`: nothing is changed.
     """
 
     site: Site
     target: Site
     source_url: Database | None = None
     leave_others: bool = False
+    dry_run: bool = False
 
 
 class Move:
@@ -94,6 +97,7 @@ class Move:
         """Whether the target is this move's already; `obstacles()` finds out."""
         self.who = "Nothing was changed."
         """Who takes writes, for what an error says."""
+        self._lock: Connection | None = None
         self._own: set[Database] = set()
         self.held: float | None = None
         """Seconds for which neither side took writes; None if another run decided."""
@@ -101,14 +105,20 @@ class Move:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Within this context no other process moves the site. If it cannot be asked, that is not known."""
-        with ExitStack() as stack:
-            is_alone = True
+        with self._told(), ExitStack() as stack:
             with suppress(UserError):
-                source = stack.enter_context(self._session(self.wanted.site.database))
-                is_alone = bool(source.scalar(select(func.pg_try_advisory_lock(_MOVERS_LOCK))))
-            if not is_alone:
+                self._lock = stack.enter_context(self._session(self.wanted.site.database))
+            if self._lock and not self._lock.scalar(select(func.pg_try_advisory_lock(_MOVERS_LOCK))):
                 raise UserError("Another process moves this site: wait until it ends.")
             yield
+
+    def _require_lock(self, source: Connection) -> None:
+        """Raise UserError unless this process has moved the site alone, and nobody has decided before it."""
+        if self._lock is None:
+            raise UserError("The site's server did not answer: run the command again.")
+        self._lock.scalar(text("SELECT 1"))
+        if fence.is_decided(source):
+            raise UserError("Another process has decided meanwhile: run the command again to finish.")
 
     @contextmanager
     def _session(self, database: Database) -> Iterator[Connection]:
@@ -133,43 +143,49 @@ class Move:
 
     def is_decided(self) -> bool:
         """Whether an earlier run has decided: then this one has to finish. Raises UserError if it is another move."""
+        target_url = self.wanted.target.database
         try:
             with self._told(), self._session(self.wanted.site.database) as source:
                 self._clear(source)
-                decided, move = fence.is_decided(source), fence.move_of(source, "source")
+                its, decided = fence.part(source, "source"), fence.is_decided(source)
         except UserError:
-            with suppress(UserError, DBAPIError), self._session(self.wanted.target.database) as target:
-                if fence.move_of(target, "target") and fence.is_decided(target):
+            with suppress(UserError, DBAPIError), self._session(target_url) as target:
+                there = fence.part(target, "target")
+                if there and there.other == place(self.wanted.site) and fence.is_decided(target):
                     return True
             raise
-        if move is None or not decided:
+        if its is None or not decided:
             self.who = _AS_BEFORE
+            if its and its.other != place(self.wanted.target):
+                raise UserError(f"This site moves to {its.other} already: name that, or take it back with --cancel.")
             return False
         self.who = _WILL
-        with self._told(), self._session(self.wanted.target.database) as target:
-            if fence.move_of(target, "target") != move:
+        with self._told(), self._session(target_url) as target:
+            found = fence.part(target, "target")
+            if found is None or found.id != its.id:
                 raise UserError(
-                    f"This site has moved, and not to {self.wanted.target.database}. Say --to with the database that it"
-                    " has moved to, or correct the file."
+                    f"This site has moved to {its.other}, and not to {target_url}. Say --to with that database, or"
+                    " correct the file."
                 )
         return True
 
     def _clear(self, source: Connection) -> None:
         """Drop what the move left that brought the site here."""
-        if fence.move_of(source, "target"):
+        if fence.part(source, "target"):
             if not fence.is_decided(source):
                 raise UserError("This database is the target of a move that goes on: finish that, or take it back.")
-            fence.open_target(source, self.tables)
-            fence.drop(source)
+            if not self.wanted.dry_run:
+                fence.open_target(source, self.tables)
+                fence.drop(source)
 
     def obstacles(self) -> Iterator[str]:
         """What is in the way, each a line with what mends it. Nothing is changed."""
         wanted = self.wanted
         with self._told(), self._session(wanted.site.database) as source:
             self._require_head(source)
-            move = fence.move_of(source, "source")
+            move = fence.part(source, "source")
             its = movable.facts(source, "source")
-            yield from movable.of_source(source, its, is_begun=replication.slot(source)[0])
+            yield from movable.of_source(source, its, is_begun=replication.slot(source) is not None)
             if not wanted.leave_others and (others := movable.others(source)):
                 yield (
                     f"Tables that are not the schema's would stay behind: {', '.join(others)}. Move them yourself, and"
@@ -179,8 +195,8 @@ class Move:
         database, is_there = _server_of(wanted.target.database)
         with self._told(), self._session(database) as target:
             there = movable.facts(target, "target")
-            found = fence.move_of(target)
-            self.is_begun = found is not None and found.side == "target" and found.id == move
+            found = fence.part(target, "target") or fence.part(target, "source")
+            self.is_begun = bool(found and move and found.side == "target" and found.id == move.id)
             yield from self._of_target(target, its, there, is_there=is_there)
             yield from movable.missing_roles(target, {*grants.values()})
         if is_there and found is not None and not self.is_begun:
@@ -207,7 +223,7 @@ class Move:
         except UserError as error:
             yield f"The target: {error}"
             return
-        with self._session(self.wanted.target.database) as target:
+        with self._told(), self._session(self.wanted.target.database) as target:
             if target.scalar(text(f"SELECT to_regclass('{PRIVATE_SCHEMA}.alembic_version') IS NULL")):
                 return
             if found := [*movable.rows(target), *movable.others(target)]:
@@ -240,6 +256,7 @@ class Move:
         """From an upgraded target to one that takes the writes."""
         site, target = self.wanted.site.database, self.wanted.target.database
         with self._told(), self._session(site) as source, self._session(target) as there:
+            self._require_lock(source)
             self._copy(source, there)
             with self._session(site) as holder:
                 self._decide(source, holder, there)
@@ -248,51 +265,50 @@ class Move:
         self.say(Step.PUBLISH)
         if not fence.is_made(source):
             with _transaction(source):
-                fence.make(source, str(uuid.uuid4()), "source")
+                fence.make(source, str(uuid.uuid4()), "source", place(self.wanted.target))
                 replication.publish(source)
-        there, is_whole = replication.slot(source)
-        is_subscribed = replication.is_subscribed(target)
-        if (is_subscribed and not there) or (there and not is_whole):
-            raise UserError(
-                "The site's server has thrown away what the target still needs (max_slot_wal_keep_size, or a dropped"
-                " slot). Take the move back with --cancel, and begin again."
-            )
-        if not there:
+        slot, is_subscribed = replication.slot(source), replication.is_subscribed(target)
+        if is_subscribed if slot is None else not slot.is_whole:
+            raise UserError(replication.THROWN_AWAY)
+        if slot is None:
             if others := replication.transactions(source):
                 self.report.note(self.name, f"PostgreSQL makes the slot when these transactions are over: {others}.")
             with progress.shown("make the slot", source):
                 replication.make_slot(source)
         self.say(Step.SUBSCRIBE)
         if not is_subscribed:
-            granted, move = movable.grants(source), fence.move_of(source, "source")
-            with _transaction(target):
-                for statement in granted.keys() - movable.grants(target).keys():
-                    target.exec_driver_sql(statement, execution_options={"no_parameters": True})
-                target.exec_driver_sql("TRUNCATE public.token_rates")  # those of the site are copied
-                fence.make(target, str(move), "target")
-                fence.close_target(target, self.tables)
-                replication.subscribe(target, self._way(), replication.slot_name(source))
+            self._subscribe(source, target)
         self.say(Step.COPY)
-        began, patience = time.monotonic(), replication.Patience()
+        began, patience = time.monotonic(), replication.Patience(source, target)
         while True:
-            ready, count, failures = replication.copied(target)
+            ready, count = patience.look()
             if ready == count:
                 break
-            patience.look(ready, failures)
-            source.scalar(text("SELECT 1"))  # so that its end is noticed
             progress.draw(f"{self.name}, {time.monotonic() - began:.0f} s: {ready} of {count} tables are copied")
             time.sleep(_POLL_SECONDS)
+        # So that plans are as good as before, and the sums need not look up which transactions are over.
+        target.exec_driver_sql(f"VACUUM (ANALYZE) {', '.join(self.tables)}")
         while not self._waits_for_mark(source, target, _CAUGHT_UP_SECONDS, _POLL_SECONDS / 5):
-            patience.look(ready, replication.copied(target)[2])
+            patience.look()
             progress.draw(f"{self.name}, {time.monotonic() - began:.0f} s: the target catches up")
         progress.clear()
-        target.exec_driver_sql(f"ANALYZE {', '.join(self.tables)}")
+
+    def _subscribe(self, source: Connection, target: Connection) -> None:
+        granted, its = movable.grants(source), fence.part(source, "source")
+        if its is None or fence.is_made(target) or movable.rows(target):
+            raise UserError("The target, or the site, is not as it was a moment ago: run the command again.")
+        with _transaction(target):
+            for statement in granted.keys() - movable.grants(target).keys():
+                target.exec_driver_sql(statement, execution_options={"no_parameters": True})
+            target.exec_driver_sql("TRUNCATE public.token_rates")  # those of the site are copied
+            fence.make(target, its.id, "target", place(self.wanted.site))
+            fence.close_target(target, self.tables)
+            replication.subscribe(target, self._way(), replication.slot_name(source))
 
     def _decide(self, source: Connection, holder: Connection, target: Connection) -> None:
         self.say(Step.HOLD)
         with fence.writes_held(holder, self.tables) as since:
-            if fence.is_decided(holder):
-                raise UserError("Another process has decided meanwhile: run the command again to finish.")
+            self._require_lock(holder)
             if not holder.scalar(select(func.pg_try_advisory_xact_lock(ADVISORY_LOCK))):
                 raise UserError("An upgrade, or another deployer, works on the site: wait until it ends.")
             if not self._waits_for_mark(source, target, _HELD_SECONDS, _POLL_HELD_SECONDS):
@@ -374,7 +390,7 @@ class Move:
         """Whether a run that had written the file left something on the target; drops it."""
         self.who = "The target takes the writes."
         with self._told(), self._session(self.wanted.target.database) as target:
-            is_left = fence.move_of(target, "target") is not None
+            is_left = fence.part(target, "target") is not None
             self._clear(target)
             return is_left
 
@@ -393,7 +409,8 @@ class Move:
     def _can_come(self) -> bool:
         """Whether the decision can still reach the target, as far as the site's server tells."""
         with suppress(UserError, DBAPIError), self._session(self.wanted.site.database) as source:
-            return all(replication.slot(source))
+            slot = replication.slot(source)
+            return slot is not None and slot.is_whole
         return True
 
     # -- Back
@@ -402,37 +419,44 @@ class Move:
         """Leave the site as it was, and the target empty. Raises UserError if the target has the decision, or may."""
         site = self.wanted.site.database
         with self._told(), self._session(site) as source, self._session(site) as holder:
-            move = fence.move_of(source, "source")
-            if move is None:
+            its = fence.part(source, "source")
+            if its is None:
                 self.report.note(self.name, "There is no move to take back.")
                 return
-            self.who = _WILL
+            self.who = _WILL if fence.is_decided(source) else _AS_BEFORE
+            if its.other != place(self.wanted.target):
+                raise UserError(f"This site moves to {its.other}: name that with --to.")
             with _transaction(holder):
                 # A decision that is being committed has this lock, also if nobody waits for it any more.
                 holder.exec_driver_sql(f"LOCK TABLE {fence.MARKS} IN ACCESS EXCLUSIVE MODE")
                 is_decided = fence.is_decided(holder)
-                if not is_decided:
-                    self.who = _AS_BEFORE
-                self._take_back_target(move, is_decided=is_decided)
-                self.who = _AS_BEFORE
+                self.who = _WILL if is_decided else _AS_BEFORE
+                stays = self._unsubscribe_for_good(its.id, is_decided=is_decided)
                 replication.drop_slot(source)
                 replication.unpublish(holder)
-                fence.drop_triggers(holder, self.tables)
+                if is_decided:
+                    fence.drop_triggers(holder, self.tables)
                 fence.drop(holder)
+            self.who = _AS_BEFORE
+            if stays:
+                self.report.note(self.name, f"The target stays as it is: {stays}")
+                return
+            with self._session(self.wanted.target.database) as target, _transaction(target):
+                fence.drop_triggers(target, self.tables)
+                self._empty(target)
+                fence.drop(target)
+            self.report.note(self.name, f"{self.wanted.target.database} is empty: drop it.")
 
-    def _take_back_target(self, move: str, *, is_decided: bool) -> None:
+    def _unsubscribe_for_good(self, move: str, *, is_decided: bool) -> str:
+        """See to it that the target never gets the decision; why it stays as it is, if it does."""
         try:
             with self._session(self.wanted.target.database) as target:
-                if fence.move_of(target, "target") == move:
-                    replication.unsubscribe(target)  # from now on nothing brings it the decision
+                found = fence.part(target, "target")
+                if found and found.id == move:
+                    replication.unsubscribe(target)
                     self._require_undecided(target)
-                    with _transaction(target):
-                        fence.drop_triggers(target, self.tables)
-                        self._empty(target)
-                        fence.drop(target)
-                    self.report.note(self.name, f"{self.wanted.target.database} is empty: drop it.")
-                    return
-                why = f"{self.wanted.target.database} is not the database that this site moves to."
+                    return ""
+                why = f"{self.wanted.target.database} has no part in this move any more, or not yet."
         except _MovedError:
             raise
         except UserError as error:
@@ -442,7 +466,7 @@ class Move:
                 f"{why} The target may have the decision. If it is lost for good, let the old side take the writes"
                 " again, as its owner: DROP SCHEMA oblivion_move CASCADE."
             )
-        self.report.note(self.name, f"The target stays as it is: {why}")
+        return why
 
     def _require_undecided(self, target: Connection) -> None:
         if fence.is_decided(target):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import psycopg2
-from sqlalchemy import DateTime, Integer, Numeric, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Boolean, DateTime, Integer, Numeric, Text, Uuid, text
 
 from oblivion_schema.errors import UserError, cannot_connect
 from oblivion_schema.fleet.fence import MARKS
@@ -31,7 +30,14 @@ _FIRST: Final = ("call_sessions", "call_meters", "call_segments", "user_presence
 _TABLES: Final = {
     f"{table.schema or 'public'}.{table.name}": table for table in metadata.tables.values() if not table.is_view
 }
-_AGGREGATES: Final = {Integer: "sum", Numeric: "sum", DateTime: "max"}
+_AGGREGATES: Final = {
+    Integer: "sum({})",
+    Numeric: "sum({})",
+    DateTime: "max({})",
+    Boolean: "count(*) FILTER (WHERE {})",
+    Text: "sum(hashtext({}))",
+    Uuid: "sum(uuid_hash({}))",
+}
 
 
 def tables() -> dict[str, list[str]]:
@@ -52,13 +58,23 @@ def slot_name(connection: Connection) -> str:
     return f"{NAME}_{oid}"
 
 
-def slot(connection: Connection) -> tuple[bool, bool]:
-    """Whether the slot is there, and whether it has what the target needs still."""
+class Slot(NamedTuple):
+    """The slot of a move: whether it has what the target needs still, and whether the target reads from it."""
+
+    is_whole: bool
+    is_active: bool
+
+
+def slot(connection: Connection) -> Slot | None:
+    """The slot, if it is there."""
     found = connection.execute(
-        text("SELECT wal_status IS DISTINCT FROM 'lost' AS is_whole FROM pg_replication_slots WHERE slot_name = :name"),
+        text(
+            "SELECT wal_status IS DISTINCT FROM 'lost' AS is_whole, active AS is_active FROM pg_replication_slots"
+            " WHERE slot_name = :name"
+        ),
         {"name": slot_name(connection)},
     ).one_or_none()
-    return found is not None, bool(found and found.is_whole)
+    return Slot(*found) if found else None
 
 
 def transactions(connection: Connection) -> str:
@@ -124,6 +140,11 @@ def way_to(source: Database, said: str) -> str:
 def subscribe(connection: Connection, way: str, slot: str) -> None:
     """Make the subscription, which begins to copy when the transaction commits."""
     _subscribe(connection, way, NAME, f"slot_name = '{slot}', create_slot = false")
+    if copied(connection)[1] != len(_TABLES) + 1:
+        raise UserError(
+            "The target's server reaches another database than the site's by that URL: say with --source-url how it"
+            " reaches this one."
+        )
 
 
 def try_to_reach(connection: Connection, way: str) -> None:
@@ -133,8 +154,8 @@ def try_to_reach(connection: Connection, way: str) -> None:
 
 
 def _subscribe(connection: Connection, way: str, publication: str, options: str) -> None:
-    for setting in _SILENT:  # the password is in the statement; a role that is no superuser may not set these
-        with suppress(DBAPIError), connection.begin_nested():
+    if connection.scalar(text("SELECT rolsuper FROM pg_roles WHERE rolname = current_user")):
+        for setting in _SILENT:  # the password is in the statement; other roles may not set these
             connection.exec_driver_sql(f"SET LOCAL {setting}")
     quoted = "'" + way.replace("'", "''") + "'"
     connection.exec_driver_sql(
@@ -179,8 +200,11 @@ _COPIED: Final = f"""
 SELECT
   (SELECT count(*) FILTER (WHERE srsubstate = 'r') FROM pg_subscription_rel WHERE srsubid = s.oid) AS ready,
   (SELECT count(*) FROM pg_subscription_rel WHERE srsubid = s.oid) AS all,
-  coalesce(
-    (SELECT apply_error_count + sync_error_count FROM pg_stat_subscription_stats WHERE subid = s.oid), 0
+  -- Their names are not the same in all versions.
+  (
+    SELECT coalesce(sum(CAST(e.value AS bigint)), 0)
+    FROM pg_stat_subscription_stats AS t, jsonb_each_text(to_jsonb(t)) AS e
+    WHERE t.subid = s.oid AND e.key LIKE '%error_count'
   ) AS failures
 {_OURS}
 """  # noqa: S608 - constants
@@ -189,31 +213,47 @@ SELECT
 class Patience:
     """Tells a subscription that fails again and again from one that waits: for a slot, or for a server."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: Connection, target: Connection) -> None:
+        self._source, self._target = source, target
         self._seen: tuple[int, int] | None = None
-        self._since = time.monotonic()
+        self._since = self._active_at = time.monotonic()
 
-    def look(self, done: int, failures: int) -> None:
-        """See how much is done, and how often it failed. Raises UserError if it fails, and nothing more is done."""
+    def look(self) -> tuple[int, int]:
+        """How many tables are copied, of how many. Raises UserError if nothing more is going to be done."""
+        found = slot(self._source)
+        if found is None or not found.is_whole:
+            raise UserError(THROWN_AWAY)
+        now = time.monotonic()
+        done, count, failures = copied(self._target)
+        if found.is_active:
+            self._active_at = now
         if self._seen is None or done != self._seen[0]:
-            self._seen, self._since = (done, failures), time.monotonic()
-        elif failures >= self._seen[1] + _FAILURES and time.monotonic() > self._since + _FAILING_SECONDS:
+            self._seen, self._since = (done, failures), now
+        fails = failures >= self._seen[1] + _FAILURES and now > self._since + _FAILING_SECONDS
+        if fails or now > self._active_at + _ABSENT_SECONDS:
+            said = "cannot take over what the site sends" if fails else "does not connect to the site's server"
             raise UserError(
-                "The target cannot take over what the site sends; the log of the target's server says why. Mend that,"
-                " and run the command again; or take the move back with --cancel."
+                f"The target {said}; the log of the target's server says why. Mend that, and run the command again; or"
+                " take the move back with --cancel."
             )
+        return done, count
 
 
+THROWN_AWAY: Final = (
+    "The site's server has thrown away what the target still needs (max_slot_wal_keep_size, or a dropped slot). Take"
+    " the move back with --cancel, and begin again."
+)
 _FAILURES: Final = 4
 _FAILING_SECONDS: Final = 20
+_ABSENT_SECONDS: Final = 60
 
 
 def sums(connection: Connection) -> dict[str, str]:
-    """Of each table the number of rows, the sums of its numbers and its newest times."""
+    """Of each table the number of rows, and sums of its numbers and of hashes of its texts, and its newest times."""
     parts = []
     for name, table in sorted(_TABLES.items()):
         of_columns = [
-            f'{aggregate}("{column.name}")'
+            aggregate.format(f'"{column.name}"')
             for column in table.columns
             for kind, aggregate in _AGGREGATES.items()
             if isinstance(column.type, kind)

@@ -91,6 +91,18 @@ def chosen(sites: Mapping[str, Site], names: Sequence[str], option: str, file: P
     return [site for name, site in sites.items() if name in names]
 
 
+def place(site: Site) -> str:
+    """Host, port and name of a site's database, as far as the URL tells."""
+    host, port, *name = _place(site.database)
+    return f"{host or 'the default socket'}:{port}/{' '.join(name)}"
+
+
+def require_writable(path: Path) -> None:
+    """Raise UserError if the file could not be replaced."""
+    if not os.access(path.resolve().parent, os.W_OK):
+        raise UserError(f"{path} cannot be written: its folder is not writable. Change that first.")
+
+
 def is_one_database(one: Site, other: Site) -> bool:
     """Whether the URLs of two sites lead to one database, as far as they tell."""
     return _place(one.database) == _place(other.database)

@@ -3,9 +3,13 @@ CREATE SCHEMA oblivion_move;
 COMMENT ON SCHEMA oblivion_move IS
   'A move of this site to another server: who takes writes. Of a site that has moved it stays, and keeps writes out.';
 
-CREATE TABLE oblivion_move.move (id uuid PRIMARY KEY, side text NOT NULL CHECK (side IN ('source', 'target')));
+CREATE TABLE oblivion_move.move (
+  id uuid PRIMARY KEY,
+  side text NOT NULL CHECK (side IN ('source', 'target')),
+  other text NOT NULL
+);
 
-COMMENT ON TABLE oblivion_move.move IS 'One row: the move, which has the same id on both sides.';
+COMMENT ON TABLE oblivion_move.move IS 'One row: the move, which has the same id on both sides; the other side, as the mover reaches it.';
 
 CREATE TABLE oblivion_move.marks (number bigint PRIMARY KEY, is_decision boolean NOT NULL);
 
@@ -16,6 +20,8 @@ COMMENT ON TABLE oblivion_move.marks IS
 CREATE FUNCTION oblivion_move.refuse()
 RETURNS trigger
 LANGUAGE plpgsql
+-- A statement that began before the decision has not seen all that came with it, and is refused.
+STABLE
 SECURITY DEFINER
 SET search_path = ''
 AS $$
