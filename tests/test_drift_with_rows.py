@@ -120,6 +120,7 @@ IDENTITY = "CREATE TABLE numbers (id integer GENERATED ALWAYS AS IDENTITY, note 
         ("SET MAXVALUE 2", 1, [1, 2]),
     ],
 )
+@pytest.mark.few(change=(1, 4))
 def test_identity_hands_out_no_number_twice(connection: Connection, change: str, used: int, numbers: list[int]) -> None:
     found = drift(connection, IDENTITY, f"ALTER TABLE numbers ALTER id {change}")
     run(connection, ["INSERT INTO numbers (note) VALUES ('')"] * used)
@@ -135,6 +136,7 @@ def test_identity_that_would_hand_out_numbers_twice_is_refused(connection: Conne
 
 @pytest.mark.parametrize("grantor", ["service_role", "reporter"])
 @pytest.mark.parametrize("option", ["", " WITH GRANT OPTION"])
+@pytest.mark.few(grantor="reporter", option=1)
 def test_what_a_role_passed_on_is_taken_back(connection: Connection, grantor: str, option: str) -> None:
     if grantor == "reporter":
         run(connection, ["CREATE ROLE reporter", "GRANT USAGE ON SCHEMA public TO reporter"])
@@ -180,6 +182,7 @@ def test_what_a_role_passed_on_is_taken_back(connection: Connection, grantor: st
         ),
     ],
 )
+@pytest.mark.few(theirs=(0, 4))
 def test_whatever_stands_in_the_way_is_named(connection: Connection, theirs: str, blocker: str) -> None:
     run(connection, ["CREATE SCHEMA other", "CREATE TABLE other.t ()", theirs])
     found = to(connection, "", "ALTER TABLE user_accounts ALTER email TYPE varchar(99)")

@@ -198,9 +198,10 @@ def harm(url: URL, attacks: Iterable[Attack], what: str) -> list[tuple[object, .
     owner = psycopg2.connect(libpq(url))
     owner.autocommit = True
     watch = owner.cursor()
+    watch.execute(f"PREPARE state AS {what}")
 
     def now() -> object:
-        watch.execute(what)
+        watch.execute("EXECUTE state")
         return watch.fetchone()
 
     def amiss() -> list[tuple[object, ...]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pytest
 from support import execute, function_sql
-from test_pages import Site, site_of
+from test_pages import Site
+
+import oblivion_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,11 +20,16 @@ if TYPE_CHECKING:
     Scenario = Callable[[Site], object]
 
 
+def fill(url: URL) -> None:
+    """Make an open database whose pages are metered, with an account `ada` of 100 tokens."""
+    oblivion_schema.upgrade(url, pages="metered")
+    execute(url, "INSERT INTO user_accounts (user_id, email) VALUES ('ada', 'a')")
+
+
 @pytest.fixture
-def site(upgraded: URL) -> Iterator[Site]:
-    """An open database whose pages are metered, with an account `ada` of 100 tokens."""
-    with site_of(upgraded, "open", "metered") as site:
-        site.ask("INSERT INTO user_accounts (user_id, email) VALUES ('ada', 'a')")
+def site(new_sort: Callable[..., URL], templates: Callable[..., URL]) -> Iterator[Site]:
+    """Such a database, and its sessions."""
+    with closing(Site(new_sort(copy_of=templates("superuser", fill)), "open")) as site:
         yield site
 
 

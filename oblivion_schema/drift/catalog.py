@@ -249,8 +249,10 @@ def read_grants(connection: Connection, roles: Sequence[str] = API_ROLES) -> Cat
         return _read(connection, None, roles, only="grant")
 
 
-# The settings that PostgreSQL's printed definitions depend on.
+# The settings that PostgreSQL's printed definitions depend on; and JIT, which would compile a query of this size for
+# seconds, to run it for a tenth of one.
 _SETTINGS: Final = {
+    "jit": "off",
     "standard_conforming_strings": "on",
     "search_path": "",
     "quote_all_identifiers": "off",
