@@ -72,6 +72,8 @@ def explain(error: DBAPIError, engine: Engine) -> UserError:
             else "run this as the owner of that object, usually the role that ran the first upgrade"
         )
         return UserError(f"{message}. Nothing was changed: {fix}.")
+    if state == "2BP01":  # PostgreSQL's hint is CASCADE, which no revision says
+        hint = "Remove that first, with the tool that made it, such as the downgrade of your own Alembic"
     return UserError(". ".join([*filter(None, (message, detail, hint, _where(error))), "Nothing was changed"]) + ".")
 
 

@@ -167,6 +167,20 @@ def require_file(file: Path) -> None:
         raise CommandError(f"{file} is missing, but its revision needs it: restore the file.")
 
 
+def require_own_environment() -> None:
+    """Raise CommandError in somebody else's Alembic environment, which combines these revisions with its own.
+
+    They need a version table, settings and a turn of their own, which `oblivion_schema.deploy.environment` gives them.
+    """
+    migration = op.get_context()
+    if migration.environment_context is not None and migration.version_table_schema != "oblivion":
+        raise CommandError(
+            "The revisions of oblivion_schema run in an environment of their own: take their folder out of"
+            " version_locations, and run oblivion-schema upgrade head, or oblivion_schema.upgrade(url), before this"
+            " command."
+        )
+
+
 @heard
 def run_sql(sql: str) -> None:
     """Execute one SQL statement as it was written, or print it if --sql is given.
