@@ -120,6 +120,10 @@ def _run(operations: Operations, operation: RunSQL) -> None:
         operations.get_bind().exec_driver_sql(operation.sql, execution_options={"no_parameters": True})
 
 
+# Drivers that prepare what they execute, and PostgreSQL prepares one statement at a time.
+_PREPARES: Final = frozenset({"asyncpg"})
+
+
 class _Batch(list[str]):
     """Statements that are sent together."""
 
@@ -129,9 +133,11 @@ class _Batch(list[str]):
 
     def send(self, *_: object) -> None:
         """Send what was collected."""
-        if self:
-            sql = "\n;\n".join(self)  # a statement may end with a comment
-            self.clear()
+        collected = self[:]
+        self.clear()
+        if collected and self.connection.dialect.driver not in _PREPARES:
+            collected = ["\n;\n".join(collected)]  # a statement may end with a comment
+        for sql in collected:
             self.connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
 
 
