@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from psycopg.sql import SQL, Composed
 from pytest_postgresql.executors import NoopExecutor
 from pytest_postgresql.janitor import DatabaseJanitor
-from sqlalchemy import URL, func, insert, select, update
+from sqlalchemy import URL, func, insert, select, text, update
 
 from oblivion_schema.errors import UserError
 from oblivion_schema.server import embedded
@@ -42,6 +42,9 @@ full_page_writes = off
 autovacuum = off
 """
 """Lines of postgresql.conf: no test's database has to outlive a crash of the machine, so none waits for a disk."""
+
+
+_MAY_CREATE_DATABASES: Final = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
 
 
 class Server(Protocol):
@@ -122,11 +125,15 @@ def running_server() -> Iterator[NoopExecutor]:
             f"{SERVER_VARIABLE} is set and empty: set it to postgresql://user:password@host/postgres, or unset it."
         )
     if given:
-        yield as_server(parse(given, SERVER_VARIABLE).url)
+        database = parse(given, SERVER_VARIABLE)
+        with database.connect() as connection:  # pytest-postgresql would try for a minute
+            if not connection.scalar(text(_MAY_CREATE_DATABASES)):
+                raise UserError(f"{database}: this role may create no databases. ALTER ROLE ... CREATEDB allows it.")
+        yield as_server(database.url)
         return
     if not embedded.is_installed():
         raise UserError(
-            f"No server for the tests: set {SERVER_VARIABLE} to one that may get databases, or install"
+            f"No server for the tests: set {SERVER_VARIABLE} to one for throw-away databases, or install"
             " oblivion-schema[embedded]."
         )
     # The workers of pytest-xdist share one server: the last of them deletes it.

@@ -91,9 +91,7 @@ def test_every_function_of_billing_runs(upgraded: URL, driver: str) -> None:
     assert [found[name] for name in ("tick_call", "set_call_turn", "end_call", "reap_stale_calls")] == ["ok"] * 4
 
 
-def test_upgrade_runs_in_run_sync_and_builds_the_same(
-    new_database: Callable[[], URL], upgraded: URL, driver: str
-) -> None:
+def test_upgrade_runs_in_run_sync_and_builds_the_same(empty: URL, upgraded: URL, driver: str) -> None:
     async def build(engine: AsyncEngine) -> None:
         for _ in range(2):
             async with engine.begin() as connection:
