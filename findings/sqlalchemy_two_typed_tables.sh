@@ -3,7 +3,8 @@
 #
 # TypedColumns.__row_pos__ types the rows of a whole table. For two tables SQLAlchemy has an overload with two packs of
 # types, which mypy does not take: it falls through to the overload of one table, without an error. Code that unpacks
-# such a row passes the type check, and fails when it runs. A table and single columns of another one are typed right.
+# such a row passes the type check, and fails when it runs. A table and single columns of another one are typed right,
+# and pyright types two tables right.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

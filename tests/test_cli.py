@@ -134,8 +134,8 @@ def test_installed_wheel_upgrades_away_from_the_checkout(empty: URL, tmp_path: P
     assert where.stdout.startswith(str(site))
     package = site / "oblivion_schema"
     assert (package / "py.typed").is_file()
-    [installed] = distributions(path=[str(site)])
-    plugins = [entry.value for entry in installed.entry_points.select(group="pytest11")]
+    [distribution] = distributions(path=[str(site)])
+    plugins = [entry.value for entry in distribution.entry_points.select(group="pytest11")]
     assert plugins == ["pytest_oblivion_schema"]
     assert (site / "pytest_oblivion_schema.py").is_file()
     for installed, source in ((package, "oblivion_schema"), (package / "migrations", "alembic")):

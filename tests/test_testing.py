@@ -276,6 +276,26 @@ def test_time_changes_times_alone(owner: Engine) -> None:
 
 
 @pytest.mark.server
+def test_minutes_pass_for_calls_of_pages(engine: Engine) -> None:
+    """Of a trusted page, which nobody meters, and of a metered one."""
+    inserted = text(
+        "INSERT INTO call_sessions (room_id, user_id, mode) VALUES ('r', 'demo_user', 'video') RETURNING id"
+    )
+    for pages, minutes in (("trusted", None), ("metered", 3)):
+        assert run("pages", pages, url=engine.url).status == 0
+        with engine.begin() as connection:
+            connection.execute(text("SET LOCAL ROLE anon"))
+            call = connection.scalar(inserted)
+        assert call is not None
+        pass_time(engine, call, timedelta(minutes=2.5))
+        with engine.begin() as connection:
+            began = connection.scalar(select(call_sessions.c.start_time).where(call_sessions.c.id == call))
+        assert began is not None
+        assert timedelta(minutes=2.5) < datetime.now(UTC) - began < timedelta(minutes=3)
+        assert used(engine, end_call(call)).minutes_billed == minutes
+
+
+@pytest.mark.server
 def test_call_that_does_not_go_on_is_an_error(owner: Engine) -> None:
     call = used(owner, start_call("demo_user", "lobby", "video")).session_id
     used(owner, end_call(call))
