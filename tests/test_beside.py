@@ -118,6 +118,27 @@ def test_each_sees_its_own_tables_alone(
     assert dump(upgraded, numbers=False) == ours
 
 
+def test_tables_in_a_schema_of_their_own_are_not_even_named(
+    service: Callable[[URL], Service], upgraded: URL, caplog: pytest.LogCaptureFixture
+) -> None:
+    its = service(upgraded)
+    name = '__tablename__ = "bookings"'
+    (its.folder / "models.py").write_text(MODELS.replace(name, f'{name}\n    __table_args__ = {{"schema": "service"}}'))
+    env = ENV.replace(
+        "target_metadata=", 'include_schemas=True,\n        version_table_schema="service",\n        target_metadata='
+    )
+    execute(upgraded, "CREATE SCHEMA service")
+    its.run(command.revision, "bookings", autogenerate=True, env=env)
+    assert re.findall(r"op\.(\w+_table)\('(\w+)'", its.written()) == [
+        ("create_table", "bookings"),
+        ("drop_table", "bookings"),
+    ]
+    its.run(command.upgrade, "head", env=env)
+    assert its.run(command.check, env=env) == CLEAN
+    assert run("check", url=upgraded).out == CLEAN
+    assert "Not ours" not in caplog.text
+
+
 @pytest.mark.server
 @pytest.mark.parametrize("ours_goes", ["between", "last"])
 def test_both_go_up_and_down_in_either_order(
