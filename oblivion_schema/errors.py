@@ -72,6 +72,8 @@ def explain(error: DBAPIError, engine: Engine) -> UserError:
             else "run this as the owner of that object, usually the role that ran the first upgrade"
         )
         return UserError(f"{message}. Nothing was changed: {fix}.")
+    if state == "2BP01":  # PostgreSQL's hint is CASCADE, which no revision says
+        hint = "Remove that first, with the tool that made it, such as the downgrade of your own Alembic"
     return UserError(". ".join([*filter(None, (message, detail, hint, _where(error))), "Nothing was changed"]) + ".")
 
 
@@ -159,6 +161,8 @@ def _fields(error: DBAPIError) -> tuple[str, str, str, str]:
     else:
         diagnostics = getattr(error.orig, "diag", None)
         names = ("sqlstate", "message_primary", "message_detail", "message_hint")
+        if diagnostics is None:  # asyncpg, of whose error SQLAlchemy makes another one
+            diagnostics, names = getattr(error.orig, "__cause__", None), ("sqlstate", "message", "detail", "hint")
         fields = [getattr(diagnostics, name, None) for name in names]
     state, message, detail, hint = (one_line(field or "").rstrip(".") for field in fields)
     return state, message or one_line(str(error.orig).partition("\n")[0]).rstrip("."), detail, hint

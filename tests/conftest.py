@@ -9,15 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import uuid
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from psycopg.sql import SQL, Composed
-from pytest_postgresql import factories
-from pytest_postgresql.janitor import DatabaseJanitor
 from revisions_cache import build_once
 from sqlalchemy import URL, Engine, NullPool, create_engine, make_url
 from support import (
@@ -29,12 +24,12 @@ from support import (
     dump,
     execute,
     run,
-    temporary_home,
 )
 
 import oblivion_schema
 from oblivion_schema.server import embedded
 from oblivion_schema.server.database import VARIABLES
+from oblivion_schema.testing import FAST, Janitor, as_server, copy, janitor, template, temporary_home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,17 +37,7 @@ if TYPE_CHECKING:
     import alembic.config
     from legacy_states import State
 
-_RUN = os.environ.setdefault("OBLIVION_TEST_RUN", uuid.uuid4().hex[:8])  # the workers inherit it
-
-# Nothing here outlives a crash of the machine, nor should wait for its disk.
-_FAST = """
-fsync = off
-synchronous_commit = off
-full_page_writes = off
-autovacuum = off
-max_connections = 60
-"""
-
+    from oblivion_schema.testing import Server
 
 # Which values the quick set takes wherever a test runs with each of them; a test's own `few` says otherwise.
 _FEW = {
@@ -99,7 +84,9 @@ def pytest_configure(config: pytest.Config) -> None:
         access.write_text(
             "local all needs_password scram-sha-256\nlocal all all trust\nhost all all 127.0.0.1/32 trust\n"
         )
-        server = embedded.start(home / "server", settings=f"{_FAST}hba_file = '{access}'\n", at_exit="delete")
+        server = embedded.start(
+            home / "server", settings=f"{FAST}max_connections = 60\nhba_file = '{access}'\n", at_exit="delete"
+        )
         config.add_cleanup(server.cleanup)
         os.environ[SERVER_VARIABLE] = embedded.url(server).render_as_string(hide_password=False)
     for role in API_ROLES:
@@ -203,68 +190,30 @@ def server() -> URL:
 
 
 @pytest.fixture(scope="session")
-def pg_server(server: URL) -> SimpleNamespace:
-    """The server as pytest-postgresql's fixtures take it."""
-    host = server.query.get("host") or server.host or "localhost"
-    return SimpleNamespace(
-        host=host,
-        port=server.port or 5432,
-        user=server.username or "postgres",
-        password=server.password,
-        options="",
-        maintenance_dbname=server.database or "postgres",
-        template_dbname=None,
-    )
+def pg_server(server: URL) -> Server:
+    """The server as pytest-postgresql's fixtures have it."""
+    return as_server(server)
 
 
-def _url(host: str, port: int, user: str, password: str | None, dbname: str) -> URL:
-    query = {"host": host} if host.startswith("/") else {}
-    return URL.create("postgresql+psycopg2", user, password, None if query else host, port, dbname, query)
-
-
-def _upgrade(*, host: str, port: int, user: str, dbname: str, password: str | None, **_: object) -> None:
-    oblivion_schema.upgrade(_url(host, port, user, password, dbname))
-
-
-class _Janitor(DatabaseJanitor):
-    """Copies files: a clone that is written to the WAL, page by page, costs the server twice as much."""
-
-    def _build_create_database_sql(self) -> Composed:
-        return SQL("{} STRATEGY FILE_COPY").format(super()._build_create_database_sql())
-
-
-def _janitor(server: Any) -> DatabaseJanitor:
-    """What makes, and drops, a database of a new name; a clone where `server` has a template."""
-    return _Janitor(
-        user=server.user,
-        host=server.host,
-        port=server.port,
-        password=server.password,
-        dbname=f"oblivion_{_RUN}_{uuid.uuid4().hex[:8]}",
-        template_dbname=server.template_dbname,
-        maintenance_dbname=server.maintenance_dbname,
-    )
-
-
-pg_template = factories.postgresql_noproc(depends_on="pg_server", dbname=f"oblivion_{_RUN}", load=[_upgrade])
+@pytest.fixture(scope="session")
+def pg_template(pg_server: Server) -> Iterator[str]:
+    """Name of this worker's template of `upgraded`."""
+    with template(pg_server, oblivion_schema.upgrade) as name:
+        yield name
 
 
 @pytest.fixture
-def upgraded(pg_template: Any) -> Iterator[URL]:
+def upgraded(pg_server: Server, pg_template: str) -> Iterator[URL]:
     """A database of its own at the newest revision, demo accounts included."""
-    with _janitor(pg_template) as janitor:
-        yield _url(pg_template.host, pg_template.port, pg_template.user, pg_template.password, janitor.dbname)
+    with copy(pg_server, pg_template) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
-def shared_engine(pg_template: Any) -> Iterator[Engine]:
+def shared_engine(pg_server: Server, pg_template: str) -> Iterator[Engine]:
     """An engine on a database like `upgraded` that a module's tests share: each of them rolls back."""
-    janitor = _janitor(pg_template)
-    with janitor:
-        engine = create_engine(
-            _url(pg_template.host, pg_template.port, pg_template.user, pg_template.password, janitor.dbname),
-            poolclass=NullPool,
-        )
+    with copy(pg_server, pg_template) as url:
+        engine = create_engine(url, poolclass=NullPool)
         yield engine
         engine.dispose()
 
@@ -286,16 +235,15 @@ SORTS = ("superuser", "owner", *_DEFAULT_PRIVILEGES)
 
 
 @contextmanager
-def _databases(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[..., URL]]:
-    made: list[DatabaseJanitor] = []
+def _databases(pg_server: Server, server: URL) -> Iterator[Callable[..., URL]]:
+    made: list[Janitor] = []
     owners: list[str] = []
 
     def make(sort: str = "superuser", *, copy_of: URL | None = None) -> URL:
-        template = copy_of.database if copy_of is not None else None
-        janitor = _janitor(SimpleNamespace(**{**vars(pg_server), "template_dbname": template}))
-        name = janitor.dbname
-        janitor.init()
-        made.append(janitor)
+        new = janitor(pg_server, copy_of.database if copy_of is not None else None)
+        name = new.dbname
+        new.init()
+        made.append(new)
         if copy_of is not None:
             execute(server, f"ALTER DATABASE {name} OWNER TO {copy_of.username}")
             return copy_of.set(database=name)
@@ -319,14 +267,14 @@ def _databases(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[...
         return its
 
     yield make
-    for janitor in made:
-        janitor.drop()
+    for new in made:
+        new.drop()
     for name in owners:
         execute(server, f"DROP ROLE {name}")
 
 
 @pytest.fixture(scope="session")
-def templates(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[..., URL]]:
+def templates(pg_server: Server, server: URL) -> Iterator[Callable[..., URL]]:
     """Make a database once for this worker, only to be copied: of one of the `SORTS`, or a copy of such a template.
 
     `templates(sort_or_template, fill, *of)` calls `fill(url, *of)`, once for the same arguments.
@@ -334,7 +282,7 @@ def templates(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[...,
     with _databases(pg_server, server) as make:
         made: dict[tuple[object, ...], URL] = {}
 
-        def template(origin: str | URL, fill: Callable[..., object], *of: object) -> URL:
+        def filled(origin: str | URL, fill: Callable[..., object], *of: object) -> URL:
             key = origin, fill, *of
             if key not in made:
                 url = make(origin) if isinstance(origin, str) else make(copy_of=origin)
@@ -342,7 +290,7 @@ def templates(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[...,
                 made[key] = url
             return made[key]
 
-        yield template
+        yield filled
 
 
 def _upgraded(url: URL, *options: str) -> None:
@@ -376,28 +324,28 @@ def adopted_state(
 
 
 @pytest.fixture
-def new_sort(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[..., URL]]:
+def new_sort(pg_server: Server, server: URL) -> Iterator[Callable[..., URL]]:
     """Make an empty database of one of the `SORTS`, or, with `copy_of=url`, a copy, of the same owner."""
     with _databases(pg_server, server) as make:
         yield make
 
 
 @pytest.fixture
-def new_database(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[..., URL]]:
+def new_database(pg_server: Server, server: URL) -> Iterator[Callable[..., URL]]:
     """Make an empty database; with `owner=True` owned, and connected to, by a role that may do nothing else."""
     with _databases(pg_server, server) as make:
         yield lambda *, owner=False: make("owner" if owner else "superuser")
 
 
 @pytest.fixture(params=SORTS)
-def database(request: pytest.FixtureRequest, pg_server: SimpleNamespace, server: URL) -> Iterator[URL]:
+def database(request: pytest.FixtureRequest, pg_server: Server, server: URL) -> Iterator[URL]:
     """An empty database of each sort: a superuser's, a plain owner's, and an owner's who has Supabase's privileges."""
     with _databases(pg_server, server) as make:
         yield make(str(request.param))
 
 
 @pytest.fixture(scope="module")
-def module_database(pg_server: SimpleNamespace, server: URL) -> Iterator[Callable[..., URL]]:
+def module_database(pg_server: Server, server: URL) -> Iterator[Callable[..., URL]]:
     """Make a database as `new_sort` does, which a module's tests share."""
     with _databases(pg_server, server) as make:
         yield make

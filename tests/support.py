@@ -6,11 +6,9 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, func, make_url, select, true
 
-from oblivion_schema import cli, metadata
+from oblivion_schema import cli, metadata, testing
 from oblivion_schema.declare.sql import statements_of
 from oblivion_schema.server import embedded
 
@@ -32,6 +30,7 @@ REVISIONS: Final = sorted(path.name[:3] for path in (PROJECT / "alembic" / "vers
 SERVER_VARIABLE: Final = "OBLIVION_TEST_DATABASE_URL"
 QUICK_VARIABLE: Final = "OBLIVION_TEST_QUICK"
 NAMES_IT: Final = "Database: "
+temporary_home: Final = testing.temporary_home
 API_ROLES: Final = ("anon", "authenticated", "service_role")
 ROWS_OF_TWO_USERS: Final = "".join(
     f"""
@@ -87,16 +86,6 @@ def declared(*statements: str) -> Iterator[None]:
         yield
     finally:
         event.remove(metadata, "after_create", run)
-
-
-def temporary_home() -> Path:
-    """A new folder for a server's data, which another user may pass through: as root the server runs as one."""
-    # In memory where that has room: a clone takes a tenth of the time there.
-    memory = Path("/dev/shm")
-    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 1 << 30
-    home = Path(tempfile.mkdtemp(prefix="oblivion-schema-tests-", dir=memory if roomy else None))
-    home.chmod(0o755)
-    return home
 
 
 def run(*arguments: str, url: URL | str | None = None) -> Result:

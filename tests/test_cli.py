@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import distributions
 from typing import TYPE_CHECKING
 
 import psutil
@@ -133,6 +134,10 @@ def test_installed_wheel_upgrades_away_from_the_checkout(empty: URL, tmp_path: P
     assert where.stdout.startswith(str(site))
     package = site / "oblivion_schema"
     assert (package / "py.typed").is_file()
+    [distribution] = distributions(path=[str(site)])
+    plugins = [entry.value for entry in distribution.entry_points.select(group="pytest11")]
+    assert plugins == ["pytest_oblivion_schema"]
+    assert (site / "pytest_oblivion_schema.py").is_file()
     for installed, source in ((package, "oblivion_schema"), (package / "migrations", "alembic")):
         files = {file.relative_to(PROJECT / source) for file in (PROJECT / source).rglob("*.sql")}
         assert files <= {file.relative_to(installed) for file in installed.rglob("*.sql")}

@@ -262,7 +262,7 @@ def history(engine: Engine) -> Iterator[Connection]:
 
 
 def test_daily_billing_summary_sums_each_utc_day_newest_first(history: Connection) -> None:
-    def day(call: Row[Any]) -> date:
+    def day(call: Row[*tuple[Any, ...]]) -> date:
         start: datetime = call.start_time
         return start.astimezone(UTC).date()
 
@@ -282,7 +282,7 @@ def test_daily_billing_summary_sums_each_utc_day_newest_first(history: Connectio
 
 
 def test_daily_token_usage_sums_each_utc_day_mode_and_turn_newest_first(history: Connection) -> None:
-    def group(usage: Row[Any]) -> tuple[object, ...]:
+    def group(usage: Row[*tuple[Any, ...]]) -> tuple[object, ...]:
         return (-usage.timestamp.astimezone(UTC).date().toordinal(), usage.mode, usage.used_turn)
 
     usage = sorted(history.execute(select(token_usage)), key=group)

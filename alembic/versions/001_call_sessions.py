@@ -9,7 +9,7 @@ That is 0.31 s for a million calls, 0.04 s after `oblivion-schema prepare`.
 
 from pathlib import Path
 
-from oblivion_schema.operations import join_realtime, run_file, run_sql
+from oblivion_schema.operations import join_realtime, require_own_environment, run_file, run_sql
 from oblivion_schema.operations.adoption import (
     add_check,
     begin_adoption,
@@ -60,6 +60,7 @@ POLICIES = ("call_sessions_select", "call_sessions_insert", "call_sessions_updat
 
 
 def upgrade() -> None:
+    require_own_environment()
     # Lock everything that this run takes over now: a run is one transaction.
     lock_together(
         "active_calls",

@@ -90,6 +90,11 @@ def upgrade(
         *(f"{name}={mode}" for name, mode in modes.items() if mode is not None),
     ]
     configuration = config(Namespace(x=options))
+    if type(target).__module__.startswith("sqlalchemy.ext.asyncio"):  # which is not imported: it needs greenlet
+        raise CommandError(
+            f"upgrade() got an {type(target).__name__}, and runs synchronously: await connection.run_sync(upgrade) in"
+            " async with engine.begin() as connection, or give a URL."
+        )
     if isinstance(target, Connection | Engine):
         configuration.attributes["connection"] = target
     else:

@@ -116,6 +116,8 @@ def write_files(revision: str, _: object = None) -> None:
 
 
 def _compare(context: AutogenContext, upgrade: UpgradeOps) -> PriorityDispatchResult:
+    if "writes_revision" not in context.opts:  # another environment, which lets all plugins compare
+        return PriorityDispatchResult.CONTINUE
     _kept_files.clear()  # a run that failed leaves files here
     connection = Operations(context.migration_context).get_bind()
     sides = (connection, context.migration_context, context.opts["target_metadata"], context.opts["revisions"])

@@ -120,6 +120,10 @@ def _run(operations: Operations, operation: RunSQL) -> None:
         operations.get_bind().exec_driver_sql(operation.sql, execution_options={"no_parameters": True})
 
 
+# Drivers that prepare what they execute, and PostgreSQL prepares one statement at a time.
+_PREPARES: Final = frozenset({"asyncpg"})
+
+
 class _Batch(list[str]):
     """Statements that are sent together."""
 
@@ -129,9 +133,11 @@ class _Batch(list[str]):
 
     def send(self, *_: object) -> None:
         """Send what was collected."""
-        if self:
-            sql = "\n;\n".join(self)  # a statement may end with a comment
-            self.clear()
+        collected = self[:]
+        self.clear()
+        if collected and self.connection.dialect.driver not in _PREPARES:
+            collected = ["\n;\n".join(collected)]  # a statement may end with a comment
+        for sql in collected:
             self.connection.exec_driver_sql(sql, execution_options={"no_parameters": True})
 
 
@@ -165,6 +171,20 @@ def require_file(file: Path) -> None:
     """Raise CommandError if an .sql file of a revision does not exist."""
     if not file.is_file():
         raise CommandError(f"{file} is missing, but its revision needs it: restore the file.")
+
+
+def require_own_environment() -> None:
+    """Raise CommandError in somebody else's Alembic environment, which combines these revisions with its own.
+
+    They need a version table, settings and a turn of their own, which `oblivion_schema.deploy.environment` gives them.
+    """
+    migration = op.get_context()
+    if migration.environment_context is not None and migration.version_table_schema != "oblivion":
+        raise CommandError(
+            "The revisions of oblivion_schema run in an environment of their own: take their folder out of"
+            " version_locations, and run oblivion-schema upgrade head, or oblivion_schema.upgrade(url), before this"
+            " command."
+        )
 
 
 @heard

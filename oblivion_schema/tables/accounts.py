@@ -42,6 +42,7 @@ class UserAccountColumns(TypedColumns):
     subscription_tier: Named[str] = Column(
         Text, server_default=text("'free'"), comment="Plan of the user: free, pro or enterprise."
     )
+    __row_pos__: tuple[str, int, datetime, datetime, str | None, str]
 
 
 user_accounts: Final = Table(

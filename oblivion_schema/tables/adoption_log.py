@@ -29,6 +29,7 @@ class AdoptionLogColumns(TypedColumns):
         JSON, comment="The row that was moved here, or the definition of the object that is not ours."
     )
     logged_at: Named[datetime] = Column(Timestamp, server_default=text("now()"), comment="When the upgrade began.")
+    __row_pos__: tuple[int, str, str, str, dict[str, Any] | None, datetime]
 
 
 adoption_log: Final = Table(

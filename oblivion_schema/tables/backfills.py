@@ -32,6 +32,7 @@ class BackfillColumns(TypedColumns):
     noted_at: Named[datetime] = Column(
         Timestamp, server_default=text("now()"), comment="When the upgrade began; opening rows get this time."
     )
+    __row_pos__: tuple[str, datetime]
 
 
 backfills: Final = Table(

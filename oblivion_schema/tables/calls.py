@@ -73,6 +73,7 @@ class CallSessionColumns(TypedColumns):
     updated_at: Named[datetime] = Column(
         Timestamp, server_default=text("now()"), comment="When the row last changed; a trigger sets it."
     )
+    __row_pos__: tuple[UUID, str, datetime, datetime | None, str, bool, Decimal, str | None, datetime, datetime]
 
 
 call_sessions: Final = Table(
@@ -154,6 +155,7 @@ class ActiveCallColumns(TypedColumns):
     duration: Named[timedelta | None] = Column(
         Interval, comment="How long the call has been running; NULL if start_time is infinite."
     )
+    __row_pos__: tuple[UUID, str, str, bool, datetime, timedelta | None]
 
 
 active_calls: Final = view(

@@ -51,6 +51,7 @@ class TokenLedgerColumns(TypedColumns):
     role: Named[str | None] = Column(
         Text, comment="anon or authenticated if a page wrote the balance by itself; NULL for other rows."
     )
+    __row_pos__: tuple[str, int, datetime, str, int, int, UUID | None, str | None, str | None]
 
 
 # No CHECK constraints: only the triggers, trim_ledger(), fold_charges() and rebuild_ledger() write rows.
@@ -86,6 +87,7 @@ class MissingOpeningColumns(TypedColumns):
     created_at: Named[datetime] = Column(Timestamp, comment="When the upgrade began that made the ledger.")
     tokens: Named[int] = Column(Integer, comment="Balance of the account at that time.")
     balance: Named[int] = Column(Integer, comment="The same.")
+    __row_pos__: tuple[str, int, datetime, int, int]
 
 
 missing_openings: Final = view(
@@ -113,6 +115,7 @@ class BalanceAuditColumns(TypedColumns):
             " correction comes after all of them."
         ),
     )
+    __row_pos__: tuple[str, int, int, int, int]
 
 
 balance_audit: Final = view(

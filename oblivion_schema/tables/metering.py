@@ -130,6 +130,34 @@ class CallMeterColumns(TypedColumns):
     has_incident: Named[bool] = Column(
         Boolean, server_default=text("false"), comment="Whether the last billing failed, so that an incident is open."
     )
+    __row_pos__: tuple[
+        UUID,
+        str | None,
+        str | None,
+        str,
+        int,
+        datetime,
+        int,
+        datetime,
+        datetime,
+        datetime,
+        int,
+        UUID | None,
+        bool,
+        int,
+        int,
+        int,
+        int,
+        int,
+        int,
+        int,
+        int,
+        bool,
+        bool,
+        bool,
+        bool,
+        bool,
+    ]
 
 
 call_meters: Final = Table(
@@ -185,6 +213,7 @@ class CallSegmentColumns(TypedColumns):
     due_before: Named[int] = Column(BigInteger, comment="Tokens due for the minutes before the segment.")
     due_after: Named[int] = Column(BigInteger, comment="Tokens due for the minutes up to the end of the segment.")
     shortfall: Named[int] = Column(Integer, comment="Tokens due in the segment that the balance did not cover.")
+    __row_pos__: tuple[UUID, int, UUID | None, bool, bool, int, datetime, int, int, int, int, int, int]
 
 
 call_segments: Final = Table(
@@ -213,6 +242,7 @@ class LiveCallColumns(TypedColumns):
         Integer, comment="Whole minutes that the balance covers; NULL if nobody pays, or at a rate of zero."
     )
     credit_cost: Named[Decimal] = Column(Numeric(10, 4), comment="Tokens due so far.")
+    __row_pos__: tuple[UUID, str, int, int, int | None, int | None, int | None, Decimal]
 
 
 live_calls: Final = view(
@@ -251,6 +281,7 @@ class BillingIncidentColumns(TypedColumns):
         Timestamp, server_default=text("clock_timestamp()"), comment="When billing last failed."
     )
     resolved_at: Named[datetime | None] = Column(Timestamp, comment="When the call was billed; NULL while it is not.")
+    __row_pos__: tuple[int, UUID, str | None, str, str, str, int, datetime, datetime, datetime | None]
 
 
 billing_incidents: Final = Table(

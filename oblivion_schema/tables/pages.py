@@ -33,6 +33,7 @@ class PageCallColumns(TypedColumns):
     heartbeat: Named[datetime | None] = Column(
         Timestamp, comment="Last heartbeat of its room, or of the host who makes it; NULL if there was none."
     )
+    __row_pos__: tuple[UUID, datetime | None]
 
 
 page_calls: Final = view(

@@ -32,6 +32,7 @@ class UserPresenceColumns(TypedColumns):
         comment="When the host was last heard of, by the server's clock; a trigger keeps it.",
     )
     room_token: Named[str | None] = Column(Text, comment="Secret that opens the room.")
+    __row_pos__: tuple[UUID, str, bool, str, datetime, str | None]
 
 
 user_presence: Final = Table(

@@ -26,6 +26,7 @@ class TokenRateColumns(TypedColumns):
         comment="When the rate takes effect; it holds until the next rate takes effect.",
     )
     tokens_per_minute: Named[int] = Column(Integer, comment="Tokens for each started minute.")
+    __row_pos__: tuple[str, bool, datetime, int]
 
 
 token_rates: Final = Table(

@@ -45,6 +45,7 @@ class DailyBillingSummaryColumns(TypedColumns):
     avg_duration_minutes: Named[Decimal | None] = Column(
         Numeric, comment="Mean length in minutes of the calls that ended; NULL if none did."
     )
+    __row_pos__: tuple[date, int, int, int, int, Decimal, Decimal | None]
 
 
 daily_billing_summary: Final = view(
@@ -68,6 +69,7 @@ class DailyTokenUsageColumns(TypedColumns):
     total_minutes: Named[Decimal] = Column(
         Numeric, comment="Sum of the lengths in minutes; an unknown length counts as 0."
     )
+    __row_pos__: tuple[date, str, bool, int, int, Decimal, Decimal]
 
 
 daily_token_usage: Final = view(
@@ -91,6 +93,7 @@ class UserTokenSummaryColumns(TypedColumns):
     last_usage: Named[datetime | None] = Column(
         Timestamp, comment="When the account last used tokens; NULL without usage."
     )
+    __row_pos__: tuple[str, int, str, datetime, int, int, datetime | None]
 
 
 user_token_summary: Final = view(

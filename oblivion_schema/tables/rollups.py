@@ -50,6 +50,7 @@ class DailyUsageColumns(TypedColumns):
     sessions: Named[int] = Column(BigInteger, comment="Rows of token_usage.")
     tokens: Named[int] = Column(BigInteger, comment="Sum of tokens_used.")
     seconds: Named[int] = Column(BigInteger, comment="Sum of the lengths in seconds; an unknown length counts as 0.")
+    __row_pos__: tuple[date, str, bool, int, int, int]
 
 
 daily_usage: Final = Table(
@@ -73,6 +74,7 @@ class UserUsageColumns(TypedColumns):
     has_lost_rows: Named[bool] = Column(
         Boolean, comment="Whether rows were deleted, or moved back in time: last_usage may be of such a row."
     )
+    __row_pos__: tuple[str, int, int, datetime | None, bool]
 
 
 user_usage: Final = Table(
@@ -104,6 +106,7 @@ class UsageDeltaColumns(TypedColumns):
     has_lost_rows: Named[bool] = Column(
         Boolean, comment="Whether a removed row may have been newer than the rows added."
     )
+    __row_pos__: tuple[str | None, date | None, str | None, bool | None, int, int, int, datetime | None, bool]
 
 
 usage_deltas: Final = Table(
@@ -127,6 +130,7 @@ class CallAmountColumns(TypedColumns):
     credits_unknown: Named[int] = Column(BigInteger, comment="Calls whose credit_cost is NaN.")
     ended_calls: Named[int] = Column(BigInteger, comment="Calls that ended, and have a finite length.")
     seconds: Named[Decimal] = Column(Numeric, comment="Sum of these lengths in seconds.")
+    __row_pos__: tuple[date, int, int, int, int, Decimal, int, int, Decimal]
 
 
 daily_calls: Final = Table(
@@ -190,6 +194,7 @@ class DailyUsageDriftColumns(TypedColumns):
     sessions: Named[int] = Column(BigInteger, comment="Rows that the roll-up lacks; negative if it has too many.")
     tokens: Named[int] = Column(BigInteger, comment="Tokens that the roll-up lacks; negative if it has too many.")
     seconds: Named[int] = Column(BigInteger, comment="Seconds that the roll-up lacks; negative if it has too many.")
+    __row_pos__: tuple[date, str, bool, int, int, int]
 
 
 daily_usage_drift: Final = view(
@@ -208,6 +213,7 @@ class UserUsageDriftColumns(TypedColumns):
     tokens: Named[int] = Column(BigInteger, comment="Tokens that the roll-up lacks; negative if it has too many.")
     last_usage: Named[datetime | None] = Column(Timestamp, comment="Newest timestamp of the rows.")
     has_lost_rows: Named[bool] = Column(Boolean, comment="Whether last_usage of the roll-up is later than that.")
+    __row_pos__: tuple[str, int, int, datetime | None, bool]
 
 
 user_usage_drift: Final = view(

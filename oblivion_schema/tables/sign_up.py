@@ -29,6 +29,7 @@ class SignUpColumns(TypedColumns):
         Boolean, primary_key=True, server_default=text("true"), comment="True: there is one row, or none."
     )
     tokens: Named[int] = Column(Integer, comment="Tokens of a new account.")
+    __row_pos__: tuple[bool, int]
 
 
 sign_up: Final = Table(
@@ -52,6 +53,7 @@ class CallerWithoutAccountColumns(TypedColumns):
     open_calls: Named[int] = Column(BigInteger, comment="Those that have not ended.")
     minutes: Named[int] = Column(BigInteger, comment="Started minutes of those that ended, by their own times.")
     last_call: Named[datetime] = Column(Timestamp, comment="When the last one began.")
+    __row_pos__: tuple[str, int, int, int, datetime]
 
 
 callers_without_account: Final = view(

@@ -49,6 +49,7 @@ class TokenUsageColumns(TypedColumns):
     duration_seconds: Named[int | None] = Column(
         Integer, comment="Length of the call, or of the segment, in seconds; NULL if unknown."
     )
+    __row_pos__: tuple[UUID, str, str, int, datetime, str, bool, int | None]
 
 
 token_usage: Final = Table(
