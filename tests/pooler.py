@@ -52,11 +52,12 @@ def pooled(url: URL, mode: Literal["transaction", "session"], **settings: str) -
     written = "\n".join(f"{name} = {value}" for name, value in lines.items())
     (home / "pgbouncer.ini").write_text(f"[databases]\n{url.database} = {target}\n\n[pgbouncer]\n{written}\n")
     as_user = {}
+    through = url.set(host="127.0.0.1", port=port, query={})
     if os.geteuid() == 0:  # it refuses to run as root; the server's own user may pass through the socket's folder
         as_user["user"] = Path(str(host)).stat().st_uid if str(host).startswith("/") else "nobody"
     with (home / "log").open("w") as log:
         server = subprocess.Popen([PROGRAM, home / "pgbouncer.ini"], stdout=log, stderr=log, **as_user)  # type: ignore[call-overload]
-    through = url.set(host="127.0.0.1", port=port, query={})
+    _RUNNING[port] = home / "pgbouncer.ini", server
 
     def answers() -> bool:
         assert server.poll() is None, (home / "log").read_text()
@@ -70,6 +71,19 @@ def pooled(url: URL, mode: Literal["transaction", "session"], **settings: str) -
         wait_until(answers)
         yield through
     finally:
+        del _RUNNING[port]
         server.send_signal(signal.SIGTERM)
         server.wait(timeout=30)
         shutil.rmtree(home)
+
+
+_RUNNING: Final[dict[int, tuple[Path, subprocess.Popen[bytes]]]] = {}
+
+
+def repoint(through: URL, line: str) -> None:
+    """Give the pooler another line of its [databases], for the user of `through`, and let it read that."""
+    file, server = _RUNNING[through.port or 0]
+    before, _, rest = file.read_text().partition("[databases]\n")
+    user = f" user={through.username}"
+    file.write_text(f"{before}[databases]\n{line}{user}\n{rest.partition(chr(10))[2]}")
+    server.send_signal(signal.SIGHUP)

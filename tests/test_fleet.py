@@ -7,24 +7,29 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 import threading
+import warnings
 from contextlib import contextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 from legacy_states import STATES
+from pooler import PROGRAM, REASON, pooled
 from sqlalchemy import NullPool, create_engine, text
-from support import PROJECT, Result, dump, examples, execute, query, run, spawn, wait_until
+from support import PROJECT, Result, dump, examples, execute, query, run, spawn, temporary_home, wait_until
 
 from oblivion_schema.errors import UserError
 from oblivion_schema.fleet import sites as files
 from oblivion_schema.fleet.command import COMMANDS
 from oblivion_schema.fleet.run import Runner
+from oblivion_schema.server import embedded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,20 +98,53 @@ def at_revision(new_sort: Callable[..., URL], templates: Callable[..., URL]) -> 
     return lambda revision: new_sort(copy_of=templates("superuser", _at_revision, revision))
 
 
+@pytest.fixture(scope="module")
+def second() -> Iterator[Callable[[], URL]]:
+    """Make a database on a second server."""
+    home = temporary_home()
+    server = embedded.start(home / "second", settings="fsync = off\n", at_exit="delete")
+    numbers = count()
+
+    def make() -> URL:
+        url = embedded.url(server, f"site_{next(numbers)}")
+        with create_engine(embedded.url(server), poolclass=NullPool, isolation_level="AUTOCOMMIT").connect() as admin:
+            admin.execute(text(f"CREATE DATABASE {url.database}"))
+        return url
+
+    yield make
+    server.cleanup()
+    shutil.rmtree(home)
+
+
 @pytest.fixture
-def eight(
-    new_sort: Callable[..., URL],
-    at_revision: Callable[[str], URL],
-    state_by_hand: Callable[..., URL],
-) -> dict[str, URL]:
-    """Eight sites without the dead one: three empty, one hand-made, with rows, two behind, and one at head."""
+def eight(new_sort: Callable[..., URL], at_revision: Callable[[str], URL], second: Callable[[], URL]) -> dict[str, URL]:
+    """Eight sites, on two servers, without the dead one.
+
+    Three are empty, one is hand-made, with rows, two are behind, and one is at head.
+    """
+    by_hand, at_003 = second(), second()
+    execute(by_hand, HAND_MADE.script(rows=True, by_hand=True))
+    _at_revision(at_003, "003")
     return {
-        **{f"empty-{number}": new_sort("superuser") for number in (1, 2, 3)},
-        "by-hand": new_sort(copy_of=state_by_hand("superuser", HAND_MADE)),
-        "at-003": at_revision("003"),
+        "empty-1": new_sort("superuser"),
+        "empty-2": second(),
+        "empty-3": second(),
+        "by-hand": by_hand,
+        "at-003": at_003,
         "at-004": at_revision("004"),
         "at-head": at_revision(HEAD),
     }
+
+
+@pytest.fixture
+def file_of_eight(eight: dict[str, URL], fleet_of: Callable[..., Path]) -> Iterator[Path]:
+    """Their file, with the dead one; one of them is reached through PgBouncer where that is installed."""
+    if PROGRAM is None:
+        warnings.warn(f"{REASON}: all sites are reached directly", stacklevel=1)
+        yield fleet_of(dead=DEAD, **eight)
+        return
+    with pooled(eight["at-004"], "transaction") as through:
+        yield fleet_of(dead=DEAD, **eight | {"at-004": through})
 
 
 @contextmanager
@@ -127,7 +165,9 @@ def is_waiting(url: URL) -> bool:
 
 def is_left_alone(url: URL) -> bool:
     ours = (
+        # A pooler keeps idle sessions, and their names.
         "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'oblivion-schema%'"
+        " AND state <> 'idle'"
     )
     return not query(url, ours)
 
@@ -143,10 +183,8 @@ def counts(url: URL) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.full
-def test_upgrade_brings_all_sites_to_head_but_the_dead_one(
-    eight: dict[str, URL], fleet_of: Callable[..., Path]
-) -> None:
-    file = fleet_of(dead=DEAD, **eight)
+def test_upgrade_brings_all_sites_to_head_but_the_dead_one(eight: dict[str, URL], file_of_eight: Path) -> None:
+    file = file_of_eight
     before = counts(eight["by-hand"])
     result = fleet(file, "upgrade", "--jobs", "4", options=("-x", "demo=no"))
     assert result.status == 1
@@ -166,8 +204,8 @@ def test_upgrade_brings_all_sites_to_head_but_the_dead_one(
 
 @posix
 @pytest.mark.full
-def test_killed_fleet_leaves_nothing_running_and_goes_on(eight: dict[str, URL], fleet_of: Callable[..., Path]) -> None:
-    file = fleet_of(dead=DEAD, **eight)
+def test_killed_fleet_leaves_nothing_running_and_goes_on(eight: dict[str, URL], file_of_eight: Path) -> None:
+    file = file_of_eight
     url = eight["at-003"]
     before = dump(url)
     with held(url):

@@ -18,14 +18,17 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import billing_load
 import psycopg
 import pytest
+from billing_load import Load
 from books import check
 from interrupted_move import MOMENTS
+from pooler import needs_pooler, pooled, repoint
 from replication import SETTINGS, TABLES
 from sqlalchemy import URL, create_engine
 from sqlalchemy.exc import DBAPIError
-from support import PROJECT, Result, execute, libpq, query, run, temporary_home, wait_until
+from support import PROJECT, Result, execute, libpq, query, run, spawn, temporary_home, wait_until
 
 import oblivion_schema
 from oblivion_schema.fleet import fence
@@ -144,10 +147,19 @@ class Site:
 
 
 @pytest.fixture
-def site(servers: Servers, tmp_path: Path) -> Site:
-    """A site with some life, and a target that is upgraded and empty."""
+def bare_site(servers: Servers, tmp_path: Path) -> Site:
+    """A new site, and a target that is upgraded and empty."""
     servers.start()
     source, target = servers.new("source", like="upgraded"), servers.new("target", like="upgraded")
+    file = tmp_path / "sites.toml"
+    file.write_text(f'# The shop.\n[sites.shop]\nurl = "{libpq(source)}"  # it moves\n')
+    return Site(servers, file, source, target)
+
+
+@pytest.fixture
+def site(bare_site: Site) -> Site:
+    """A site with some life."""
+    source = bare_site.source
     execute(
         source,
         """
@@ -163,9 +175,7 @@ def site(servers: Servers, tmp_path: Path) -> Site:
         earlier = f"UPDATE call_sessions SET start_time = start_time - interval '3 minutes' WHERE id = '{call}'"
         execute(source, earlier)
         query(source, f"SELECT status FROM tick_call('{call}')")
-    file = tmp_path / "sites.toml"
-    file.write_text(f'# The shop.\n[sites.shop]\nurl = "{libpq(source)}"  # it moves\n')
-    return Site(servers, file, source, target)
+    return bare_site
 
 
 def takes_writes(url: URL) -> bool:
@@ -338,6 +348,54 @@ def test_killed_at_any_moment_it_goes_on_and_one_side_takes_writes(site: Site, v
     keys = [str(key) for (key,) in rows]
     assert keys == sorted(set(keys), key=lambda key: int(key.split()[1])), "each once, and the ids rise"
     assert {key for key, is_told in told.items() if is_told} <= {*keys}
+    assert run("verify", url=site.target).status == 0
+
+
+@needs_pooler
+def test_moved_under_load_behind_a_pooler_nothing_is_lost(bare_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients call, pay and lose connections; whoever reads the printed line moves them to the new server."""
+    # Refused by a side, and what comes after that in a transaction.
+    monkeypatch.setattr(billing_load, "REFUSALS", {*billing_load.REFUSALS, REFUSED, "25P02", "3B001"})
+    # What a client sets in its session is gone with its transaction, its role, too: so none may do what a page may not.
+    for what in ("tamper", "write_end"):
+        monkeypatch.setattr(billing_load.Client, what, billing_load.Client.tick)
+    settings = {"server_reset_query_always": "1", "server_reset_query": "DISCARD ALL"}
+    site = bare_site
+    moved: list[int] = []
+
+    def move() -> None:
+        words = ["python", "-m", "oblivion_schema", *site.arguments("--leave-others")]
+        mover = spawn(*words)
+        assert mover.stdout is not None
+        out = []
+        for line in mover.stdout:
+            out.append(line)
+            if "In PgBouncer's [databases]: " in line:
+                repoint(through, line.partition("[databases]: ")[2].strip())
+                moved.append(load.did.total())
+        _, err = mover.communicate(timeout=120)
+        # What is under way when it is verified may be one failure: a call whose end waits to be settled.
+        wrong = [line for line in out if "FAIL" in line and "every call that has ended is billed" not in line]
+        assert not wrong, f"{out} {err}"
+        assert mover.returncode == int("FAIL" in f"{out}"), f"{out} {err}"
+
+    with pooled(site.source, "transaction", **settings) as through:
+        load = Load(site.source, seed=19)
+        load.prepare()
+        load.url = through
+        load.run(6, lambda: load.wait_for(150), move, lambda: load.wait_for(300))
+        assert query(through, "SELECT current_database()") == [(site.target.database,)]
+    load.url = site.target
+    off = load.finish()
+    assert off == [], "\n".join(off)
+    assert moved
+    has_moved(site)
+    told = {key for key, credit in load.credits.items() if credit.kind == "top_up" and credit.status in {"ok", "known"}}
+    assert len(told) > 10
+    for key in list(told)[:5]:
+        credit = load.credits[key]
+        again = f"SELECT status FROM top_up('{credit.target}', {credit.tokens}, '{key}')"
+        assert query(site.target, again) == [("known",)]
     assert run("verify", url=site.target).status == 0
 
 
