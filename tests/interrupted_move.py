@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -50,15 +51,21 @@ MOMENTS: Final = (
 
 
 def kill(victim: str) -> None:
-    """Kill a process, or all processes of a server."""
+    """Kill a process, or all processes of a server: one that was forked meanwhile would wait for a lock for ever."""
     if victim == "mover":
         os.kill(os.getpid(), signal.SIGKILL)
-    postmaster = Path(victim, "postmaster.pid")
-    for process in [psutil.Process(int(postmaster.read_text().split(maxsplit=1)[0]))] if postmaster.exists() else []:
-        for one in [process, *process.children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess):
-                one.kill()
-        process.wait(10)
+    while left := [process for process in psutil.process_iter() if works_in(process, Path(victim).resolve())]:
+        for process in sorted(left, key=lambda process: process.pid):  # the postmaster first
+            with suppress(psutil.Error):
+                process.kill()
+        time.sleep(0.05)
+
+
+def works_in(process: psutil.Process, folder: Path) -> bool:
+    """Whether a process is of the server with that data, which is its working directory."""
+    with suppress(psutil.Error, OSError):
+        return process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()) == folder
+    return False
 
 
 def main() -> None:

@@ -71,7 +71,9 @@ class Servers:
 
 
 def do(url: URL, sql: str) -> list[Any]:
-    with closing(psycopg.connect(libpq(url), autocommit=True)) as connection:
+    # What somebody is told of is there, also on a target that would not wait for that.
+    options = "-c synchronous_commit=on"
+    with closing(psycopg.connect(libpq(url), autocommit=True, options=options)) as connection:
         cursor = connection.execute(sql)
         return cursor.fetchall() if cursor.description else []
 
@@ -115,6 +117,8 @@ class Site:
         result = self.move(*words, to=to)
         assert result.status == 1, result
         assert len({line for line in result.err.splitlines() if line.startswith("FAILED: ")}) == 1
+        for who in ("The site takes writes, as before.", "Nothing was changed.", "The target takes the writes"):
+            assert result.err.count(who) <= 1, result.err
         beginning = "shop: FAILED: "
         return [line.removeprefix(beginning) for line in result.err.splitlines() if line.startswith(beginning)]
 

@@ -49,7 +49,8 @@ _HELD_SECONDS: Final = 10
 """Writes are let go after these, if the target does not have everything by then."""
 _DECISION_SECONDS: Final = 60
 _SETTINGS: Final = """
-SET statement_timeout = 0; SET lock_timeout = '5s'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET search_path = '';
+SET statement_timeout = 0; SET idle_session_timeout = 0; SET lock_timeout = '5s';
+SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; SET search_path = '';
 SET standard_conforming_strings = on; SET synchronous_commit = on
 """
 
@@ -485,11 +486,17 @@ class Move:
         """Let an error of a server be one line, which ends with who takes writes."""
         try:
             yield
+        except _ToldError:
+            raise
         except DBAPIError as error:
             said = primary_message(error)
-            raise UserError(f"{said}. {self.who} Run the command again: it goes on from there.") from error
+            raise _ToldError(f"{said}. {self.who} Run the command again: it goes on from there.") from error
         except UserError as error:
-            raise UserError(f"{error} {self.who}".rstrip()) from error
+            raise _ToldError(f"{error} {self.who}") from error
+
+
+class _ToldError(UserError):
+    """An error that says who takes writes."""
 
 
 class _MovedError(UserError):
