@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 from legacy_states import STATES
-from pooler import PROGRAM, REASON, pooled
+from pooler import PROGRAM, pooled
 from sqlalchemy import NullPool, create_engine, text
 from support import PROJECT, Result, dump, examples, execute, query, run, spawn, temporary_home, wait_until
 
@@ -138,8 +138,7 @@ def eight(new_sort: Callable[..., URL], at_revision: Callable[[str], URL], secon
 @pytest.fixture
 def file_of_eight(eight: dict[str, URL], fleet_of: Callable[..., Path]) -> Iterator[Path]:
     """Their file, with the dead one; one of them is reached through PgBouncer where that is installed."""
-    if PROGRAM is None:
-        print(f"{REASON}: all sites are reached directly")
+    if PROGRAM is None:  # the tests of PgBouncer itself say so
         yield fleet_of(dead=DEAD, **eight)
         return
     with pooled(eight["at-004"], "transaction") as through:
