@@ -46,7 +46,9 @@ ORDER BY 1
 
 def do(url: URL, sql: str) -> list[Any]:
     """Run a statement that refuses a transaction."""
-    with closing(psycopg.connect(libpq(url), autocommit=True)) as connection:
+    # What somebody is told of is there, also on a server that would not wait for that.
+    options = "-c synchronous_commit=on"
+    with closing(psycopg.connect(libpq(url), autocommit=True, options=options)) as connection:
         cursor = connection.execute(sql)
         return cursor.fetchall() if cursor.description else []
 

@@ -25,7 +25,7 @@ from billing_load import Load
 from books import check
 from interrupted_move import MOMENTS
 from pooler import needs_pooler, pooled, repoint
-from replication import SETTINGS, TABLES
+from replication import SETTINGS, TABLES, contents, do
 from sqlalchemy import URL, create_engine
 from sqlalchemy.exc import DBAPIError
 from support import PROJECT, Result, execute, libpq, query, run, spawn, temporary_home, wait_until
@@ -68,14 +68,6 @@ class Servers:
         """Start what was killed."""
         for folder in (self.source, self.target):
             embedded.start(folder)
-
-
-def do(url: URL, sql: str) -> list[Any]:
-    # What somebody is told of is there, also on a target that would not wait for that.
-    options = "-c synchronous_commit=on"
-    with closing(psycopg.connect(libpq(url), autocommit=True, options=options)) as connection:
-        cursor = connection.execute(sql)
-        return cursor.fetchall() if cursor.description else []
 
 
 @pytest.fixture(scope="module")
@@ -196,10 +188,6 @@ def takes_writes(url: URL) -> bool:
 def is_part(url: URL) -> bool:
     """Whether a target is closed to others already, or has been."""
     return bool(do(url, "SELECT to_regclass('oblivion_move.marks') IS NOT NULL")[0][0])
-
-
-def contents(url: URL) -> dict[str, list[Any]]:
-    return {table: query(url, f"SELECT t::text FROM {table} AS t ORDER BY 1") for table in TABLES}
 
 
 def trace(url: URL) -> list[Any]:
