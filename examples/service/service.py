@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, Field, SecretStr
 from pydantic_settings import BaseSettings
-from sqlalchemy import select
+from sqlalchemy import Executable, FromClause, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -79,13 +79,13 @@ async def refused(_: Request, error: DBAPIError) -> JSONResponse:
     return JSONResponse({"detail": f"SQLSTATE {code}"}, HTTP_STATUS[code])
 
 
-async def rows(statement: Any) -> list[dict[str, Any]]:
+async def rows(statement: Executable) -> list[dict[str, Any]]:
     """What one statement returns. It has a transaction of its own, so that its locks are free at once."""
     async with app.state.engine.begin() as connection:
         return [dict(row) for row in (await connection.execute(statement)).mappings()]
 
 
-async def answer(function: Any, response: Response) -> dict[str, Any]:
+async def answer(function: FromClause, response: Response) -> dict[str, Any]:
     """The row that a function of the engine returns, sent with the HTTP status of its status."""
     [row] = await rows(select(function))
     response.status_code = HTTP_STATUS.get(row["status"], response.status_code)
