@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import asdict, dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +20,7 @@ from oblivion_schema.errors import UserError, explain, sqlstate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import date
 
     from sqlalchemy import Connection
 
@@ -116,7 +117,7 @@ class Report:
 
     def json(self) -> str:
         """The report as one JSON text; times are ISO 8601, in UTC."""
-        return json.dumps(asdict(self), default=date.isoformat, indent=2)
+        return json.dumps(asdict(self), default=lambda time: time.isoformat(), indent=2)
 
     def lines(self) -> Iterator[str]:
         """The report for people; the last line says what to do next."""

@@ -23,7 +23,7 @@ _SERIES: Final = {
     ("video", False): "Video",
     ("video", True): "Video, TURN",
 }
-_LONGEST: Final = 60  # characters of an id, which a client chose
+_LONGEST_ID: Final = 60  # characters; a client chose it
 
 
 def write(figures: Figures) -> str:
@@ -71,7 +71,10 @@ def _plots(figures: Figures) -> Mapping[str, str]:
     if figures.low.total:
         labels = [f"{day} to {day + 1}" for day in range(WEEK)]
         drawn["low"] = plots.counts(
-            "Accounts whose balance runs low", [*labels, f"{WEEK} or more"], figures.low_by_days, "days that it lasts"
+            "Accounts whose balance runs low",
+            [*labels, f"{WEEK} or more"],
+            figures.low_by_days,
+            "days that the balance lasts",
         )
     if figures.shortfall:
         by_day = _by_bar(span, figures.short_by_day.items())
@@ -110,7 +113,7 @@ def _percent(part: float, whole: float) -> str:
     return f"{100 * part / whole:.0f} %" if whole else "0 %"
 
 
-def _shown(text: str | None) -> str:
+def _shown(text: str | None, longest: int = _LONGEST_ID) -> str:
     """An id or a message as one line of characters that can be seen, none of which turns the others around."""
     seen = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text or "nobody")
-    return seen if len(seen) <= _LONGEST else f"{seen[: _LONGEST - 1]}…"
+    return seen if len(seen) <= longest else f"{seen[: longest - 1]}…"
