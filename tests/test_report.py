@@ -234,6 +234,25 @@ def test_one_call_has_a_plot(upgraded: URL, tmp_path: Path) -> None:
     assert calls == f"Bar chart. Calls per day: Voice 0, Video 1. Most on {today.day} {today:%B %Y}: 1."
 
 
+def test_what_has_no_time_or_no_number_is_left_out(upgraded: URL, tmp_path: Path) -> None:
+    execute(
+        upgraded,
+        """
+        INSERT INTO call_sessions (room_id, user_id, mode, start_time, end_time, credit_cost)
+        VALUES
+          ('r', 'nobody', 'video', '-infinity', 'infinity', 'NaN'),
+          ('r', 'demo_user', 'video', 'infinity', 'infinity', 1),
+          ('r', 'demo_user', 'video', '4713-01-01 BC', now(), 'NaN'),
+          ('r', 'demo_user', 'video', now(), '9999-01-01', 'NaN');
+        INSERT INTO token_usage (user_id, session_id, tokens_used, mode, used_turn, "timestamp")
+        SELECT 'demo_user', 'c', 2000, 'video', false, at
+        FROM unnest(ARRAY['infinity', '-infinity', '290000-01-01', '4713-01-01 BC']::timestamptz[]) AS at;
+        """,
+    )
+    cards = written(upgraded, tmp_path).cards
+    assert {name: number for name, number in cards.items() if number != "0"} == {"call": "1"}
+
+
 def test_ids_and_messages_are_shown_as_text(upgraded: URL, tmp_path: Path) -> None:
     with engine_of(upgraded).begin() as connection:
         for user in HOSTILE:
@@ -372,8 +391,9 @@ def test_role_that_may_not_read_all_is_one_line_and_one_that_may_reads(
 def test_password_is_not_in_the_page(upgraded: URL, tmp_path: Path) -> None:
     url = upgraded.set(password="very secret")
     file = tmp_path / "report.html"
-    assert run("report", str(file), url=url).status == 0
-    assert "secret" not in file.read_text(encoding="utf-8")
+    result = run("report", str(file), url=url)
+    assert (result.status, len(result.named)) == (0, 1)
+    assert "secret" not in f"{result}{file.read_text(encoding='utf-8')}"
 
 
 def test_wheel_has_the_template(tmp_path: Path) -> None:
