@@ -47,6 +47,7 @@ from oblivion_schema.errors import UserError, explain, interrupted
 from oblivion_schema.fleet import command as fleets
 from oblivion_schema.operations import requests_of
 from oblivion_schema.operations.files import require_sound_files
+from oblivion_schema.replacing import replace, require_writable
 from oblivion_schema.server import embedded
 from oblivion_schema.server.database import (
     EMBEDDED,
@@ -196,11 +197,29 @@ def pages(config: Config, mode: str | None, days: str | None, *, sql: bool, json
                 config.print_stdout(current_modes(connection).pages)
                 return
             require_newest_revision(connection, read_revisions(config), "This role")
-            report = report_on_pages(connection, since)
-            for line in [report.json()] if json else report.lines():
+            found = report_on_pages(connection, since)
+            for line in [found.json()] if json else found.lines():
                 config.print_stdout("%s", line)
         except DBAPIError as error:
             raise explain(error, connection.engine) from error
+
+
+def report(config: Config, file: str, days: str | None, *, without_pages: bool) -> None:
+    """Write a page with plots of calls, tokens, balances that run low and losses; the database is only read."""
+    since = number_of_days("30" if days is None else days, "--days")
+    path = Path(file)
+    require_writable(path)
+    try:
+        from oblivion_schema.report import page
+    except ImportError as error:
+        raise UserError("report needs matplotlib and Jinja2: install oblivion-schema[report].") from error
+    from oblivion_schema.report import figures
+
+    hear_interrupts()
+    with connect(config) as connection:
+        found = figures.read(connection, since, read_revisions(config), pages=not without_pages)
+    replace(path.resolve(), page.write(found))
+    config.print_stdout("%s", path)
 
 
 def _switch(config: Config, connection: Connection, statement: str) -> None:
@@ -420,6 +439,11 @@ def _command_line() -> CommandLine:
     switch_pages.add_argument("--json", action="store_true", help="print the report as JSON")
     switch_pages.add_argument("--sql", action="store_true", help="only print the statement that switches")
     switch_pages.set_defaults(cmd=(pages, ["mode", "days"], ["sql", "json"]))
+    write_report = line.subparsers.add_parser("report", help=report.__doc__, description=report.__doc__)
+    write_report.add_argument("file", metavar="FILE", help="such as report.html; it is replaced")
+    write_report.add_argument("--days", metavar="N", help="UTC days, today included; default: 30")
+    write_report.add_argument("--without-pages", action="store_true", help="leave out what pages that bill lose")
+    write_report.set_defaults(cmd=(report, ["file", "days"], ["without_pages"]))
     export_files = line.subparsers.add_parser(
         "export",
         help=export.__doc__,

@@ -24,6 +24,7 @@ from pooler import PROGRAM, pooled
 from sqlalchemy import NullPool, create_engine, text
 from support import PROJECT, Result, dump, examples, execute, query, run, spawn, temporary_home, wait_until
 
+from oblivion_schema import replacing
 from oblivion_schema.errors import UserError
 from oblivion_schema.fleet import sites as files
 from oblivion_schema.fleet.command import COMMANDS
@@ -653,7 +654,7 @@ def test_add_goes_on_where_it_was_cut_off(
         def full(*_: object) -> None:
             raise UserError("the disk is full")
 
-        patch.setattr(files, "_replace", full)
+        patch.setattr(replacing, "replace", full)
         assert "the disk is full" in fleet(file, *words).err
     assert at(new_name) == [HEAD]
     assert fleet(file, *words).status == 0

@@ -164,6 +164,25 @@ def test_old_balance_that_is_written_back_is_a_loss_and_no_gift(page: Page) -> N
     assert "raises" not in found
 
 
+def test_days_and_accounts_add_up_to_the_sums(page: Page) -> None:
+    for days_ago, user_id in ((2, "ada"), (1, "bob"), (1, "ada")):
+        page.log(page.ended_call(user_id, days_ago=days_ago), 4, user_id)
+    page.bill(page.ended_call(seconds="600"), 20, read=1000)
+    page.bill(page.ended_call(seconds="60"), 2, read=1000)
+    found = reported(page)
+    today = datetime.now(UTC).date()
+    assert found["by_day"] == [
+        {"day": f"{today - timedelta(days=2)}", "due": 4, "logged": 4, "taken": 0},
+        {"day": f"{today - timedelta(days=1)}", "due": 8, "logged": 8, "taken": 0},
+        {"day": f"{today}", "due": 22, "logged": 22, "taken": 2},
+    ]
+    assert found["first_losses"] == [
+        {"user_id": "ada", "due": 30, "taken": 2, "lost": 28},
+        {"user_id": "bob", "due": 4, "taken": 0, "lost": 4},
+    ]
+    assert found["tokens_lost"] == 32
+
+
 def test_one_accounts_overcharge_makes_up_for_no_other_accounts_loss(page: Page) -> None:
     twice = page.ended_call("bob")
     page.bill(twice, 4, "bob")
@@ -339,6 +358,7 @@ def test_keys_of_the_json_are_stable(page: Page) -> None:
     found = reported(page)
     assert list(found) == [
         "pages", "days", "since", "until", *list(NOTHING)[:6], "ledger_since", "compared_since", *list(NOTHING)[6:],
+        "first_losses", "by_day",
     ]  # fmt: skip
     assert found["days"] == 30
     for time in ("since", "until", "ledger_since", "compared_since"):
@@ -381,6 +401,8 @@ def test_documentation_shows_what_is_printed() -> None:
         raises=4,
         tokens_raised=622,
         first_accounts_raised=(Raised("bob", 1, 500), Raised("eve", 3, 122)),
+        first_losses=(),
+        by_day=(),
     )
     assert list(found.lines()) == shown.splitlines()
 

@@ -157,6 +157,7 @@ def test_physical_standby_takes_over(home: Path) -> None:
             assert verified.status == 0, verified.out
             tried = [line.startswith("skip  a call is started") for line in verified.out.splitlines()]
             assert tried.count(True) == 1
+            assert run("report", f"{home}/report.html", url=standby).status == 0
             assert query(standby, "SELECT pg_promote()") == [(True,)]
             assert query(standby, BEHIND) == [], "it has the sequences, too"
             assert query(standby, RESTART) == [(0,)]

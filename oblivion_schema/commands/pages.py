@@ -20,6 +20,7 @@ from oblivion_schema.errors import UserError, explain, one_line, sqlstate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import date
 
     from sqlalchemy import Connection
 
@@ -47,6 +48,26 @@ class Raised:
 
 
 @dataclass(frozen=True)
+class Loss:
+    """An account that paid less than it was due: tokens due, really taken, and lost."""
+
+    user_id: str
+    due: int
+    taken: int
+    lost: int
+
+
+@dataclass(frozen=True)
+class Day:
+    """A UTC day: tokens due for calls that ended on it, logged for these calls, and really taken on it."""
+
+    day: date
+    due: int
+    logged: int
+    taken: int
+
+
+@dataclass(frozen=True)
 class Report:
     """How calls of pages were billed; `json()` has these names as its keys. Sums of tokens are tokens.
 
@@ -63,6 +84,7 @@ class Report:
       which no balance may have covered.
     - `metered_calls`, `metered_tokens_due`, `metered_tokens_charged`: calls of pages that the engine metered.
     - `accounts_raised`, `raises`, `tokens_raised`: balances that a page raised; `first_accounts_raised` has the first.
+    - `first_losses`: the accounts that lost most. `by_day`: the days on which something was due, logged or taken.
     """
 
     pages: PageBilling
@@ -90,10 +112,12 @@ class Report:
     raises: int
     tokens_raised: int
     first_accounts_raised: tuple[Raised, ...]
+    first_losses: tuple[Loss, ...]
+    by_day: tuple[Day, ...]
 
     def json(self) -> str:
         """The report as one JSON text; times are ISO 8601, in UTC."""
-        return json.dumps(asdict(self), default=datetime.isoformat, indent=2)
+        return json.dumps(asdict(self), default=lambda time: time.isoformat(), indent=2)
 
     def lines(self) -> Iterator[str]:
         """The report for people; the last line says what to do next."""
@@ -160,30 +184,47 @@ class Report:
         return "Nothing was lost. To let the database bill anyway: oblivion-schema pages metered; see docs/pages.md."
 
 
-def report(connection: Connection, days: int) -> Report:
-    """Report on the last `days`, in a read-only transaction. Raises UserError for a role that may not read it all."""
+def may_not_read(connection: Connection) -> UserError:
+    """The error for a role that may not read all that a report is about."""
+    role = connection.engine.url.username or "This role"
+    return UserError(f"{role} may not read all that the report is about: connect as the owner of the database.")
+
+
+def report(connection: Connection, days: int, since: datetime | None = None) -> Report:
+    """Report on the last `days`, or since that time, in a read-only transaction.
+
+    Raises UserError for a role that may not read it all.
+    """
     try:
         connection.exec_driver_sql("SET TRANSACTION READ ONLY")
         # A role that policies bind would see a part of the calls, and the sums would be wrong: it gets an error.
         connection.exec_driver_sql("SET LOCAL row_security = off")
         # With old statistics PostgreSQL would take each of a million calls for a search of its own.
         connection.exec_driver_sql("SET LOCAL enable_nestloop = off")
-        found = dict(connection.execute(text(_SQL.replace("::", r"\:\:")), {"days": days}).mappings().one())
+        found = dict(
+            connection.execute(text(_SQL.replace("::", r"\:\:")), {"days": days, "since": since}).mappings().one()
+        )
     except DBAPIError as error:
         if sqlstate(error) == _MAY_NOT:
-            role = connection.engine.url.username or "This role"
-            raise UserError(
-                f"{role} may not read all that the report is about: connect as the owner of the database."
-            ) from error
+            raise may_not_read(connection) from error
         raise explain(error, connection.engine) from error
     due, lost = int(found["compared_tokens_due"]), int(found["tokens_lost"])
-    first = zip(*(found.pop(name) or () for name in ("first_accounts", "first_raises", "first_tokens")), strict=True)
+    raised = _together(found, "first_accounts", "first_raises", "first_tokens")
+    losses = _together(found, "first_losers", "first_due", "first_taken", "first_lost")
+    by_day = _together(found, "days_ended", "days_due", "days_logged", "days_taken")
     return Report(
         days=days,
         tokens_lost_percent=round(100 * lost / due, 1) if due else 0.0,
-        first_accounts_raised=tuple(Raised(str(user), int(times), int(tokens)) for user, times, tokens in first),
+        first_accounts_raised=tuple(Raised(user, *map(int, sums)) for user, *sums in raised),
+        first_losses=tuple(Loss(user, *map(int, sums)) for user, *sums in losses),
+        by_day=tuple(Day(day, *map(int, sums)) for day, *sums in by_day),
         **{name: _plain(value) for name, value in found.items()},
     )
+
+
+def _together(found: dict[str, Any], *names: str) -> Iterator[tuple[Any, ...]]:
+    """Take columns that are arrays, and give their elements row by row."""
+    return zip(*(found.pop(name) or () for name in names), strict=True)
 
 
 def _plain(value: Any) -> Any:

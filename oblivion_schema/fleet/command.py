@@ -22,6 +22,7 @@ from oblivion_schema.fleet.move import Move, Step, Wanted
 from oblivion_schema.fleet.report import Report
 from oblivion_schema.fleet.run import Runner
 from oblivion_schema.fleet.sites import Site
+from oblivion_schema.replacing import require_writable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -223,7 +224,7 @@ def _move(config: Config, it: Move, moving: Moving, file: Path) -> bool:
     report, name, wanted = it.report, moving.name, it.wanted
     if moving.cancel and moving.dry_run:
         raise UserError("--cancel and --dry-run: say one of them.")
-    files.require_writable(file)
+    require_writable(file)
     if moving.cancel:
         it.take_back()
         return False

@@ -9,20 +9,20 @@ from __future__ import annotations
 import getpass
 import os
 import re
-import tempfile
 import tomllib
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg2.extensions
 
+from oblivion_schema import replacing
 from oblivion_schema.errors import UserError
 from oblivion_schema.server import database as databases
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from oblivion_schema.server.database import Database
 
@@ -30,7 +30,6 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _KEYS: Final = frozenset({"url"})
 _CONNECT_SECONDS: Final = "10"
 _HOW: Final = 'Write [sites.NAME] for each site, and below it url = "postgresql://user@host:5432/database".'
-_NEW_FILE_MODE: Final = 0o600  # it may have passwords
 
 
 @dataclass(frozen=True)
@@ -97,12 +96,6 @@ def place(site: Site) -> str:
     return f"{host or 'the default socket'}:{port}/{' '.join(name)}"
 
 
-def require_writable(path: Path) -> None:
-    """Raise UserError if the file could not be replaced."""
-    if not os.access(path.resolve().parent, os.W_OK):
-        raise UserError(f"{path} cannot be written: its folder is not writable. Change that first.")
-
-
 def is_one_database(one: Site, other: Site) -> bool:
     """Whether the URLs of two sites lead to one database, as far as they tell."""
     return _place(one.database) == _place(other.database)
@@ -117,7 +110,7 @@ def require_other_database(site: Site, others: Mapping[str, Site], file: Path) -
 def add(path: Path, name: str, url: str) -> None:
     """Add a site at the end of the file. Raises UserError, and leaves the file, if that cannot be done."""
     path = path.resolve()  # of a symbolic link the file that it leads to
-    with _alone(path):
+    with replacing.alone(path):
         text = _text(path) if path.exists() else ""
         before = parse(text, str(path))
         end = "\r\n" if "\r\n" in text else "\n"
@@ -125,7 +118,7 @@ def add(path: Path, name: str, url: str) -> None:
         lines = [f"[sites.{name}]", f"url = {_toml(url)}", ""]
         after = f"{text}{gap}{end.join(lines)}"
         _require_added(after, before, name, url, path)
-        _replace(path, after)
+        replacing.replace(path, after)
 
 
 def _require_added(after: str, before: Mapping[str, Site], name: str, url: str, path: Path) -> None:
@@ -145,7 +138,7 @@ def _require_added(after: str, before: Mapping[str, Site], name: str, url: str, 
 def replace_url(path: Path, name: str, url: str) -> None:
     """Give a site another URL, and keep all else. Raises UserError, and leaves the file, if that cannot be done."""
     path = path.resolve()
-    with _alone(path):
+    with replacing.alone(path):
         before = _text(path)
         sites = parse(before, str(path))
         wanted = {
@@ -157,7 +150,7 @@ def replace_url(path: Path, name: str, url: str) -> None:
             after = before[: place.start()] + _toml(url) + before[place.end() :]
             with suppress(UserError):
                 if {n: site.database.url for n, site in parse(after, str(path)).items()} == wanted:
-                    _replace(path, after)
+                    replacing.replace(path, after)
                     return
     raise UserError(f"{path}: the url of site {name} cannot be replaced as it is written: do it by hand.")
 
@@ -237,43 +230,3 @@ def same_database(one: str, other: str, file: object) -> UserError:
 def _toml(text: str) -> str:
     """`text` as a string of TOML."""
     return '"' + re.sub(r'[\x00-\x1f"\\\x7f]', lambda found: f"\\u{ord(found[0]):04x}", text) + '"'
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """One process at a time rewrites the files of a folder; Windows has no such lock."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(folder)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Replace a file at once, and keep its mode and, where we may, its owner."""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
-            mode = _NEW_FILE_MODE
-            if path.exists():
-                status = path.stat()
-                mode = status.st_mode & 0o7777
-                with suppress(OSError, AttributeError):
-                    os.chown(temporary, status.st_uid, status.st_gid)
-            Path(temporary).chmod(mode)
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}. Run the command again once it can.") from None

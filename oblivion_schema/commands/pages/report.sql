@@ -4,7 +4,7 @@ WITH span AS MATERIALIZED (
   SELECT since, ledger_since, greatest(since, ledger_since) AS compared_since
   FROM (
     SELECT
-      now() - make_interval(days => :days) AS since,
+      coalesce(CAST(:since AS timestamptz), now() - make_interval(days => :days)) AS since,
       (
         SELECT greatest(
           least(min(created_at), (SELECT noted_at FROM oblivion.backfills WHERE name = 'ledger')),
@@ -29,6 +29,8 @@ priced AS (
   SELECT
     c.id,
     c.user_id,
+    -- A wrong clock may end a call in the future.
+    CASE WHEN isfinite(c.end_time) THEN (least(c.end_time, now()) AT TIME ZONE 'UTC')::date END AS day,
     c.end_time >= s.compared_since AS is_compared,
     CASE
       WHEN isfinite(c.start_time) AND isfinite(c.end_time)
@@ -50,6 +52,7 @@ priced AS (
 calls AS MATERIALIZED (
   SELECT
     p.user_id,
+    p.day,
     p.is_compared,
     CASE WHEN p.price <= 999999 THEN p.price::integer ELSE 0 END AS due,
     coalesce(p.price > 999999, false) AS is_impossible,
@@ -100,6 +103,7 @@ raised AS (
 ),
 accounts AS (
   SELECT
+    c.user_id,
     c.due,
     coalesce(t.tokens, 0) - coalesce(b.tokens, 0) AS taken,
     greatest(0, c.due - coalesce(t.tokens, 0) + coalesce(b.tokens, 0)) AS lost,
@@ -118,6 +122,22 @@ accounts AS (
     JOIN raises AS r ON r.created_at >= s.compared_since AND r.puts_back
     GROUP BY r.user_id
   ) AS b ON b.user_id = c.user_id
+),
+-- What is taken at midnight pays for a call of the day before: of a day no loss can be told, of an account it can.
+by_day AS (
+  SELECT day, sum(due) AS due, sum(logged) AS logged, sum(taken) AS taken
+  FROM (
+    SELECT day, due, logged, 0 AS taken FROM calls WHERE day IS NOT NULL
+    UNION ALL
+    SELECT (d.created_at AT TIME ZONE 'UTC')::date, 0, 0, -d.tokens
+    FROM direct AS d
+    WHERE d.tokens < 0 AND d.user_id IN (SELECT user_id FROM calls)
+    UNION ALL
+    SELECT (created_at AT TIME ZONE 'UTC')::date, 0, 0, -tokens
+    FROM raises
+    WHERE puts_back AND user_id IN (SELECT user_id FROM calls)
+  ) AS amounts
+  GROUP BY day
 )
 SELECT
   oblivion.page_billing() AS pages,
@@ -128,7 +148,8 @@ SELECT
   c.*,
   a.*,
   m.*,
-  r.*
+  r.*,
+  d.*
 FROM span AS s
 CROSS JOIN (
   SELECT
@@ -146,7 +167,11 @@ CROSS JOIN (
     coalesce(sum(due), 0) AS compared_tokens_due,
     coalesce(sum(taken), 0) AS tokens_taken,
     coalesce(sum(lost), 0) AS tokens_lost,
-    coalesce(sum(lost) FILTER (WHERE came_to_zero), 0) AS tokens_lost_at_zero
+    coalesce(sum(lost) FILTER (WHERE came_to_zero), 0) AS tokens_lost_at_zero,
+    (array_agg(user_id ORDER BY lost DESC, user_id) FILTER (WHERE lost > 0))[1 : 10] AS first_losers,
+    (array_agg(due ORDER BY lost DESC, user_id) FILTER (WHERE lost > 0))[1 : 10] AS first_due,
+    (array_agg(taken ORDER BY lost DESC, user_id) FILTER (WHERE lost > 0))[1 : 10] AS first_taken,
+    (array_agg(lost ORDER BY lost DESC, user_id) FILTER (WHERE lost > 0))[1 : 10] AS first_lost
   FROM accounts
 ) AS a
 CROSS JOIN (
@@ -167,3 +192,11 @@ CROSS JOIN (
     (array_agg(tokens ORDER BY tokens DESC, user_id))[1 : 5] AS first_tokens
   FROM raised
 ) AS r
+CROSS JOIN (
+  SELECT
+    array_agg(day ORDER BY day) AS days_ended,
+    array_agg(due ORDER BY day) AS days_due,
+    array_agg(logged ORDER BY day) AS days_logged,
+    array_agg(taken ORDER BY day) AS days_taken
+  FROM by_day
+) AS d
