@@ -103,8 +103,9 @@ export async function startApi(database = process.env.PGDATABASE) {
     anon: client(token({ role: "anon" })),
     serviceRole: client(token({ role: "service_role" })),
     /** A page whose user is signed in, with `claims` in the token: `{ sub: "ada" }`. */
-    signedIn: (claims) =>
+    signedIn: (claims, options = {}) =>
       client(token({ role: "anon" }), {
+        ...options,
         accessToken: async () => token({ role: "authenticated", aud: "authenticated", ...claims }),
       }),
     async stop() {
