@@ -1,4 +1,3 @@
-import type { SupabaseClient } from "@supabase/supabase-js";
 import type { Database } from "./database.js";
 
 export type { Database, Json, Tables, TablesInsert, TablesUpdate } from "./database.js";
@@ -71,9 +70,13 @@ export interface MeteredCall {
   end(): Promise<CallState>;
 }
 
+/**
+ * What is used of a client of supabase-js, whatever its Database. It is no SupabaseClient: tsc tells that of an ES module
+ * from that of a CommonJS module, and those of two versions.
+ */
+export interface Client {
+  rpc(name: any, args?: any): any;
+}
+
 /** Start a metered call, and tick it until it is over. Rejects with CallError if it cannot start. */
-export function startMeteredCall(
-  // A client of any Database: a page may have tables of its own.
-  supabase: Pick<SupabaseClient<any, any, any>, "rpc">,
-  options: CallOptions,
-): Promise<MeteredCall>;
+export function startMeteredCall(supabase: Client, options: CallOptions): Promise<MeteredCall>;
