@@ -152,6 +152,7 @@ def _arguments(name: str, said: str) -> str:
 def _returned(name: str) -> str:
     if name == "page_billing":
         return _type(PageBilling)
+    assert name in billing.__all__ or name in _ROWS, f"say in _ROWS what {name} returns"
     row = _ROWS.get(name) or columns_of(_columns_class(name))
     # An array, also of a function that returns one row and no set: to supabase-js .single() of an object is never.
     return f"{{ {'; '.join(f'{column}: {_type(held)}' for column, held in row.items())} }}[]"
