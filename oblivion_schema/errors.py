@@ -169,8 +169,12 @@ def _fields(error: DBAPIError) -> tuple[str, str, str, str]:
 
 
 def one_line(value: object) -> str:
-    """`value` as text on one line."""
-    return " ".join(str(value).split())
+    r"""`value` as text on one line; `\x1b` stands for an escape character, which would write to the terminal.
+
+    Visitors choose ids, so they choose what commands print.
+    """
+    said = " ".join(str(value).split())
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in said)
 
 
 def _lock_holders(error: DBAPIError, engine: Engine) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from datetime import date, datetime, timedelta
@@ -14,9 +15,12 @@ from sqlalchemy import Column, Select, select, text
 from support import PROJECT
 
 import oblivion_schema
+import pytest_oblivion_schema
 from oblivion_schema import (
     active_calls,
     balance_audit,
+    beside,
+    billing,
     billing_incidents,
     call_meters,
     call_segments,
@@ -61,27 +65,47 @@ def test_import_opens_nothing_reads_no_environment_and_loads_no_driver() -> None
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "\n", "")
 
 
-def test_every_public_name_is_there_and_says_what_it_is() -> None:
-    documented = set(oblivion_schema.__all__)
-    tables = {
-        "call_sessions", "user_presence", "user_accounts", "token_usage", "token_rates",
-        "active_calls", "daily_billing_summary", "user_token_summary", "daily_token_usage", "token_ledger",
-    }  # fmt: skip
-    private = {
-        "adoption_log", "balance_audit", "billing_incidents", "call_meters", "call_segments", "live_calls",
-        "page_calls", "callers_without_account", "sign_up",
-    }  # fmt: skip
-    unnamed = sorted(documented ^ (tables | private | {"metadata", "upgrade", "tokens_for"}))
-    assert not unnamed, f"write each into __all__ and into the names of tests/test_importing.py: {unnamed}"
+PAGE = (PROJECT / "docs" / "installing.md").read_text(encoding="utf-8").partition("## What stays the same")[2]
+PROMISED = {
+    where.replace("`", ""): set(re.findall(r"`(\w+)`", names))
+    for where, names in re.findall(r"^\| (.*) \| (`.*`) \|$", PAGE, flags=re.MULTILINE)
+}
+
+
+def promised(where: str) -> set[str]:
+    """The names that docs/installing.md promises in the rows that begin so."""
+    return set().union(*(names for place, names in PROMISED.items() if place.startswith(where)))
+
+
+def test_names_that_stay_are_those_that_are_public() -> None:
+    for module in (oblivion_schema, billing):
+        unnamed = sorted(promised(f"{module.__name__},") ^ set(module.__all__))
+        assert not unnamed, f"write each into __all__ of {module.__name__} and into docs/installing.md: {unnamed}"
+    assert promised("oblivion_schema.beside")
+    assert [name for name in promised("oblivion_schema.beside") if not hasattr(beside, name)] == []
+    fixtures = {name for name in vars(pytest_oblivion_schema) if name.startswith("oblivion_")}
+    # The template is between two fixtures that are public.
+    assert promised("the pytest plugin") == fixtures - {"oblivion_template"}
     # Of the roll-ups, and of what fills them in, a service reads the reports.
     rollups = {
         "daily_usage", "user_usage", "usage_deltas", "daily_calls", "call_deltas",
         "daily_usage_drift", "user_usage_drift", "daily_calls_drift", "backfills", "missing_openings",
     }  # fmt: skip
-    unnamed = sorted(
-        {*oblivion_schema.metadata.tables} ^ {*tables, *(f"oblivion.{name}" for name in private | rollups)}
-    )
-    assert not unnamed, f"write each into the names of tests/test_importing.py: {unnamed}"
+    private = promised("oblivion_schema, tables and views of the owner")
+    tables = promised("oblivion_schema, tables and views that clients see")
+    unnamed = sorted({*metadata.tables} ^ {*tables, *(f"oblivion.{name}" for name in private | rollups)})
+    assert not unnamed, f"write each into docs/installing.md, or into the names here: {unnamed}"
+
+
+def test_functions_that_stay_are_declared() -> None:
+    items = [*declared(metadata), *(item for table in metadata.tables.values() for item in declared(table))]
+    functions = {item.name for item in items if item.kind == "function"}
+    of_triggers = {"public.update_updated_at_column", "public.update_user_presence_updated_at"}
+    public = {f"public.{name}" for name in promised("schema public, functions")}
+    assert public == {name for name in functions if name.startswith("public.")} - of_triggers
+    assert promised("schema oblivion, functions")
+    assert {f"oblivion.{name}" for name in promised("schema oblivion, functions")} <= functions
+    assert promised("schema oblivion, tables") <= promised("oblivion_schema, tables and views of the owner")
 
 
 def test_columns_are_typed() -> None:

@@ -311,8 +311,9 @@ def test_balances_that_pages_raise_are_named(page: Page) -> None:
     for n in range(1, 8):
         page.write(n, f"user {n}")
     page.write(107, "user 7")
+    execute(page.url, "UPDATE token_ledger SET user_id = E'user\\x1b[2J' WHERE user_id = 'user 6'")
     said = run("pages", url=page.url).out
-    named = "user 7 2 times by 107 tokens, ada 1 time by 10 tokens, user 6 1 time by 6 tokens"
+    named = "user 7 2 times by 107 tokens, ada 1 time by 10 tokens, user\\x1b[2J 1 time by 6 tokens"
     assert f"Pages raised the balances of 8 accounts: {named}" in said
     assert " and 3 more.\n  These are dashboards and sign-ins, which have no effect if pages are metered" in said
 

@@ -93,7 +93,7 @@ def printed(command: str, home: Path, place: Path) -> str:
 
 
 def test_links_lead_somewhere() -> None:
-    documents = [*PROJECT.glob("*.md"), *(PROJECT / "docs").glob("*.md")]
+    documents = [path for places in ("*.md", "docs/*.md", "examples/*/*.md") for path in PROJECT.glob(places)]
     headings = {document.resolve(): set(anchors(document)) for document in documents}
     for document in documents:
         for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", document.read_text(encoding="utf-8")):

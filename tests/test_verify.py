@@ -264,6 +264,15 @@ def test_verify_names_the_first_balances_that_are_not_the_sum_of_their_ledger(en
                 savepoint.rollback()
 
 
+def test_ids_cannot_write_to_the_terminal(engine: Engine) -> None:
+    with engine.connect() as connection:
+        connection.execute(text(r"INSERT INTO user_accounts (user_id) VALUES (E'\x1b[2Jada\n\u202e')"))
+        connection.execute(text("ALTER TABLE user_accounts DISABLE TRIGGER write_ledger"))
+        connection.execute(text("UPDATE user_accounts SET tokens_remaining = 102 WHERE user_id LIKE '%ada%'"))
+        said = said_of(connection, "every balance is the sum of its ledger")
+    assert r"(\x1b[2Jada \u202e: drift 2, gaps 0)" in said, ascii(said)
+
+
 def test_verify_counts_calls_and_incidents_that_wait_to_be_settled(engine: Engine) -> None:
     subject = "every call that has ended is billed"
     calls = "UPDATE call_sessions SET start_time = start_time - interval '1 year', {}"

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 from oblivion_schema.billing import burn_calls, reap_stale_calls, settle_calls
-from oblivion_schema.errors import UserError, explain, sqlstate
+from oblivion_schema.errors import UserError, explain, one_line, sqlstate
 from oblivion_schema.tables.metering import billing_incidents
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def reasons(connection: Connection, tally: Tally) -> Iterator[str]:
             continue
         message, code, attempts, first_at = incident
         since = f"{attempts} time{'s' * (attempts != 1)} since {first_at:%Y-%m-%d %H:%M:%S%z}"
-        yield f"Unsettled: call {session_id}: {message} ({code}), {since}."
+        yield f"Unsettled: call {session_id}: {one_line(message)} ({code}), {since}."
     if more := len(tally.unsettled) - len(shown):
         yield f"Unsettled: {_calls(more)} more; oblivion.billing_incidents has all of them."
 

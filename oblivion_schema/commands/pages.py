@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from oblivion_schema.errors import UserError, explain, sqlstate
+from oblivion_schema.errors import UserError, explain, one_line, sqlstate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,7 +146,7 @@ class Report:
 
     def _raised(self) -> str:
         named = [
-            f"{account.user_id} {_number(account.raises, 'time')} by {_number(account.tokens, 'token')}"
+            f"{one_line(account.user_id)} {_number(account.raises, 'time')} by {_number(account.tokens, 'token')}"
             for account in self.first_accounts_raised
         ]
         more = self.accounts_raised - len(named)

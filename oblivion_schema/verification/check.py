@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from oblivion_schema.errors import primary_message, sqlstate
+from oblivion_schema.errors import one_line, primary_message, sqlstate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -40,7 +40,7 @@ class Check:
         return self.status is Status.FAILED
 
     def __str__(self) -> str:
-        return f"{self.status.value} {self.subject}{': ' * bool(self.says)}{self.says}"
+        return f"{self.status.value} {self.subject}{': ' * bool(self.says)}{one_line(self.says)}"
 
 
 def result(subject: str, problem: str) -> Check:
