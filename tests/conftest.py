@@ -408,3 +408,13 @@ def alembic_engine(empty: URL) -> Iterator[Engine]:
     engine = create_engine(empty, poolclass=NullPool)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def api_login(upgraded: URL, server: URL) -> Iterator[URL]:
+    """`upgraded` as PostgREST connects to it: by a role that owns nothing, and may become each of the API's."""
+    name = f"{upgraded.database}_api"
+    # It inherits, which PostgREST's does not: @supabase/lite sees the tables that its login may use, and no others.
+    execute(server, f"CREATE ROLE {name} LOGIN INHERIT PASSWORD '{name}' IN ROLE {', '.join(API_ROLES)}")
+    yield upgraded.set(username=name, password=name)
+    execute(server, f"DROP ROLE {name}")

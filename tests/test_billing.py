@@ -289,11 +289,6 @@ def test_functions_and_their_arguments_are_documented_as_they_are(both: Client) 
     assert {name for name in billing.__all__ if name.islower()} == set(arguments)
 
 
-def test_documented_page_is_the_one_that_is_tested() -> None:
-    page = (PROJECT / "tests" / "supabase_js" / "metered_call.mjs").read_text(encoding="utf-8")
-    assert f"```js\n{page}```\n" in DOCUMENTATION
-
-
 # -- The life of a call
 
 

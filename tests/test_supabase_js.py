@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import os
-import shutil
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from npm import packages
-from support import API_ROLES, PROJECT, execute, query, run
+from npm import play
+from support import query, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from sqlalchemy import URL
-
-SCRIPTS = PROJECT / "tests" / "supabase_js"
 
 GRANTS = """
 SELECT relname::text, relacl::text FROM pg_class WHERE relnamespace = 'public'::regnamespace
@@ -30,42 +25,6 @@ UNION ALL
 SELECT nspname::text, nspacl::text FROM pg_namespace
 ORDER BY 1, 2
 """
-
-
-@pytest.fixture
-def api_login(upgraded: URL, server: URL) -> Iterator[URL]:
-    """`upgraded` as PostgREST connects to it: by a role that owns nothing, and may become each of the API's."""
-    name = f"{upgraded.database}_api"
-    # It inherits, which PostgREST's does not: @supabase/lite sees the tables that its login may use, and no others.
-    execute(server, f"CREATE ROLE {name} LOGIN INHERIT PASSWORD '{name}' IN ROLE {', '.join(API_ROLES)}")
-    yield upgraded.set(username=name, password=name)
-    execute(server, f"DROP ROLE {name}")
-
-
-def play(script: str, login: URL, folder: Path, **environment: str) -> None:
-    """Run a script of `SCRIPTS` as that login; fail with what it printed."""
-    # Node looks for node_modules above a script, and none is to be in the checkout.
-    shutil.copytree(SCRIPTS, folder, dirs_exist_ok=True)
-    (folder / "node_modules").symlink_to(packages(SCRIPTS), target_is_directory=True)
-    ended = subprocess.run(
-        ["node", "--test", "--test-reporter=spec", "--test-timeout=60000", f"{script}.test.mjs"],
-        cwd=folder,
-        env=os.environ
-        | environment
-        | {
-            "PGHOST": str(login.query.get("host") or login.host),
-            "PGPORT": str(login.port),
-            "PGUSER": str(login.username),
-            "PGPASSWORD": str(login.password),
-            "PGDATABASE": str(login.database),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    if ended.returncode:
-        pytest.fail(f"{ended.stdout}{ended.stderr}", pytrace=False)
 
 
 @pytest.mark.parametrize("script", ["pages", "billing"])

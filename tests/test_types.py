@@ -7,52 +7,28 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from importlib.metadata import version
-from inspect import get_annotations
-from typing import TYPE_CHECKING, Any, assert_type, get_args, get_origin
+from typing import TYPE_CHECKING, Any, assert_type, get_args
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Named, Row, Select, TypedColumns, select
+from sqlalchemy import Row, Select, TypedColumns, select
+from typed_rows import CLASSES, annotated, columns_of
 
 import oblivion_schema
 import oblivion_schema.billing
 from oblivion_schema import active_calls, metadata, token_usage, user_accounts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from sqlalchemy import Connection
-
-
-def _classes(of: type[TypedColumns] = TypedColumns) -> Iterator[type[TypedColumns]]:
-    for found in of.__subclasses__():
-        if found.__module__.startswith(oblivion_schema.__name__):
-            yield found
-        yield from _classes(found)
-
-
-CLASSES = list(_classes())
-
-
-def _annotations(columns: type[TypedColumns]) -> dict[str, Any]:
-    """What a class and those of ours that it extends annotate: of a name that is there twice, the class's own."""
-    ours = [part for part in reversed(columns.__mro__) if part.__module__.startswith(oblivion_schema.__name__)]
-    return {name: hint for part in ours for name, hint in get_annotations(part, eval_str=True).items()}
-
-
-def _columns(columns: type[TypedColumns]) -> dict[str, Any]:
-    """The columns of a class, in order, and what each holds."""
-    hints = _annotations(columns).items()
-    return {name: get_args(hint)[0] for name, hint in hints if get_origin(hint) is Named}
 
 
 @pytest.mark.parametrize("columns", CLASSES, ids=lambda columns: columns.__name__)
 def test_row_has_the_types_of_the_columns_in_their_order(columns: type[TypedColumns]) -> None:
-    assert get_args(_annotations(columns)["__row_pos__"]) == tuple(_columns(columns).values())
+    assert get_args(annotated(columns)["__row_pos__"]) == tuple(columns_of(columns).values())
 
 
 def test_every_table_and_view_has_such_a_row() -> None:
-    named = {tuple(_columns(columns)) for columns in CLASSES}
+    named = {tuple(columns_of(columns)) for columns in CLASSES}
     assert {tuple(table.c.keys()) for table in metadata.tables.values()} - named == set()
 
 

@@ -10,6 +10,7 @@ import { serve } from "@hono/node-server";
 import { App } from "@supabase/lite";
 import { PostgresConnection } from "@supabase/lite/postgres";
 import { createClient } from "@supabase/supabase-js";
+import { cors } from "hono/cors";
 import { ColumnNode, ColumnUpdateNode, ReferenceNode, sql, TableNode } from "kysely";
 
 const SECRET = "signs the tokens of this run, and of no other";
@@ -85,7 +86,7 @@ export async function startApi(database = process.env.PGDATABASE) {
   const app = new App({
     connection,
     auth: { enabled: false, jwt_secret: SECRET },
-    options: { server: { middlewares: [noUsersOfItsOwn] } },
+    options: { server: { middlewares: [cors(), noUsersOfItsOwn] } },
   });
   const { server, port } = await new Promise((resolve) => {
     const server = serve({ fetch: app.fetch, hostname: "127.0.0.1", port: 0 }, ({ port }) => resolve({ server, port }));
@@ -103,8 +104,9 @@ export async function startApi(database = process.env.PGDATABASE) {
     anon: client(token({ role: "anon" })),
     serviceRole: client(token({ role: "service_role" })),
     /** A page whose user is signed in, with `claims` in the token: `{ sub: "ada" }`. */
-    signedIn: (claims) =>
+    signedIn: (claims, options = {}) =>
       client(token({ role: "anon" }), {
+        ...options,
         accessToken: async () => token({ role: "authenticated", aud: "authenticated", ...claims }),
       }),
     async stop() {

@@ -1,10 +1,9 @@
-// Metered calls, as docs/billing.md has a page do them, in the mode that MODE names.
+// The functions of billing, as a page calls them, in the mode that MODE names. client.test.mjs plays the client.
 
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 
 import { code, data, startApi } from "./api.mjs";
-import { startMeteredCall } from "./metered_call.mjs";
 
 const api = await startApi();
 after(api.stop);
@@ -14,34 +13,11 @@ const isOpen = process.env.MODE === "open";
 const ada = isOpen ? anon : api.signedIn({ sub: "ada" });
 await data(serviceRole.from("user_accounts").insert([{ user_id: "ada" }, { user_id: "bob" }]));
 
-test("a page starts, ticks, turns and ends a call", async () => {
-  const states = [];
-  const options = { userId: "ada", roomId: "lobby", mode: "video", onState: (state) => states.push(state), every: 20 };
-  const call = await startMeteredCall(ada, options);
-  assert.equal(call.status, "ok");
-  while (states.length < 3) await new Promise((resolve) => setTimeout(resolve, 5));
-  await call.setTurn(true);
-  const end = await call.end();
-  const { session_id, ...rest } = end;
-  assert.equal(session_id, call.id);
-  assert.deepEqual(rest, {
-    status: "ok", charged: 0, shortfall: 0, balance: 98, minutes_billed: 1, minutes_left: 16, credit_cost: 2,
-  });
-  assert.equal((await call.end()).status, "ended");
-  const receipt = await data(ada.rpc("explain_call", { session_id }));
-  assert.deepEqual(receipt.map(({ due, charged }) => [due, charged]), [[2, 2], [0, 0]]);
-});
-
 test("arguments that have a default may be left out", async () => {
   const quote = await data(ada.rpc("call_quote", { user_id: "ada", mode: "voice-only" }).single());
   assert.deepEqual([quote.status, quote.tokens_per_minute], ["ok", 1]);
   const call = await data(ada.rpc("start_call", { user_id: "ada", room_id: "lobby", mode: "video" }).single());
   assert.equal(call.minutes_left, Math.floor(call.balance / 2));
-});
-
-test("a visitor has a call that nobody pays", async () => {
-  const call = await startMeteredCall(anon, { userId: null, roomId: "lobby", mode: "video" });
-  assert.equal((await call.end()).status, "not_billed");
 });
 
 test("what is refused has its SQLSTATE as the error's code", async () => {
