@@ -22,7 +22,7 @@ from oblivion_schema.tables.reports import daily_billing_summary, daily_token_us
 from oblivion_schema.tables.sign_up import callers_without_account, sign_up
 from oblivion_schema.tables.usage import token_usage
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 __all__ = [
     "active_calls",

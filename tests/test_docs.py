@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import PrimaryKeyConstraint
 from support import PROJECT
 
-from oblivion_schema import metadata
+from oblivion_schema import __version__, metadata
 from oblivion_schema.declare.ddl import declared
 
 if TYPE_CHECKING:
@@ -26,6 +26,16 @@ def test_generated_parts_are_what_the_metadata_says() -> None:
     program = [sys.executable, str(PROJECT / "docs" / "generate.py"), "--check"]
     ended = subprocess.run(program, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, f"{ended.stdout}{ended.stderr}"
+
+
+def test_docs_install_the_version_that_the_changes_begin_with() -> None:
+    docs = "".join(
+        (PROJECT / "docs" / f"{page}.md").read_text(encoding="utf-8") for page in ("installing", "typescript")
+    )
+    files = re.findall(r"oblivion(?:_schema|-schema-client)-(\d+\.\d+\.\d+)[.-]", docs)
+    [newest, *_] = re.findall(r"^## (\S+)", (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert {*files} == {__version__}
+    assert newest in {__version__, "Unreleased"}
 
 
 @pytest.mark.parametrize("relation", RELATIONS, ids=lambda relation: relation.fullname)
