@@ -71,6 +71,7 @@ if TYPE_CHECKING:
 
 NOT_COMPARED: Final = 2
 """Exit status of `check --json` that failed: 1 says that there are differences."""
+_BEFORE_THE_COMMAND: Final = frozenset({"-x", "-q", "-c", "-n"})
 _MOST_JOBS: Final = 1000
 _ADD: Final = """
 Make a new site: make its database if that is missing, upgrade it, verify it, and write it into the file. If this is
@@ -342,6 +343,8 @@ def stop(config: Config) -> None:
     """Stop the embedded PostgreSQL; its data stays."""
     if not embedded.is_installed():
         raise UserError("The embedded PostgreSQL is not installed: install oblivion-schema[embedded].")
+    if Options.from_config(config).url:
+        raise UserError("stop is about the embedded PostgreSQL, which has no URL: leave out -x url.")
     directory = embedded.data_directory()
     stopped = embedded.stop(directory)
     config.print_stdout(f"{'Stopped' if stopped else 'Not running'}: embedded PostgreSQL in {directory}")
@@ -523,6 +526,18 @@ def _takes_modes(options: Namespace) -> bool:
     return name in {"add", "export", "upgrade"}
 
 
+def _parsed(parser: ArgumentParser, arguments: Sequence[str]) -> Namespace:
+    options, unknown = parser.parse_known_args(arguments)
+    if early := [word for word in unknown if word[:2] in _BEFORE_THE_COMMAND]:
+        sys.stderr.write(f"FAILED: {early[0]} stands before the command: oblivion-schema -x demo=no -q upgrade head.\n")
+        sys.exit(2)
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if not hasattr(options, "cmd"):
+        parser.error("too few arguments")
+    return options
+
+
 def main(argv: Sequence[str] | None = None, database: Database | None = None) -> None:
     """Run the command line. If a command fails, it exits with a nonzero status, and one line on stderr.
 
@@ -533,9 +548,7 @@ def main(argv: Sequence[str] | None = None, database: Database | None = None) ->
         sys.stdout.write(f"oblivion-schema {version('oblivion-schema')}, alembic {version('alembic')}\n")
         return
     line = _command_line()
-    options = line.parser.parse_args(arguments)
-    if not hasattr(options, "cmd"):
-        line.parser.error("too few arguments")
+    options = _parsed(line.parser, arguments)
     raises, options.raiseerr = options.raiseerr, True
     try:
         config = migrate.config(options)
@@ -549,7 +562,8 @@ def main(argv: Sequence[str] | None = None, database: Database | None = None) ->
             require_sound_files(ScriptDirectory.from_config(config).versions)
         if migrate.is_packaged() and options.cmd[0].__name__ in {"edit", "init", "merge", "revision"}:
             raise UserError("An installed package takes no new revisions: write them in a checkout.")
-        line.run_cmd(config, options)
+        with progress.while_read():
+            line.run_cmd(config, options)
     except KeyboardInterrupt:
         sys.stderr.write(f"FAILED: {interrupted()}\n")
         sys.exit(130)

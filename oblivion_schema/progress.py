@@ -1,7 +1,11 @@
-"""What commands say on stderr: lines, and on a terminal one that is written again and again while work takes long."""
+"""What commands say on stderr: lines, and on a terminal one that is written again and again while work takes long.
+
+Also what becomes of a command whose stdout nobody reads any more.
+"""
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -22,6 +26,8 @@ APPLICATION: Final = "oblivion-schema"
 """Name of our sessions in pg_stat_activity. A statement that works block by block appends a colon and how far it is."""
 
 _SECONDS: Final = 0.5
+_UNREAD: Final = 141
+"""Exit status of a program that SIGPIPE ended."""
 _ERASE: Final = "\r\x1b[K"
 _terminal: Final = Lock()
 _drawn = False
@@ -37,6 +43,17 @@ def say(line: str) -> None:
     """Write a line for the user to stderr; stdout has the command's output."""
     clear()
     sys.stderr.write(f"{line}\n")
+
+
+@contextmanager
+def while_read() -> Iterator[None]:
+    """Within this context, the process ends without a word once nobody reads its stdout, as before `| head`."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the last flush would complain
+        sys.exit(_UNREAD)
 
 
 def _erase() -> None:

@@ -63,6 +63,35 @@ def test_command_without_words_is_refused_with_its_usage() -> None:
     assert "usage: oblivion-schema" in result.err
 
 
+@pytest.mark.parametrize("words", ["upgrade -x demo=no head", "upgrade head -xdemo=no", "verify -q", "check --json -q"])
+def test_option_behind_the_command_is_told_its_place(words: str) -> None:
+    result = run(*words.split())
+    assert result.status == 2
+    assert re.fullmatch(r"FAILED: -(xdemo=no|x|q) stands before the command: oblivion-schema -x .*\n", result.err)
+
+
+def test_unknown_option_is_refused() -> None:
+    assert "unrecognized arguments: --demo" in run("upgrade", "head", "--demo").err
+
+
+@pytest.mark.parametrize("program", ["alembic", "oblivion_schema"])
+@pytest.mark.parametrize("command", ["upgrade head --sql", "downgrade 005:base --sql"])
+def test_output_that_nobody_reads_to_its_end_is_no_error(program: str, command: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", program, *command.split()],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as writer:
+        assert writer.stdout
+        assert writer.stderr
+        assert writer.stdout.readline()
+        writer.stdout.close()
+        assert "Error" not in writer.stderr.read()
+    assert writer.returncode == 141
+
+
 @pytest.mark.full
 def test_psql_gets_all_further_arguments_and_no_password(upgraded: URL) -> None:
     url = upgraded.set(password="hunter2").render_as_string(hide_password=False)
@@ -152,3 +181,4 @@ def test_stop_says_when_there_is_nothing_to_stop(monkeypatch: pytest.MonkeyPatch
         0,
         f"Not running: embedded PostgreSQL in {tmp_path}/postgresql-{embedded.version()}\n",
     )
+    assert "leave out -x url" in run("-x", "url=postgresql:///shop", "stop").error

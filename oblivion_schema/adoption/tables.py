@@ -22,10 +22,6 @@ if TYPE_CHECKING:
     from oblivion_schema.operations import Request
 
 
-TAKEN_OVER_BY_NAME: Final = frozenset({"user_presence"})
-"""Tables whose columns the upgrade renames, fills and adds, all of them."""
-
-
 @dataclass
 class Table:
     """A table that people made, and what is known so far of what the upgrade makes of it."""
@@ -59,7 +55,7 @@ def inspect_table(table: Table, requests: Sequence[Request], *, is_new: bool) ->
             _TOLD[request.function](table, request.arguments)
     for index in sorted(table.dropped & table.row.indexes.keys() - table.gone):
         table.found.do("drop index", index)
-    if is_new and table.row.name not in TAKEN_OVER_BY_NAME:
+    if is_new:
         _compare_columns(table, requests)
         _compare_keys(table)
 
@@ -71,6 +67,8 @@ def _compare_columns(table: Table, requests: Sequence[Request]) -> None:
     for name, column in table.row.columns.items():
         on = f"{table.name}.{name}"
         alter = f"ALTER TABLE {table.name} ALTER {quoted(name)}"
+        if (table.row.name, name) == ("user_presence", "user_id"):  # it becomes host_id, or may be NULL
+            continue
         if name not in ours:
             if not column["nullable"] and column["default"] is None:
                 says = (
@@ -82,7 +80,9 @@ def _compare_columns(table: Table, requests: Sequence[Request]) -> None:
             if (table.row.name, name) in _SUMMED_UP:
                 _require_no_null(table, name)
                 continue
-            says = f"{on} takes NULL, and stays so: alembic check shows it; correct its rows, then {alter} SET NOT NULL"
+            says = (
+                f"{on} takes NULL, and stays so: alembic check shows it. When no row has a NULL: {alter} SET NOT NULL"
+            )
             table.found.warn("column", on, says)
         if column["default"] is not None and ours[name].server_default is None and name not in asked["set_defaults"]:
             says = (

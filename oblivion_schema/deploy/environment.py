@@ -64,7 +64,7 @@ def run() -> None:
             dialect_opts={"paramstyle": "named"},  # pyformat would double every percent sign in the script
             **_configuration(options),
         )
-        with context.begin_transaction():
+        with progress.while_read() if _command() else nullcontext(), context.begin_transaction():
             # The script may wait in the lock: it never builds an index CONCURRENTLY, which would wait for the waiter.
             context.execute(f"DO $$ BEGIN PERFORM pg_advisory_xact_lock({ADVISORY_LOCK}); END $$")
             _migrate(options)
