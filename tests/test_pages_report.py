@@ -277,6 +277,21 @@ def test_ledger_that_starts_later_is_compared_with_the_calls_since_then(page: Pa
     assert "the last three figures are of the 1 call since then." in said
 
 
+def test_losses_are_not_known_before_the_ledger_begins(page: Page, tmp_path: Path) -> None:
+    page.log(page.ended_call(days_ago=20), 4)
+    execute(page.url, "UPDATE token_ledger SET created_at = now() - interval '10 days' WHERE kind = 'opening'")
+    said = run("pages", url=page.url).out
+    assert re.search(r"^  tokens really taken, and lost +not known$", said, flags=re.MULTILINE), said
+    assert "all of these calls ended before" in said
+    assert "Run this again when calls have ended since then" in said
+    assert "tokens lost" not in said
+    assert "Nothing was lost" not in said
+    html = tmp_path / "report.html"
+    assert run("report", str(html), url=page.url).status == 0
+    assert "nothing lost" not in html.read_text(encoding="utf-8")
+    assert html.read_text(encoding="utf-8").count("not known yet") == 2
+
+
 def test_trimmed_ledger_knows_nothing_of_what_came_before(page: Page) -> None:
     early = page.ended_call(days_ago=20)
     page.bill(early, 4)

@@ -71,6 +71,7 @@ def main() -> int:
         tempfile.TemporaryDirectory() as home,
     ):
         TYPES.write_text(generated(url_of(server, name), Path(home)), encoding="utf-8")
+        sys.stdout.write(f"Wrote {TYPES}.\n")
     return 0
 
 

@@ -115,6 +115,11 @@ class Report:
     first_losses: tuple[Loss, ...]
     by_day: tuple[Day, ...]
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether calls ended, and the ledger knows of none of them what was taken, as right after an upgrade."""
+        return bool(self.calls) and not self.compared_calls
+
     def json(self) -> str:
         """The report as one JSON text; times are ISO 8601, in UTC."""
         return json.dumps(asdict(self), default=lambda time: time.isoformat(), indent=2)
@@ -145,6 +150,9 @@ class Report:
         yield "tokens that pages logged", f"{self.tokens_logged:,}", ""
         yield "calls billed twice or more", f"{self.calls_billed_twice:,}", ""
         yield "calls never billed", f"{self.calls_never_billed:,}", ""
+        if self.is_unknown:
+            yield "tokens really taken, and lost", "not known", ""
+            return
         if self.compared_calls < self.calls:
             yield f"since {_time(self.compared_since)}, tokens due", f"{self.compared_tokens_due:,}", ""
         yield "tokens really taken from balances", f"{self.tokens_taken:,}", ""
@@ -152,7 +160,11 @@ class Report:
         yield "tokens lost", f"{self.tokens_lost:,}", share
 
     def _remarks(self) -> Iterator[str]:
-        if self.compared_calls < self.calls:
+        if self.is_unknown:
+            yield (
+                f"  The ledger knows what is taken since {_time(self.compared_since)}; all of these calls ended before."
+            )
+        elif self.compared_calls < self.calls:
             yield (
                 "  The ledger does not know what was taken before that:"
                 f" the last three figures are of the {_number(self.compared_calls, 'call')} since then."
@@ -181,6 +193,8 @@ class Report:
             return "To let pages bill by themselves again: oblivion-schema pages trusted; see docs/pages.md."
         if self.tokens_lost or self.calls_billed_twice or self.calls_never_billed:
             return "To let the database bill these calls: oblivion-schema pages metered; see docs/pages.md."
+        if self.is_unknown:
+            return "Run this again when calls have ended since then; docs/pages.md says what pages lose."
         return "Nothing was lost. To let the database bill anyway: oblivion-schema pages metered; see docs/pages.md."
 
 

@@ -59,6 +59,13 @@ async function pass(minutes) {
 
 try {
   await page.goto(`http://127.0.0.1:${site.address().port}/`);
+  await page.fill("[name=user]", "nobody");
+  await page.click("#start");
+  await shows("status", "not billed");
+  assert.match(await page.locator("#message").textContent(), /no account/);
+  await page.click("#end");
+  await shows("status", "over");
+  await page.fill("[name=user]", "ada");
   await page.click("#start");
   await shows("status", "in a call");
   assert.deepEqual(await texts("balance", "billed", "spent", "left"), ["120", "0", "0", "60"]);
