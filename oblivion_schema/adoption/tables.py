@@ -76,19 +76,18 @@ def _compare_columns(table: Table, requests: Sequence[Request]) -> None:
                 )
                 table.found.warn("column", on, f"{says} do: {alter} DROP NOT NULL, or give it a default")
             continue
+        if not column["nullable"] and ours[name].nullable:
+            says = f"{on} takes no NULL, and stays so: whoever leaves it out, as pages and functions may, fails"
+            table.found.warn("column", on, f"{says}: {alter} DROP NOT NULL")
         if column["nullable"] and not ours[name].nullable and name not in asked["fill_nulls"]:
             if (table.row.name, name) in _SUMMED_UP:
                 _require_no_null(table, name)
                 continue
-            says = (
-                f"{on} takes NULL, and stays so: alembic check shows it. When no row has a NULL: {alter} SET NOT NULL"
-            )
-            table.found.warn("column", on, says)
+            says = f"{on} takes NULL, and stays so: oblivion-schema check shows it"
+            table.found.warn("column", on, f"{says}. When no row has a NULL: {alter} SET NOT NULL")
         if column["default"] is not None and ours[name].server_default is None and name not in asked["set_defaults"]:
-            says = (
-                f"{on} has the default {column['default']}, and keeps it: alembic check shows it; {alter} DROP DEFAULT"
-            )
-            table.found.warn("column", on, says)
+            says = f"{on} has the default {column['default']}, and keeps it: oblivion-schema check shows it"
+            table.found.warn("column", on, f"{says}; {alter} DROP DEFAULT")
 
 
 _SUMMED_UP: Final = frozenset(("token_usage", name) for name in ("user_id", "tokens_used", "mode", "used_turn"))
@@ -220,7 +219,7 @@ def _add_check(table: Table, asked: Mapping[str, Any]) -> None:
     elif table.row.may_read and not table.there.reads_alike(
         f"({old['expression']})", f"({condition})", table=table.name
     ):
-        says = f"{name} on {table.name} differs from ours, and stays so: alembic check shows how"
+        says = f"{name} on {table.name} differs from ours, and stays so: oblivion-schema check shows how"
         table.found.warn("rule", name, says)
 
 
@@ -283,7 +282,7 @@ def _create_index(table: Table, index: Mapping[str, Any]) -> None:
     where = f"({index['where']})" if index["where"] else ""
     ours = index_sql(**{**index, "method": index["method"] or "btree", "where": where}).replace("\n", " ")
     if old and index["name"] not in table.gone | table.dropped and old["definition"] != ours:
-        says = f"index {index['name']} differs from ours, and stays so: alembic check shows how"
+        says = f"index {index['name']} differs from ours, and stays so: oblivion-schema check shows how"
         table.found.warn("index", index["name"], says)
 
 

@@ -226,7 +226,7 @@ def refuse_to_drop_rows(table: str, lost: str = "", *, rows: Iterable[Object] = 
             "  ) THEN",
             f"    RAISE EXCEPTION {text_literal(what.replace('%', '%%'))}",
             "      USING ERRCODE = 'object_not_in_prerequisite_state',",
-            "        HINT = 'Save them first, then say it again with alembic -x drop-data=yes';",
+            "        HINT = 'Save them first, then say it again with -x drop-data=yes';",
             "  END IF;",
             *([f"  ALTER TABLE {table} FORCE ROW LEVEL SECURITY;"] if forced and lost else ()),
         ]

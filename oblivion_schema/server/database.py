@@ -88,8 +88,9 @@ class Database:
         """Connect without a pool. Raises UserError if that fails, or the server is too old."""
         if self.url.get_driver_name() in _ASYNCHRONOUS:
             raise UserError(
-                f"{self.url.drivername}:// is an asynchronous driver, but migrations run synchronously:"
-                " give postgresql:// or postgresql+psycopg:// here. The service may keep its own driver."
+                f"{self.source}: {self.url.drivername}:// is an asynchronous driver, but migrations run synchronously:"
+                " give postgresql:// or postgresql+psycopg:// here, such as in OBLIVION_DATABASE_URL. The service may"
+                " keep its own driver."
             )
         # Whoever waits for us reads this name in pg_stat_activity, unless the URL gives another.
         named = {"fallback_application_name": APPLICATION} if self.url.get_driver_name() in LIBPQ else {}

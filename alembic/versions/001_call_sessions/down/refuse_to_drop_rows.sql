@@ -7,7 +7,7 @@ BEGIN
   THEN
     RAISE EXCEPTION 'public.call_sessions holds rows, which this downgrade would drop'
       USING ERRCODE = 'object_not_in_prerequisite_state',
-        HINT = 'Save them first, then run alembic -x drop-data=yes downgrade';
+        HINT = 'Save them first, then downgrade with -x drop-data=yes';
   END IF;
 END
 $$;

@@ -19,7 +19,7 @@ BEGIN
   IF holding IS NOT NULL THEN
     RAISE EXCEPTION '% holds rows, which this downgrade would drop', holding
       USING ERRCODE = 'object_not_in_prerequisite_state',
-        HINT = 'Save them first, then run alembic -x drop-data=yes downgrade';
+        HINT = 'Save them first, then downgrade with -x drop-data=yes';
   END IF;
 END
 $$;
