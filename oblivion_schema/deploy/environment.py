@@ -230,7 +230,7 @@ def _with_fix(error: CommandError) -> UserError | None:
     if said == "Ambiguous walk":
         return UserError(
             "A merge has several revisions before it, so one step back leads to none of them: name the revision to go"
-            " to, such as downgrade 005."
+            " to."
         )
     if "Can't locate revision" in said:
         return UserError(
