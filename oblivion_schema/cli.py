@@ -21,7 +21,7 @@ from alembic.util import CommandError
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from oblivion_schema import progress
+from oblivion_schema import __version__, progress
 from oblivion_schema.adoption.inspection import inspect as run_inspection
 from oblivion_schema.adoption.preparation import run as run_steps
 from oblivion_schema.adoption.preparation import script as script_of
@@ -545,7 +545,7 @@ def main(argv: Sequence[str] | None = None, database: Database | None = None) ->
     """
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments[:1] == ["--version"]:  # Alembic's option would print only Alembic's version
-        sys.stdout.write(f"oblivion-schema {version('oblivion-schema')}, alembic {version('alembic')}\n")
+        sys.stdout.write(f"oblivion-schema {__version__}, alembic {version('alembic')}\n")
         return
     line = _command_line()
     options = _parsed(line.parser, arguments)

@@ -14,8 +14,9 @@ from sqlalchemy import Column, ForeignKey, Integer, NullPool, Table, Text, creat
 from support import API_ROLES, PROJECT, declared, dump, execute, libpq, program, psql, query, run, spawn, temporary_home
 
 from oblivion_schema import metadata
-from oblivion_schema.declare.access import EVERYBODY, READ, grant, row_level_security
+from oblivion_schema.declare.access import EVERYBODY, READ, REALTIME, grant, row_level_security
 from oblivion_schema.declare.ddl import reference_rows
+from oblivion_schema.declare.sql import add_to_publication, block, drop_from_publication
 from oblivion_schema.drift.compare import Difference
 from oblivion_schema.operations import literal, unindented
 from oblivion_schema.server import embedded
@@ -532,6 +533,30 @@ def test_check_against_knows_the_mode_and_the_publication_of_production(
     if where != "production":
         execute(scratch, "CREATE PUBLICATION supabase_realtime")
     assert run(*against(production, *to_scratch(scratch))).status == 0
+
+
+@pytest.mark.server
+def test_revision_publishes_though_the_database_that_it_was_written_on_has_no_publication(
+    upgraded: URL, upgraded_sort: Callable[..., URL], checkout: Path
+) -> None:
+    here = ("-c", str(checkout / "alembic.ini"))
+    platform = upgraded_sort("supabase-new")
+    members = "SELECT tablename::text FROM pg_publication_tables WHERE pubname = 'supabase_realtime' ORDER BY 1"
+    before = query(platform, members)
+    change = (
+        *add_to_publication(REALTIME, "public.token_ledger"),
+        *drop_from_publication(REALTIME, "public.user_presence"),
+    )
+    with declared(block(change)):
+        assert run(*here, "revision", "--autogenerate", "-m", "tell", url=upgraded).status == 0
+        for url in (upgraded, platform):
+            assert run(*here, "upgrade", "head", url=url).status == 0
+            assert run(*here, "check", url=url).status == 0
+        assert query(platform, members) == [("call_sessions",), ("token_ledger",), ("user_accounts",)]
+    assert query(upgraded, "SELECT FROM pg_publication") == []
+    for url in (upgraded, platform):
+        assert run(*here, "downgrade", "-1", url=url).status == 0
+    assert query(platform, members) == before
 
 
 @pytest.mark.full

@@ -215,6 +215,15 @@ class Catalog:
         }
         return replace(self, objects=kept)
 
+    def published_as(self, made: Catalog) -> Catalog:
+        """The catalog, its tables in the publications that those of `made` are in."""
+        members = {}
+        for key, item in made.objects.items():
+            table = self.objects.get(("table", item.on_name))
+            if item.kind == "publication" and table is not None:
+                members[key] = replace(item, part_of=table.address, needs=frozenset({table.address}))
+        return replace(self, objects={**self.objects, **members})
+
     def grants(self) -> dict[str, dict[str, list[str]]]:
         """The privileges of each role on each object: target of GRANT, then role, then privileges with their option."""
         found: dict[str, dict[str, list[str]]] = {}

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from alembic.operations import Operations
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
 from oblivion_schema.adoption.log import noted
@@ -41,7 +41,7 @@ from oblivion_schema.drift.standin import (
     stand_in,
     stand_in_of_revisions,
 )
-from oblivion_schema.errors import UserError
+from oblivion_schema.errors import UserError, sqlstate
 from oblivion_schema.operations import statements_of_revisions
 from oblivion_schema.tables.access import Modes, current_modes
 from oblivion_schema.tables.base import PRIVATE_SCHEMA
@@ -122,8 +122,12 @@ def both_read(
     with ExitStack() as stack:
         made = Catalog({})
         if writes_revision:
+            # A revision is also for databases that have the publication: this one is read as if it had.
+            new = stack.enter_context(_new_publications(connection))
+            published, elsewhere = published | new, elsewhere | new
             revisions_again = stack.enter_context(stand_in_of_revisions(scratch, revisions, modes))
             made = read(connection, metadata)
+            live = live.published_as(made) if new else live
         with stand_in(connection):
             for name in sorted(published - elsewhere):
                 execute(connection, f"CREATE PUBLICATION {quoted(name)}")
@@ -351,6 +355,23 @@ def _sequences(live: Catalog, want: Catalog, old: Object, other: Object) -> tupl
 def _publications(connection: Connection) -> set[str]:
     """The publications whose members are compared, as in catalog.sql."""
     return set(connection.scalars(text(_PUBLICATIONS), {"names": list(PUBLICATIONS), "private": PRIVATE_SCHEMA}))
+
+
+@contextmanager
+def _new_publications(scratch: Connection) -> Iterator[set[str]]:
+    """Within this context there are the publications that were missing, unless the role may not create them."""
+    missing = set(PUBLICATIONS) - set(scratch.scalars(select(text("pubname FROM pg_publication"))))
+    with scratch.begin_nested() as savepoint:
+        try:
+            with scratch.begin_nested():
+                for name in sorted(missing):
+                    execute(scratch, f"CREATE PUBLICATION {quoted(name)}")
+        except DBAPIError as error:
+            if sqlstate(error) != "42501":
+                raise
+            missing = set()
+        yield missing
+        savepoint.rollback()
 
 
 # Of all tables, or of all sequences, a publication has no members; one that another role owns no upgrade changes.
