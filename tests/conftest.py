@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -277,13 +278,14 @@ def _databases(pg_server: Server, server: URL) -> Iterator[Callable[..., URL]]:
 def templates(pg_server: Server, server: URL) -> Iterator[Callable[..., URL]]:
     """Make a database once for this worker, only to be copied: of one of the `SORTS`, or a copy of such a template.
 
-    `templates(sort_or_template, fill, *of)` calls `fill(url, *of)`, once for the same arguments.
+    `templates(sort_or_template, fill, *of)` calls `fill(url, *of)`, once a day for the same arguments: rows of now are
+    compared with others of now, and roll-ups sum by day.
     """
     with _databases(pg_server, server) as make:
         made: dict[tuple[object, ...], URL] = {}
 
         def filled(origin: str | URL, fill: Callable[..., object], *of: object) -> URL:
-            key = origin, fill, *of
+            key = datetime.now(UTC).date(), origin, fill, *of
             if key not in made:
                 url = make(origin) if isinstance(origin, str) else make(copy_of=origin)
                 fill(url, *of)
