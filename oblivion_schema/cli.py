@@ -211,10 +211,9 @@ def report(config: Config, file: str, days: str | None, *, without_pages: bool) 
     path = Path(file)
     require_writable(path)
     try:
-        from oblivion_schema.report import page
+        from oblivion_schema.report import figures, page
     except ImportError as error:
         raise UserError("report needs matplotlib and Jinja2: install oblivion-schema[report].") from error
-    from oblivion_schema.report import figures
 
     hear_interrupts()
     with connect(config) as connection:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -198,10 +199,18 @@ class Report:
         return "Nothing was lost. To let the database bill anyway: oblivion-schema pages metered; see docs/pages.md."
 
 
-def may_not_read(connection: Connection) -> UserError:
-    """The error for a role that may not read all that a report is about."""
-    role = connection.engine.url.username or "This role"
-    return UserError(f"{role} may not read all that the report is about: connect as the owner of the database.")
+@contextmanager
+def told_what_it_may_not_read(connection: Connection) -> Iterator[None]:
+    """Within this context an error of PostgreSQL becomes one line, also that a role may not read all of a report."""
+    try:
+        yield
+    except DBAPIError as error:
+        if sqlstate(error) == _MAY_NOT:
+            role = connection.engine.url.username or "This role"
+            raise UserError(
+                f"{role} may not read all that the report is about: connect as the owner of the database."
+            ) from error
+        raise explain(error, connection.engine) from error
 
 
 def report(connection: Connection, days: int, since: datetime | None = None) -> Report:
@@ -209,7 +218,7 @@ def report(connection: Connection, days: int, since: datetime | None = None) -> 
 
     Raises UserError for a role that may not read it all.
     """
-    try:
+    with told_what_it_may_not_read(connection):
         connection.exec_driver_sql("SET TRANSACTION READ ONLY")
         # A role that policies bind would see a part of the calls, and the sums would be wrong: it gets an error.
         connection.exec_driver_sql("SET LOCAL row_security = off")
@@ -218,10 +227,6 @@ def report(connection: Connection, days: int, since: datetime | None = None) -> 
         found = dict(
             connection.execute(text(_SQL.replace("::", r"\:\:")), {"days": days, "since": since}).mappings().one()
         )
-    except DBAPIError as error:
-        if sqlstate(error) == _MAY_NOT:
-            raise may_not_read(connection) from error
-        raise explain(error, connection.engine) from error
     due, lost = int(found["compared_tokens_due"]), int(found["tokens_lost"])
     raised = _together(found, "first_accounts", "first_raises", "first_tokens")
     losses = _together(found, "first_losers", "first_due", "first_taken", "first_lost")

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from sqlalchemy import text
 
 from oblivion_schema.declare.sql import block
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 GrantMode: TypeAlias = Literal["open", "authenticated", "metered"]
 """The mode that decides what is granted: an access mode, or `metered`: authenticated, and pages are metered."""
@@ -46,6 +51,14 @@ BEGIN
 END
 $$"""
 """Creates the missing API roles, if the role that runs it may; grants to a missing role are skipped elsewhere."""
+
+
+def existing_roles(connection: Connection) -> list[str]:
+    """The API roles that the server has."""
+    found = connection.scalars(
+        text("SELECT rolname FROM pg_roles WHERE rolname = ANY (:roles)"), {"roles": list(API_ROLES)}
+    )
+    return sorted(found)
 
 
 def use_schema_public() -> list[str]:

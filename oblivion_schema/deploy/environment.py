@@ -19,14 +19,14 @@ from alembic import context
 from alembic.operations import Operations
 from alembic.script.revision import MultipleHeads
 from alembic.util import CommandError, to_tuple
-from sqlalchemy import Connection, event, func, select, text, true
+from sqlalchemy import Connection, event, func, select, true
 from sqlalchemy.exc import DBAPIError
 
 from oblivion_schema import progress
 from oblivion_schema.adoption.copies import what_is_missing
 from oblivion_schema.adoption.log import noted, report
 from oblivion_schema.adoption.pages import HINT, pages_bill
-from oblivion_schema.declare.privileges import API_ROLES
+from oblivion_schema.declare.privileges import API_ROLES, existing_roles
 from oblivion_schema.deploy.online import backfill, build_indexes
 from oblivion_schema.deploy.options import MODES_ARE_FOR_UPGRADES, Options
 from oblivion_schema.deploy.revisions import require_one_head
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 
 
 _LOG: Final = logging.getLogger("oblivion_schema")
-_MISSING_ROLES: Final = f"role FROM unnest(ARRAY{list(API_ROLES)}) AS role WHERE to_regrole(role) IS NULL"
 
 
 def run() -> None:
@@ -248,7 +247,8 @@ def _report(connection: Connection, options: Options, began: datetime) -> None:
         _LOG.warning("%s", line)
     if not _is_upgrade():
         return
-    if missing := ", ".join(connection.scalars(select(text(_MISSING_ROLES)))):
+    there = existing_roles(connection)
+    if missing := ", ".join(role for role in API_ROLES if role not in there):
         _LOG.info(
             "Mind that this server has no role %s, which got no grants: create it, and run oblivion-schema access with"
             " the mode, if clients come through PostgREST.",

@@ -24,7 +24,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
 from oblivion_schema.adoption.log import noted
-from oblivion_schema.declare.privileges import API_ROLES
+from oblivion_schema.declare.privileges import API_ROLES, existing_roles
 from oblivion_schema.declare.sql import quoted
 from oblivion_schema.drift import statements
 from oblivion_schema.drift.beyond import beyond, rows_written
@@ -111,7 +111,7 @@ def both_read(
     """
     connection = Operations(scratch).get_bind()
     modes = current_modes(database)
-    roles = _existing_roles(database)
+    roles = existing_roles(database)
     live = read(database, metadata, roles)
     left = frozenset((entry.kind, entry.name) for entry in noted(database) if entry.kind != "table")
     published, elsewhere = _publications(database), _publications(connection)
@@ -134,7 +134,7 @@ def both_read(
             rows_before = rows_written(connection)
             metadata_again = build(connection, metadata, modes)
             # The API roles are there now, where the role may create them.
-            compared = sorted(set(roles) & set(_existing_roles(connection)))
+            compared = sorted(set(roles) & set(existing_roles(connection)))
             missing = tuple(sorted(set(API_ROLES) - set(compared)))
             live = live.without_grants_to(missing)
             want = read(connection, metadata, compared)
@@ -389,11 +389,3 @@ WHERE pubname = ANY (:names) AND NOT puballtables
     'USAGE'
   )
 """
-
-
-def _existing_roles(connection: Connection) -> list[str]:
-    """The API roles that the server has."""
-    found = connection.scalars(
-        text("SELECT rolname FROM pg_roles WHERE rolname = ANY (:roles)"), {"roles": list(API_ROLES)}
-    )
-    return sorted(found)

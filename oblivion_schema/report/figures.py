@@ -10,7 +10,6 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import Date, Numeric, cast, func, or_, select, union_all
-from sqlalchemy.exc import DBAPIError
 
 from oblivion_schema import (
     active_calls,
@@ -25,10 +24,9 @@ from oblivion_schema import (
     token_usage,
     user_accounts,
 )
-from oblivion_schema.commands.pages import may_not_read
 from oblivion_schema.commands.pages import report as report_on_pages
+from oblivion_schema.commands.pages import told_what_it_may_not_read
 from oblivion_schema.drift.check import require_newest_revision
-from oblivion_schema.errors import explain, sqlstate
 from oblivion_schema.tables.access import current_modes
 from oblivion_schema.tables.backfills import backfills
 
@@ -45,7 +43,6 @@ if TYPE_CHECKING:
 WEEK: Final = 7
 ENOUGH_MINUTES: Final = 10
 _LISTED: Final = 15
-_MAY_NOT: Final = "42501"
 _Row = TypeVar("_Row")
 _MOST_BARS: Final = 92  # more of them are too thin to see
 
@@ -203,15 +200,11 @@ def read(connection: Connection, days: int, revisions: ScriptDirectory, *, pages
     """
     # All figures are of one snapshot.
     connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-    try:
+    with told_what_it_may_not_read(connection):
         require_newest_revision(connection, revisions, "This role")
         # A role that policies bind would see a part of the rows, and the sums would be wrong: it gets an error.
         connection.exec_driver_sql("SET LOCAL row_security = off")
         return _read(connection, days, ", ".join(revisions.get_heads()), pages=pages)
-    except DBAPIError as error:
-        if sqlstate(error) == _MAY_NOT:
-            raise may_not_read(connection) from error
-        raise explain(error, connection.engine) from error
 
 
 def _read(connection: Connection, days: int, revision: str, *, pages: bool) -> Figures:
